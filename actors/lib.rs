@@ -1,0 +1,1 @@
+//! The running machine: its actors and the supervision over them.

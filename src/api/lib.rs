@@ -1,0 +1,1 @@
+//! The gRPC services of a machine, one file each.

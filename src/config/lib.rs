@@ -1,0 +1,1 @@
+//! The JSON config of a machine: schema, defaults, validation.

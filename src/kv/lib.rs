@@ -1,0 +1,1 @@
+//! The state machine: etcd's data model over LMDB tables.

@@ -1,0 +1,2 @@
+//! The binary raft-machine.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The etcd v3 protocol buffers and the service for rmctl.

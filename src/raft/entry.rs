@@ -1,0 +1,66 @@
+//! What the log holds, and what must be durable beside it.
+
+use bytes::Bytes;
+
+use crate::{EntryId, Index, MachineId, Term};
+
+/// Names one request of a client for ever: the machine that the client asked, and a number that this
+/// machine never gives twice, not even across restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// The machine that the client asked, and that will answer.
+    pub machine: MachineId,
+    /// The number of the request on that machine.
+    pub number: u64,
+}
+
+/// A command on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Whose request it is.
+    pub request: RequestId,
+    /// The command, opaque to Raft.
+    pub command: Bytes,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing: a new leader commits one to learn what is committed (§8).
+    Empty,
+    /// A command for the state machine.
+    Command(Proposal),
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its term and index.
+    pub id: EntryId,
+    /// What it says.
+    pub payload: Payload,
+}
+
+impl Entry {
+    /// The bytes that the entry counts for in every limit: its command and a fixed share for the rest.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 48;
+        FIXED
+            + match &self.payload {
+                Payload::Empty => 0,
+                Payload::Command(proposal) => proposal.command.len(),
+            }
+    }
+}
+
+/// What a machine must remember across restarts besides its log (figure 2), and how far it knew the log to be
+/// committed, which is only a help: it may be older than what the machine knew when it stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term that the machine has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<MachineId>,
+    /// An index up to which the log is committed.
+    pub commit: Index,
+}

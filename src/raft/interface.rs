@@ -1,0 +1,178 @@
+//! What goes into the core and what comes out of it: inputs, effects, and what it is built from.
+
+use std::time::Duration;
+
+use crate::{
+    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, Refusal, RequestId, Term,
+};
+
+/// What a machine's core is built from, besides what it finds durable.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This machine.
+    pub local: MachineId,
+    /// All voters, this machine among them.
+    pub voters: Vec<MachineId>,
+    /// The shortest election timeout; the longest is twice that (§9.3 of the paper: chosen at random anew each time).
+    pub election_timeout: Duration,
+    /// How often a leader makes itself heard.
+    pub heartbeat_interval: Duration,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+    /// The most append requests on their way to one follower.
+    pub inflight_requests_max: usize,
+    /// The most bytes of entries on their way to one follower.
+    pub inflight_bytes_max: usize,
+    /// The most bytes of entries in one append request, unless a single entry is larger.
+    pub append_bytes_max: usize,
+    /// The most bytes of entries that are proposed and not yet committed; beyond it proposals are refused.
+    pub uncommitted_bytes_max: usize,
+    /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
+    pub log_cache_bytes_max: usize,
+    /// The most batches of reads that wait for confirmation.
+    pub reads_max: usize,
+    /// Whether a follower that learns that its leader's process is gone stands for election at once. Never together
+    /// with lease reads.
+    pub trust_peer_gone: bool,
+}
+
+/// What a core finds durable when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Durable {
+    /// Term, vote and a commit index.
+    pub hard_state: HardState,
+    /// Where each term begins in the log: the first entry of each, in order. Empty when the log is.
+    pub terms: Vec<EntryId>,
+    /// The last entry of the log.
+    pub last: EntryId,
+    /// Up to where the state machine has applied.
+    pub applied: Index,
+}
+
+/// What happens to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Clients of this machine want these in the log.
+    Propose(Vec<Proposal>),
+    /// A batch of linearizable reads came to this machine.
+    Read(ReadId),
+    /// A message came.
+    Received {
+        /// From whom.
+        from: MachineId,
+        /// What it says.
+        message: Message,
+    },
+    /// Storage has made durable what one `Persist` asked.
+    Persisted {
+        /// The hard state that is durable.
+        hard_state: HardState,
+        /// The last entry of the log at that moment.
+        last: EntryId,
+    },
+    /// The answer to `Effect::ReadEntries`.
+    EntriesRead {
+        /// Entries that follow on each other, from the index that was asked for.
+        entries: Vec<Entry>,
+    },
+    /// Time has passed.
+    Elapsed,
+    /// The process of another machine is known to have ended.
+    PeerGone(MachineId),
+    /// Stand for election at once, without a pre-vote: this machine led until a moment ago and no other can hold a
+    /// lease that this breaks.
+    Campaign,
+}
+
+/// What a machine is to do. Effects are performed in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make durable.
+    Persist(Persist),
+    /// Send one message to each of these machines.
+    Send {
+        /// To whom; sorted, without this machine.
+        to: Vec<MachineId>,
+        /// What.
+        message: Message,
+    },
+    /// Read entries from Storage: `from` and on, at most `bytes_max` unless the first is larger. Answered by
+    /// `Input::EntriesRead`.
+    ReadEntries {
+        /// The first.
+        from: Index,
+        /// The last that is wanted.
+        up_to: Index,
+        /// The most bytes of them.
+        bytes_max: usize,
+    },
+    /// Apply the log up to this index: all of it is committed, and durable on this machine.
+    Apply {
+        /// The last index to apply.
+        up_to: Index,
+        /// Those of the entries since the last `Apply` that are in memory: a run that ends at `up_to`, possibly empty.
+        entries: Vec<Entry>,
+    },
+    /// Answer these reads once the state machine has applied this index.
+    Readable {
+        /// Which.
+        read: ReadId,
+        /// The read index (dissertation 6.4).
+        index: Index,
+    },
+    /// These reads cannot be confirmed now.
+    ReadRefused {
+        /// Which.
+        read: ReadId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// These proposals of this machine's clients have not entered the log and will not.
+    Refused {
+        /// Which.
+        requests: Vec<RequestId>,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// What Storage is to make durable, in one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persist {
+    /// Term, vote and commit index, as they are after this.
+    pub hard_state: HardState,
+    /// Entries to append. Whatever the log holds from the first one's index on is removed before.
+    pub entries: Vec<Entry>,
+    /// Messages that promise what this makes durable: to be sent after, never before (figure 2). Each with its receiver.
+    pub then: Vec<(MachineId, Message)>,
+}
+
+/// What a machine is at the moment (§5.1, dissertation 9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it could win.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// What can be told about a core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This machine's role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it takes for the leader of that term.
+    pub leader: Option<MachineId>,
+    /// The last entry of its log, in memory or durable.
+    pub last: EntryId,
+    /// Up to where it knows the log to be durable here.
+    pub durable: Index,
+    /// Up to where it knows the log to be committed.
+    pub commit: Index,
+}

@@ -1,0 +1,123 @@
+//! What machines tell each other. The sender's identity is proved by the connection and stands beside the message.
+
+use crate::{Entry, EntryId, Index, Proposal, RequestId, Term};
+
+/// One message between two machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender's term. In a pre-vote request, and in the answer that grants it, the term that the sender would
+    /// campaign in (dissertation 9.6).
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Would you vote for me? (dissertation 9.6)
+    PreVoteRequest {
+        /// The last entry of the sender's log.
+        last: EntryId,
+    },
+    /// The answer to a pre-vote request.
+    PreVoteResponse {
+        /// Whether the sender would vote.
+        granted: bool,
+    },
+    /// Vote for me (§5.2).
+    VoteRequest {
+        /// The last entry of the sender's log.
+        last: EntryId,
+        /// The receiver is to vote even if it hears a live leader: that leader itself gave way (dissertation 3.10).
+        leader_gave_way: bool,
+    },
+    /// The answer to a vote request.
+    VoteResponse {
+        /// Whether the sender voted for the receiver.
+        granted: bool,
+    },
+    /// Append these entries (§5.3).
+    AppendRequest {
+        /// The entry just before them, which must stand in the receiver's log.
+        previous: EntryId,
+        /// Entries that follow on each other; possibly none.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+        /// The leader's latest round of leadership confirmation; see `Heartbeat`.
+        round: u64,
+    },
+    /// The entries are durable in the sender's log.
+    Appended {
+        /// Up to where the request proved the logs to match, and no further.
+        matched: Index,
+        /// The round of the request.
+        round: u64,
+    },
+    /// The entry before the request's entries does not stand in the sender's log.
+    AppendRejected {
+        /// The index of that entry.
+        previous: Index,
+        /// From where the leader should try: no entry after `hint.index` can match, and at that index the
+        /// sender's log has the term `hint.term` (§5.3, the accelerated backtracking).
+        hint: EntryId,
+        /// The round of the request.
+        round: u64,
+    },
+    /// I lead.
+    Heartbeat {
+        /// The last entry that the leader knows to be committed; a receiver whose log holds this very entry may
+        /// take all up to it as committed.
+        commit: EntryId,
+        /// Counts the leader's rounds of confirmation. An answer that carries a round proves that its sender
+        /// still followed the leader after that round began (dissertation 6.4).
+        round: u64,
+    },
+    /// I follow.
+    HeartbeatResponse {
+        /// The round of the heartbeat.
+        round: u64,
+        /// The last index of the sender's durable log, by which a leader sees that appends were lost.
+        last: Index,
+    },
+    /// Put these into the log; sent to the leader by the machines whose clients ask for it.
+    Propose {
+        /// The proposals, in order.
+        proposals: Vec<Proposal>,
+    },
+    /// These proposals have not entered the log and will not.
+    ProposeRefused {
+        /// Whose they were.
+        requests: Vec<RequestId>,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Up to where must the sender have applied before it answers a read that it holds? (dissertation 6.4)
+    ReadIndexRequest {
+        /// The sender's number for the batch of reads that waits.
+        read: ReadId,
+    },
+    /// The answer.
+    ReadIndexResponse {
+        /// The number from the request.
+        read: ReadId,
+        /// The index; none if the sender does not lead or cannot confirm that it does.
+        index: Option<Index>,
+    },
+}
+
+/// Numbers a batch of linearizable reads that a machine holds; never repeated by one incarnation of its Raft core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Why a proposal or a read was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No leader is known.
+    NoLeader,
+    /// The machine that was asked to lead does not.
+    NotLeader,
+    /// Too much is on its way already.
+    Overloaded,
+}

@@ -1,0 +1,1 @@
+//! LMDB under a machine: the environments, the log, the hard state.

@@ -1,0 +1,1 @@
+//! Cluster harness, fault tests and conformance tests.
