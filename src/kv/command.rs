@@ -1,0 +1,245 @@
+//! What a client may ask of the key space, and what it is answered: etcd's KV requests as plain values.
+//!
+//! Keys and range ends follow etcd: an empty `range_end` means the one key, `[0]` means all keys from `key` on, and
+//! anything else is the exclusive end of a range. Revisions are etcd's; zero stands for "the newest" or "no bound".
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A request that changes the key space, or a transaction that may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Writes one key.
+    Put(Put),
+    /// Deletes keys.
+    DeleteRange(DeleteRange),
+    /// Compares, then does one of two lists of operations.
+    Txn(Txn),
+}
+
+/// A request that only reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Reads keys.
+    Range(Range),
+    /// A transaction without writes.
+    Txn(Txn),
+}
+
+/// Reads keys (etcd's RangeRequest; whether the read is linearizable is not the key space's concern).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The key, or the first of a range.
+    pub key: Bytes,
+    /// The end of the range.
+    pub range_end: Bytes,
+    /// The most keys to return; zero for all.
+    pub limit: i64,
+    /// The revision to read at; zero or less for the newest.
+    pub revision: i64,
+    /// In which order.
+    pub sort_order: SortOrder,
+    /// By what to sort.
+    pub sort_target: SortTarget,
+    /// Leave the values out.
+    pub keys_only: bool,
+    /// Return only the number of keys.
+    pub count_only: bool,
+    /// Leave out keys with a lower modification revision.
+    pub min_mod_revision: i64,
+    /// Leave out keys with a higher modification revision.
+    pub max_mod_revision: i64,
+    /// Leave out keys with a lower creation revision.
+    pub min_create_revision: i64,
+    /// Leave out keys with a higher creation revision.
+    pub max_create_revision: i64,
+}
+
+/// The order of a range's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SortOrder {
+    /// As the keys lie: ascending by key.
+    #[default]
+    None,
+    /// Ascending.
+    Ascend,
+    /// Descending.
+    Descend,
+}
+
+/// What a range is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SortTarget {
+    /// The key.
+    #[default]
+    Key,
+    /// The version.
+    Version,
+    /// The creation revision.
+    Create,
+    /// The modification revision.
+    Mod,
+    /// The value.
+    Value,
+}
+
+/// Writes one key (etcd's PutRequest).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// The key.
+    pub key: Bytes,
+    /// Its new value.
+    pub value: Bytes,
+    /// The lease to attach; zero for none.
+    pub lease: i64,
+    /// Return what was there before.
+    pub prev_kv: bool,
+    /// Keep the value that is there; an error if there is none.
+    pub ignore_value: bool,
+    /// Keep the lease that is there; an error if there is no such key.
+    pub ignore_lease: bool,
+}
+
+/// Deletes keys (etcd's DeleteRangeRequest).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRange {
+    /// The key, or the first of a range.
+    pub key: Bytes,
+    /// The end of the range.
+    pub range_end: Bytes,
+    /// Return what was deleted.
+    pub prev_kv: bool,
+}
+
+/// A transaction (etcd's TxnRequest): if every comparison holds, `success`, else `failure`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    /// The comparisons.
+    pub compare: Vec<Compare>,
+    /// What to do if all hold.
+    pub success: Vec<Operation>,
+    /// What to do if one does not.
+    pub failure: Vec<Operation>,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Reads keys.
+    Range(Range),
+    /// Writes one key.
+    Put(Put),
+    /// Deletes keys.
+    DeleteRange(DeleteRange),
+    /// A transaction within the transaction.
+    Txn(Txn),
+}
+
+/// One comparison of a transaction (etcd's Compare).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    /// The key, or the first of a range: then the comparison must hold for every key in it.
+    pub key: Bytes,
+    /// The end of the range.
+    pub range_end: Bytes,
+    /// How the stored property must stand to the given one.
+    pub result: CompareResult,
+    /// The property, and what it is compared with.
+    pub target: CompareTarget,
+}
+
+/// How two values compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompareResult {
+    /// Equal.
+    Equal,
+    /// The stored one is greater.
+    Greater,
+    /// The stored one is less.
+    Less,
+    /// Not equal.
+    NotEqual,
+}
+
+/// What is compared, and with what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompareTarget {
+    /// The version; zero when the key does not exist.
+    Version(i64),
+    /// The creation revision; zero when the key does not exist.
+    Create(i64),
+    /// The modification revision; zero when the key does not exist.
+    Mod(i64),
+    /// The value.
+    Value(Bytes),
+    /// The lease.
+    Lease(i64),
+}
+
+/// A key with all that is known of it (etcd's KeyValue).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// The revision that created it.
+    pub create_revision: i64,
+    /// The revision that wrote it last.
+    pub mod_revision: i64,
+    /// How often it was written since it was created.
+    pub version: i64,
+    /// Its value.
+    pub value: Bytes,
+    /// The lease that it hangs on; zero for none.
+    pub lease: i64,
+}
+
+/// The answer to a request, with the revision of the key space at that moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The revision of the key space when the request was judged.
+    pub revision: i64,
+    /// What the request yields.
+    pub body: ReplyBody,
+}
+
+/// What a request yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyBody {
+    /// To a range.
+    Range(RangeReply),
+    /// To a put: what was there before, if asked for.
+    Put(Option<KeyValue>),
+    /// To a delete.
+    DeleteRange(DeleteReply),
+    /// To a transaction.
+    Txn(TxnReply),
+}
+
+/// What a range yields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeReply {
+    /// The keys.
+    pub kvs: Vec<KeyValue>,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// How many keys lie in the range, limit aside.
+    pub count: i64,
+}
+
+/// What a delete yields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteReply {
+    /// How many keys were deleted.
+    pub deleted: i64,
+    /// What they were, if asked for.
+    pub prev_kvs: Vec<KeyValue>,
+}
+
+/// What a transaction yields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TxnReply {
+    /// Whether every comparison held.
+    pub succeeded: bool,
+    /// The answer to each operation that was done, each with the revision that etcd's nested header tells.
+    pub replies: Vec<Reply>,
+}
