@@ -1,0 +1,335 @@
+//! The shape of the config file, with the default of everything that has one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Address;
+
+/// A config file as it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The name that all machines of one cluster share.
+    pub domain: String,
+    /// Every machine of the domain.
+    pub machines: Vec<Machine>,
+    /// Which of them this one is; found by `--local` or by the addresses of this host when it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Where the machine keeps its data; `{name}` stands for its name.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// How long things may take.
+    #[serde(default)]
+    pub timings: Timings,
+    /// How much there may be of anything.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When the state is written down, and how surely the log is.
+    #[serde(default)]
+    pub storage: Storage,
+    /// What is logged, and where to.
+    #[serde(default)]
+    pub log: Log,
+    /// How failed actors are restarted.
+    #[serde(default)]
+    pub supervision: Supervision,
+    /// How machines prove to each other who they are.
+    #[serde(default)]
+    pub peers: Peers,
+    /// Whether faults may be injected, actors killed by hand among them. For tests and demonstrations.
+    #[serde(default)]
+    pub fault_injection: bool,
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("data/{name}")
+}
+
+/// One machine of the domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its name, unique in the domain.
+    pub name: String,
+    /// Where the other machines reach it (UDP).
+    pub peer: Address,
+    /// Where clients reach it (TCP).
+    pub client: Address,
+}
+
+/// How long things may take. All in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timings {
+    /// How often a leader makes itself heard; at least 10.
+    pub heartbeat_ms: u64,
+    /// The shortest time without a leader before an election; at least 100, and at least five heartbeats.
+    pub election_timeout_ms: u64,
+    /// How long a request of a client may take before it is answered with an error.
+    pub request_timeout_ms: u64,
+    /// How long a stop may take before what is left is cut off.
+    pub shutdown_timeout_ms: u64,
+    /// The first pause before a lost peer is dialled again.
+    pub reconnect_min_ms: u64,
+    /// The longest such pause.
+    pub reconnect_max_ms: u64,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Timings {
+            heartbeat_ms: 100,
+            election_timeout_ms: 1_000,
+            request_timeout_ms: 7_000,
+            shutdown_timeout_ms: 5_000,
+            reconnect_min_ms: 10,
+            reconnect_max_ms: 1_000,
+        }
+    }
+}
+
+/// How much there may be of anything. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest request of a client (etcd: 1.5 MiB).
+    pub request_bytes_max: usize,
+    /// The most operations in one transaction, nested ones counted (etcd: 128).
+    pub transaction_operations_max: usize,
+    /// The most requests of clients that one machine holds at a time; beyond it they are refused.
+    pub requests_max: usize,
+    /// The most entries bytes that are proposed and not yet committed.
+    pub uncommitted_bytes_max: usize,
+    /// The most append requests on their way to one follower.
+    pub inflight_requests_max: usize,
+    /// The most bytes of entries on their way to one follower.
+    pub inflight_bytes_max: usize,
+    /// The most bytes of entries in one append request.
+    pub append_bytes_max: usize,
+    /// About how many bytes of the newest entries stay in memory.
+    pub log_cache_bytes_max: usize,
+    /// The most bytes that wait for one peer's connection.
+    pub peer_queue_bytes_max: usize,
+    /// The most messages that an actor handles before it lets others run.
+    pub messages_per_poll_max: usize,
+    /// The most concurrent streams of one client connection.
+    pub client_streams_max: u32,
+    /// The space that must stay free on the disk; below it writes are refused.
+    pub disk_reserve_bytes: u64,
+    /// The largest file that the log or the state may become.
+    pub map_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            request_bytes_max: 1_572_864,
+            transaction_operations_max: 128,
+            requests_max: 4_096,
+            uncommitted_bytes_max: 64 << 20,
+            inflight_requests_max: 256,
+            inflight_bytes_max: 16 << 20,
+            append_bytes_max: 1 << 20,
+            log_cache_bytes_max: 16 << 20,
+            peer_queue_bytes_max: 32 << 20,
+            messages_per_poll_max: 64,
+            client_streams_max: 1_024,
+            disk_reserve_bytes: 16 << 20,
+            map_bytes_max: 1 << 40,
+        }
+    }
+}
+
+/// When the state is written down, and how surely the log is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// What a commit of the log waits for.
+    pub durability: Durability,
+    /// The longest time between two checkpoints of a state that changes, in milliseconds.
+    pub checkpoint_interval_ms: u64,
+    /// How many bytes of changes bring the next checkpoint before its time.
+    pub checkpoint_bytes: usize,
+    /// The largest data file, in bytes, whose structure is checked when the machine starts.
+    pub verify_bytes_max: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage {
+            durability: Durability::Disk,
+            checkpoint_interval_ms: 5_000,
+            checkpoint_bytes: 32 << 20,
+            verify_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// What a commit of the log waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The disk: an acknowledged write outlives a loss of power on every machine at once.
+    Disk,
+    /// The operating system: an acknowledged write outlives the process, not the host. For tests.
+    OperatingSystem,
+}
+
+/// What is logged, and where to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The level of every actor that has none of its own.
+    pub level: Level,
+    /// The level of single actors, by name.
+    pub actors: BTreeMap<String, Level>,
+    /// Where records go.
+    pub sinks: Vec<Sink>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            level: Level::Info,
+            actors: BTreeMap::new(),
+            sinks: vec![Sink::Terminal],
+        }
+    }
+}
+
+/// How grave a record is, or which are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// Data or service is lost.
+    Critical,
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warning,
+    /// What an operator wants to read.
+    Info,
+    /// What a developer wants to read.
+    Debug,
+    /// Every message.
+    Trace,
+}
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sink {
+    /// The terminal, in colours when it is one.
+    Terminal,
+    /// A file, as lines for people; `{name}` stands for the machine's name.
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A file of JSON lines, or standard error when there is no path.
+    Json {
+        /// Its path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<PathBuf>,
+    },
+}
+
+/// How failed actors are restarted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Supervision {
+    /// Storage, Applier, LogicCenter and Timer.
+    pub brain: Restarts,
+    /// Listener and Sender.
+    pub net: Restarts,
+    /// Gate.
+    pub front: Restarts,
+    /// How long an actor may be busy with one message before it counts as hung, in milliseconds.
+    pub hang_ms: u64,
+    /// The same for Storage and Applier, whose hang ends the process; longer, since a disk may stall.
+    pub storage_hang_ms: u64,
+}
+
+impl Default for Supervision {
+    fn default() -> Self {
+        let net = Restarts {
+            strategy: Strategy::OneForOne,
+            ..Restarts::default()
+        };
+        Supervision {
+            brain: Restarts::default(),
+            front: net.clone(),
+            net,
+            hang_ms: 2_000,
+            storage_hang_ms: 30_000,
+        }
+    }
+}
+
+/// How one group of actors is restarted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restarts {
+    /// Who is restarted with whom.
+    pub strategy: Strategy,
+    /// The most failures within the window; one more goes to the level above.
+    pub intensity: u32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+    /// The pause before the first restart in a row, in milliseconds; it doubles with each.
+    pub backoff_min_ms: u64,
+    /// The longest pause, in milliseconds.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        Restarts {
+            strategy: Strategy::RestForOne,
+            intensity: 10,
+            window_ms: 60_000,
+            backoff_min_ms: 1,
+            backoff_max_ms: 1_000,
+        }
+    }
+}
+
+/// Who is restarted with whom (the names are Erlang's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The one that failed.
+    OneForOne,
+    /// It and those that were started after it.
+    RestForOne,
+    /// The whole group.
+    OneForAll,
+}
+
+/// How machines prove to each other who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peers {
+    /// Certificates for mutual TLS; without them a machine speaks to peers on loopback only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Speak to peers beyond loopback without certificates all the same: whoever reaches the port can join.
+    pub insecure: bool,
+}
+
+/// Files of certificates, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The authority that signed every machine's certificate.
+    pub ca: PathBuf,
+    /// This machine's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
