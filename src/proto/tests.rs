@@ -7,7 +7,7 @@ use crate::etcdserverpb as pb;
 use crate::mvccpb::{self, KeyValue};
 
 /// Encodes to exactly `bytes`, and decodes from them.
-fn assert_wire<M: Message + Default + PartialEq>(message: M, bytes: &[u8]) {
+fn assert_wire<M: Message + Default + PartialEq + std::fmt::Debug>(message: M, bytes: &[u8]) {
     assert_eq!(message.encode_to_vec(), bytes);
     assert_eq!(M::decode(bytes).as_ref(), Ok(&message));
 }
