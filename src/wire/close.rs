@@ -1,0 +1,20 @@
+//! Why a connection was closed: the application codes of QUIC's CONNECTION_CLOSE between machines.
+//!
+//! The numbers are part of the protocol: they never change their meaning.
+
+use quinn::VarInt;
+
+/// The process of the machine is ending, on purpose. Only this code says so.
+pub(crate) const PROCESS_EXIT: VarInt = VarInt::from_u32(1);
+/// The half that held the connection was dropped; its machine lives on and builds a new one.
+pub(crate) const ACTOR_RESTART: VarInt = VarInt::from_u32(2);
+/// A newer connection of the same machine took this one's place.
+pub(crate) const REPLACED: VarInt = VarInt::from_u32(3);
+/// What came was no frame, or no frame that belongs there.
+pub(crate) const BAD_FRAME: VarInt = VarInt::from_u32(4);
+/// A stream of a kind that the receiver does not know.
+pub(crate) const UNKNOWN_STREAM: VarInt = VarInt::from_u32(5);
+/// The handshake was not finished in time.
+pub(crate) const HANDSHAKE_TIMEOUT: VarInt = VarInt::from_u32(6);
+/// The machine at the other end is not the one that it should be, or may not connect; the reason stands beside it.
+pub(crate) const REFUSED: VarInt = VarInt::from_u32(8);

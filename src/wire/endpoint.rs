@@ -1,0 +1,231 @@
+//! How QUIC is set up for peers: transport parameters, sockets, and endpoints that can be replaced on the same port.
+
+use std::{
+    io::{self, IoSliceMut},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use quinn::{
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, ConnectionId, ConnectionIdGenerator,
+    Endpoint, EndpointConfig, Runtime, ServerConfig, TokioRuntime, TransportConfig, UdpPoller,
+    VarInt,
+    congestion::CubicConfig,
+    udp::{RecvMeta, Transmit},
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use socket2::SockRef;
+
+use crate::{Credentials, Options, Peer, WireError};
+
+/// What the system is asked to buffer for a socket, in bytes: a burst should not be lost before it is read.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// The streams that a peer may have open at a time: one for messages, and room for a snapshot.
+const STREAMS_MAX: u32 = 4;
+/// What a connection may have on its way before it has learnt anything about the path. Peers stand in one network,
+/// and a leader's first burst (an append of a megabyte to a follower that came back) should not take ten round
+/// trips. The controller still backs off when packets are lost.
+const INITIAL_WINDOW_BYTES: u64 = 512 << 10;
+/// What round trips are taken to be before one is measured: with quinn's 333 ms, the first lost packet of a
+/// handshake would cost a second.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(10);
+/// Acknowledge after so many packets, or after so long: acknowledgements are half of all packets otherwise.
+const PACKETS_PER_ACKNOWLEDGEMENT: u32 = 16;
+const ACKNOWLEDGEMENT_DELAY_MAX: Duration = Duration::from_millis(5);
+/// The least time between two answers to packets of connections that are not known here.
+const RESET_INTERVAL_MIN: Duration = Duration::from_millis(2);
+const CONNECTION_ID_BYTES: usize = 8;
+
+fn transport(options: &Options) -> Result<Arc<TransportConfig>, WireError> {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements
+        .ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACKNOWLEDGEMENT))
+        .max_ack_delay(Some(ACKNOWLEDGEMENT_DELAY_MAX));
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
+    let idle = options
+        .idle_timeout
+        .try_into()
+        .map_err(|error| WireError::Options {
+            what: "the idle timeout",
+            reason: format!("{:?}: {error}", options.idle_timeout),
+        })?;
+    let window = VarInt::from_u32(options.receive_window_bytes);
+
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(options.idle_timeout / 4))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .stream_receive_window(window)
+        .receive_window(window)
+        .send_window(options.receive_window_bytes.into())
+        .initial_rtt(INITIAL_ROUND_TRIP)
+        .ack_frequency_config(Some(acknowledgements))
+        .congestion_controller_factory(Arc::new(congestion));
+    Ok(Arc::new(transport))
+}
+
+/// An endpoint that only dials, on a port of the system's choice.
+pub(crate) fn dialler(
+    peers: &[Peer],
+    credentials: &Credentials,
+    options: &Options,
+) -> Result<Endpoint, WireError> {
+    let address = address_to_dial_from(peers);
+    let fail = |source| WireError::Socket { address, source };
+    let socket = UdpSocket::bind(address).map_err(fail)?;
+    enlarge_buffers(&socket);
+    let mut endpoint = Endpoint::new(
+        endpoint_config(credentials),
+        None,
+        socket,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(fail)?;
+    let mut config = ClientConfig::new(credentials.client.clone());
+    config.transport_config(transport(options)?);
+    endpoint.set_default_client_config(config);
+    Ok(endpoint)
+}
+
+/// An endpoint that only listens, on a socket that other incarnations use before and after it, and the switch that
+/// takes the socket away from it.
+pub(crate) fn listener(
+    socket: UdpSocket,
+    credentials: &Credentials,
+    options: &Options,
+) -> Result<(Endpoint, Arc<LeasedSocket>), WireError> {
+    enlarge_buffers(&socket);
+    let mut config = ServerConfig::with_crypto(credentials.server.clone());
+    config
+        .transport_config(transport(options)?)
+        .max_incoming(options.connections_max)
+        .migration(false);
+    let socket = TokioRuntime
+        .wrap_udp_socket(socket)
+        .map_err(WireError::Listen)?;
+    let socket = Arc::new(LeasedSocket {
+        socket,
+        ended: AtomicBool::new(false),
+    });
+    let endpoint = Endpoint::new_with_abstract_socket(
+        endpoint_config(credentials),
+        Some(config),
+        socket.clone(),
+        Arc::new(TokioRuntime),
+    )
+    .map_err(WireError::Listen)?;
+    Ok((endpoint, socket))
+}
+
+/// Loopback where all peers are on loopback, else any address; of IPv6 as soon as one peer has it.
+fn address_to_dial_from(peers: &[Peer]) -> SocketAddr {
+    let loopback = peers.iter().all(|peer| peer.address.ip().is_loopback());
+    let v4 = peers.iter().all(|peer| peer.address.is_ipv4());
+    let v6 = peers.iter().all(|peer| peer.address.is_ipv6());
+    match (v4, v6) {
+        (true, _) if loopback => (Ipv4Addr::LOCALHOST, 0).into(),
+        (true, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (_, true) if loopback => (Ipv6Addr::LOCALHOST, 0).into(),
+        _ => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// Best effort: the system may allow less, and smaller buffers only cost retransmissions.
+fn enlarge_buffers(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+}
+
+fn endpoint_config(credentials: &Credentials) -> EndpointConfig {
+    let mut config = EndpointConfig::new(credentials.reset_key.clone());
+    config
+        .cid_generator(|| Box::new(RandomConnectionIds(SystemRandom::new())))
+        .min_reset_interval(RESET_INTERVAL_MIN);
+    config
+}
+
+/// Makes connection ids at random. quinn's own are marked with a key that dies with the endpoint, and what carries
+/// another's mark is not answered; but the packets of a connection to an earlier process must be, by a reset.
+#[derive(Debug)]
+struct RandomConnectionIds(SystemRandom);
+
+impl ConnectionIdGenerator for RandomConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CONNECTION_ID_BYTES];
+        self.0
+            .fill(&mut id)
+            .expect("the system's source of randomness does not fail once it has started");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A socket that is shared with later incarnations of an endpoint. When its lease ends it receives nothing more, so that every datagram
+/// reaches the successor; it still sends, so that connections can be closed properly.
+#[derive(Debug)]
+pub(crate) struct LeasedSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    ended: AtomicBool,
+}
+
+impl LeasedSocket {
+    pub(crate) fn end_lease(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+impl AsyncUdpSocket for LeasedSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.socket.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        self.socket.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if self.ended.load(Ordering::Acquire) {
+            // Never woken again by the socket; the endpoint's driver ends with its last connection.
+            return Poll::Pending;
+        }
+        self.socket.poll_recv(context, buffers, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.socket.may_fragment()
+    }
+}

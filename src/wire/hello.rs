@@ -1,0 +1,115 @@
+//! The first frame in each direction: who the sender is and whom it means to speak to.
+//!
+//! The dialler opens the connection's only bidirectional stream and sends its [`Hello`]; the listener checks it and
+//! answers with its own, which the dialler checks in turn. Nothing else is read before.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rm_raft::MachineId;
+
+use crate::{
+    FrameError, Identity, Peer, RefusedBecause,
+    frame::{self, Fields},
+};
+
+/// The version of the protocol: what streams there are and what is said on them.
+pub(crate) const PROTOCOL_VERSION: u16 = 1;
+
+/// The longest hello that is read, in bytes.
+pub(crate) const HELLO_BYTES_MAX: usize = 2 << 10;
+
+const KIND_HELLO: u8 = 1;
+
+/// What each end says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u16,
+    pub(crate) sender: Identity,
+    pub(crate) receiver_name: String,
+    pub(crate) receiver_id: MachineId,
+}
+
+impl Hello {
+    pub(crate) fn new(sender: &Identity, receiver: &Peer) -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            sender: sender.clone(),
+            receiver_name: receiver.name.clone(),
+            receiver_id: receiver.id,
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut frame = frame::begin(KIND_HELLO, HELLO_BYTES_MAX);
+        frame.put_u16(self.version);
+        put_text(&mut frame, &self.sender.domain);
+        put_text(&mut frame, &self.sender.name);
+        frame.put_u64(self.sender.id.0);
+        frame.put_u64(self.sender.incarnation);
+        put_text(&mut frame, &self.receiver_name);
+        frame.put_u64(self.receiver_id.0);
+        frame::seal(frame)
+    }
+
+    /// Reads a hello. One of a newer version is refused by its version: how it goes on is not known.
+    pub(crate) fn decode(frame: Bytes) -> Result<Hello, RefusedBecause> {
+        let frame = frame::open(frame)?;
+        if frame.kind != KIND_HELLO {
+            return Err(FrameError::Kind { found: frame.kind }.into());
+        }
+        let mut fields = Fields::of(frame.body);
+        let version = fields.u16("protocol version")?;
+        if version > PROTOCOL_VERSION {
+            return Err(RefusedBecause::Version {
+                theirs: version,
+                ours: PROTOCOL_VERSION,
+            });
+        }
+        let hello = Hello {
+            version,
+            sender: Identity {
+                domain: fields.text("domain")?,
+                name: fields.text("name of the sender")?,
+                id: MachineId(fields.u64("number of the sender")?),
+                incarnation: fields.u64("incarnation")?,
+            },
+            receiver_name: fields.text("name of the receiver")?,
+            receiver_id: MachineId(fields.u64("number of the receiver")?),
+        };
+        fields.end()?;
+        Ok(hello)
+    }
+
+    /// The peer that said this to `local`, if it is one of `peers` and means `local`.
+    pub(crate) fn check<'a>(
+        &self,
+        local: &Identity,
+        peers: &'a [Peer],
+    ) -> Result<&'a Peer, RefusedBecause> {
+        if self.sender.domain != local.domain {
+            return Err(RefusedBecause::Domain {
+                theirs: self.sender.domain.clone(),
+                ours: local.domain.clone(),
+            });
+        }
+        let peer = peers
+            .iter()
+            .find(|peer| peer.name == self.sender.name && peer.id == self.sender.id)
+            .ok_or_else(|| RefusedBecause::Machine {
+                name: self.sender.name.clone(),
+                id: self.sender.id.0,
+            })?;
+        if self.receiver_name != local.name || self.receiver_id != local.id {
+            return Err(RefusedBecause::Receiver {
+                name: self.receiver_name.clone(),
+                id: self.receiver_id.0,
+            });
+        }
+        Ok(peer)
+    }
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    let length = u16::try_from(text.len()).expect("the config bounds names and domains");
+    out.put_u16(length);
+    out.put_slice(text.as_bytes());
+}

@@ -1,0 +1,273 @@
+//! The way to one peer: a queue, a connection, and the task that keeps it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quinn::{Connection, ConnectionError, Endpoint, SendStream, VarInt};
+use tokio::sync::Notify;
+
+use crate::{
+    Credentials, Identity, Options, Peer, PeerStatus, RefusedBecause, close,
+    hello::Hello,
+    queue::Queue,
+    session::{STREAM_MESSAGES, read_hello},
+};
+
+use std::sync::Arc;
+
+/// The most bytes that are handed to QUIC in one write.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Beyond so many failures in a row the wait grows no more.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// The way to one peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    local: Identity,
+    peer: Peer,
+    credentials: Credentials,
+    options: Options,
+    state: Mutex<State>,
+    waiting: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    connection: Option<Connection>,
+    frames_sent: u64,
+    bytes_sent: u64,
+    frames_dropped: u64,
+    connections: u64,
+    last_error: Option<String>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        local: &Identity,
+        peer: &Peer,
+        credentials: &Credentials,
+        options: &Options,
+    ) -> Link {
+        Link {
+            local: local.clone(),
+            peer: peer.clone(),
+            credentials: credentials.clone(),
+            options: options.clone(),
+            state: Mutex::new(State {
+                queue: Queue::new(options.queue_frames_max, options.queue_bytes_max),
+                connection: None,
+                frames_sent: 0,
+                bytes_sent: 0,
+                frames_dropped: 0,
+                connections: 0,
+                last_error: None,
+            }),
+            waiting: Notify::new(),
+        }
+    }
+
+    /// Sends the frame as a datagram if it may go so and fits, else puts it into the queue.
+    pub(crate) fn send(&self, frame: Bytes, unreliable: bool) {
+        let mut state = self.state();
+        let length = frame.len();
+        if length > self.options.frame_bytes_max {
+            state.frames_dropped += 1;
+            state.last_error = Some(format!(
+                "a frame of {length} bytes was not sent: {} are allowed",
+                self.options.frame_bytes_max
+            ));
+            return;
+        }
+        if unreliable && state.send_datagram(&frame) {
+            state.count_sent(1, length);
+            return;
+        }
+        if !state.queue.push(frame) {
+            state.frames_dropped += 1;
+            return;
+        }
+        drop(state);
+        self.waiting.notify_one();
+    }
+
+    pub(crate) fn close(&self, code: VarInt, reason: &[u8]) {
+        if let Some(connection) = &self.state().connection {
+            connection.close(code, reason);
+        }
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        let state = self.state();
+        PeerStatus {
+            id: self.peer.id,
+            name: self.peer.name.clone(),
+            connected: state.connection.is_some(),
+            round_trip: state.connection.as_ref().map(Connection::rtt),
+            frames_sent: state.frames_sent,
+            bytes_sent: state.bytes_sent,
+            frames_dropped: state.frames_dropped,
+            frames_queued: state.queue.frames(),
+            bytes_queued: state.queue.bytes(),
+            connections: state.connections,
+            last_error: state.last_error.clone(),
+        }
+    }
+
+    /// Dials the peer, sends what is queued, and dials again, for ever.
+    ///
+    /// A connection that held is dialled again at once: the peer was built anew. Otherwise the wait doubles.
+    pub(crate) async fn keep_connected(self: Arc<Self>, endpoint: Endpoint) {
+        let mut failures = 0;
+        loop {
+            match self.connect(&endpoint).await {
+                Ok((connection, stream)) => {
+                    let since = Instant::now();
+                    let ended = self.carry(&connection, stream).await;
+                    self.state().lost(&ended.to_string());
+                    if since.elapsed() >= self.options.backoff_max && !sent_away(&ended) {
+                        failures = 0;
+                        continue;
+                    }
+                }
+                Err(reason) => self.state().not_connected(reason),
+            }
+            failures += 1;
+            tokio::time::sleep(self.backoff(failures)).await;
+        }
+    }
+
+    /// How long to wait after so many failures in a row: doubled each time, shortened by up to half at random.
+    fn backoff(&self, failures: u32) -> Duration {
+        let doubled = self.options.backoff_min * (1 << (failures - 1).min(DOUBLINGS_MAX));
+        doubled
+            .min(self.options.backoff_max)
+            .mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<(Connection, SendStream), String> {
+        let limit = self.options.handshake_timeout;
+        match tokio::time::timeout(limit, self.dial(endpoint)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!(
+                "{} at {} did not answer within {limit:?}",
+                self.peer.name, self.peer.address
+            )),
+        }
+    }
+
+    async fn dial(&self, endpoint: &Endpoint) -> Result<(Connection, SendStream), String> {
+        let host = self.credentials.host_of(&self.peer);
+        let connection = endpoint
+            .connect(self.peer.address, host)
+            .map_err(|error| error.to_string())?
+            .await
+            .map_err(|error| error.to_string())?;
+        let proved = self.prove(&connection).await;
+        // Where the peer has refused us, its reason says more than the error that it led to here.
+        proved
+            .map(|stream| (connection.clone(), stream))
+            .map_err(|because| match connection.close_reason() {
+                Some(reason) => reason.to_string(),
+                None => {
+                    let because = because.to_string();
+                    connection.close(close::REFUSED, because.as_bytes());
+                    because
+                }
+            })
+    }
+
+    /// Says who this machine is, hears who the peer is, and opens the stream for messages.
+    async fn prove(&self, connection: &Connection) -> Result<SendStream, RefusedBecause> {
+        let lost = |error: &dyn std::fmt::Display| RefusedBecause::Transport(error.to_string());
+        let (mut say, mut hear) = connection.open_bi().await.map_err(|e| lost(&e))?;
+        let hello = Hello::new(&self.local, &self.peer).encode();
+        say.write_all(&hello).await.map_err(|e| lost(&e))?;
+        let answer = read_hello(&mut hear).await?;
+        answer.check(&self.local, std::slice::from_ref(&self.peer))?;
+        let mut stream = connection.open_uni().await.map_err(|e| lost(&e))?;
+        stream
+            .write_all(&[STREAM_MESSAGES])
+            .await
+            .map_err(|e| lost(&e))?;
+        Ok(stream)
+    }
+
+    /// Writes what is queued until the connection ends.
+    async fn carry(&self, connection: &Connection, mut stream: SendStream) -> ConnectionError {
+        self.state().connected(connection.clone());
+        self.waiting.notify_one();
+        tokio::select! {
+            ended = connection.closed() => ended,
+            () = self.write(&mut stream) => {
+                // The stream ended before its connection, which only a peer that breaks the protocol brings about.
+                connection.close(close::BAD_FRAME, b"the stream for messages was stopped");
+                connection.closed().await
+            }
+        }
+    }
+
+    async fn write(&self, stream: &mut SendStream) {
+        loop {
+            self.waiting.notified().await;
+            loop {
+                let mut batch = self.state().queue.take(BATCH_BYTES_MAX);
+                if batch.frames == 0 {
+                    break;
+                }
+                if stream.write_all_chunks(&mut batch.chunks).await.is_err() {
+                    return;
+                }
+                self.state().count_sent(batch.frames, batch.bytes);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this lock; should it, the counters are still good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the frame left as a datagram. quinn drops the oldest datagram when too many wait.
+    fn send_datagram(&self, frame: &Bytes) -> bool {
+        let Some(connection) = &self.connection else {
+            return false;
+        };
+        connection
+            .max_datagram_size()
+            .is_some_and(|limit| frame.len() <= limit)
+            && connection.send_datagram(frame.clone()).is_ok()
+    }
+
+    fn count_sent(&mut self, frames: usize, bytes: usize) {
+        self.frames_sent += frames as u64;
+        self.bytes_sent += bytes as u64;
+    }
+
+    fn connected(&mut self, connection: Connection) {
+        self.connections += 1;
+        self.connection = Some(connection);
+    }
+
+    fn lost(&mut self, reason: &str) {
+        self.connection = None;
+        self.last_error = Some(reason.to_owned());
+    }
+
+    /// What waited for a connection that could not be made is old by the time of the next one.
+    fn not_connected(&mut self, reason: String) {
+        self.frames_dropped += self.queue.clear() as u64;
+        self.last_error = Some(reason);
+    }
+}
+
+/// Whether the peer closed the connection for a reason that a new dial does not remove.
+fn sent_away(ended: &ConnectionError) -> bool {
+    matches!(ended, ConnectionError::ApplicationClosed(closed)
+        if closed.error_code != close::ACTOR_RESTART && closed.error_code != close::PROCESS_EXIT)
+}

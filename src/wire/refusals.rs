@@ -1,0 +1,124 @@
+//! Why connections are refused, and how often.
+
+use thiserror::Error;
+
+/// Why a connection, or what came on it, was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RefusedBecause {
+    /// The other end belongs to another domain.
+    #[error(
+        "it belongs to domain {theirs:?}, this machine to {ours:?}: correct `domain` or the peer address in the config"
+    )]
+    Domain {
+        /// What it says.
+        theirs: String,
+        /// What this machine is configured with.
+        ours: String,
+    },
+    /// The name or the number is in no list, or they do not belong together.
+    #[error(
+        "{name:?} with number {id} is not a machine of this domain by this machine's config: all machines must have the same list"
+    )]
+    Machine {
+        /// The name that it gives.
+        name: String,
+        /// The number that it gives.
+        id: u64,
+    },
+    /// The other end meant to reach another machine.
+    #[error(
+        "it wants to reach {name:?} with number {id}, and this is another machine: correct that machine's address in the config"
+    )]
+    Receiver {
+        /// The name that it expects.
+        name: String,
+        /// The number that it expects.
+        id: u64,
+    },
+    /// The other end speaks a newer version.
+    #[error(
+        "it speaks version {theirs} of the protocol, newer than {ours}: upgrade this machine first"
+    )]
+    Version {
+        /// Its version.
+        theirs: u16,
+        /// This machine's version.
+        ours: u16,
+    },
+    /// The certificate does not name the machine's host.
+    #[error("its certificate does not name the host {host:?} of machine {name:?}: {reason}")]
+    Certificate {
+        /// The machine that it claims to be.
+        name: String,
+        /// The host that the certificate should name.
+        host: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What it sent is no frame, or not the one that belongs there.
+    #[error("{0}")]
+    Frame(#[from] crate::FrameError),
+    /// It opened a stream of a kind that this machine does not know.
+    #[error("it opened a stream of kind {kind}, which this machine does not know")]
+    Stream {
+        /// The first byte of the stream.
+        kind: u8,
+    },
+    /// It did not prove itself in time.
+    #[error("it did not prove itself in time")]
+    Slow,
+    /// There are as many connections as the limits allow.
+    #[error("there are {open} connections already, as many as the limit allows")]
+    Crowded {
+        /// How many there are.
+        open: usize,
+    },
+    /// TLS or QUIC itself failed before anything was proved.
+    #[error("no connection came to be: {0}")]
+    Transport(String),
+}
+
+/// How often connections, or what came on them, were refused, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Another domain.
+    pub domain: u64,
+    /// A name and number that are not in the list together.
+    pub machine: u64,
+    /// Another receiver was meant.
+    pub receiver: u64,
+    /// A newer protocol version.
+    pub version: u64,
+    /// A certificate of another host.
+    pub certificate: u64,
+    /// Something that is no frame, or not the one that belongs there.
+    pub frame: u64,
+    /// A stream of an unknown kind.
+    pub stream: u64,
+    /// No proof in time.
+    pub slow: u64,
+    /// Too many connections.
+    pub crowded: u64,
+    /// A failure of TLS or QUIC.
+    pub transport: u64,
+}
+
+impl Refusals {
+    pub(crate) fn count(&mut self, because: &RefusedBecause) {
+        use crate::FrameError;
+        let counter = match because {
+            RefusedBecause::Domain { .. } => &mut self.domain,
+            RefusedBecause::Machine { .. } => &mut self.machine,
+            RefusedBecause::Receiver { .. } => &mut self.receiver,
+            RefusedBecause::Version { .. }
+            | RefusedBecause::Frame(FrameError::NewerVersion { .. }) => &mut self.version,
+            RefusedBecause::Certificate { .. } => &mut self.certificate,
+            RefusedBecause::Frame(_) => &mut self.frame,
+            RefusedBecause::Stream { .. } => &mut self.stream,
+            RefusedBecause::Slow => &mut self.slow,
+            RefusedBecause::Crowded { .. } => &mut self.crowded,
+            RefusedBecause::Transport(_) => &mut self.transport,
+        };
+        *counter += 1;
+    }
+}

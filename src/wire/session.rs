@@ -1,0 +1,218 @@
+//! One connection from a peer, from its first packet to its end.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
+use rm_raft::{MachineId, Message};
+
+use crate::{
+    Event, FrameError, Peer, RefusedBecause, close, decode,
+    frame::{self, HEADER_BYTES},
+    hello::{HELLO_BYTES_MAX, Hello},
+    inbound::{Shared, Slot},
+};
+
+/// The first byte of a one-way stream says what it carries: messages, in order.
+pub(crate) const STREAM_MESSAGES: u8 = 1;
+
+/// The chunks (each of a packet, about) that are taken from a stream at once.
+const CHUNKS_MAX: usize = 64;
+/// The least room that is made for what a stream brings: frames are cut from buffers of this size.
+const READ_BYTES: usize = 64 << 10;
+/// The most datagrams that are handed on at once.
+const DATAGRAMS_MAX: usize = 256;
+
+/// Serves one connection until it ends.
+pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming, _slot: Slot) {
+    let address = incoming.remote_address();
+    let limit = shared.options.handshake_timeout;
+    let connection = match tokio::time::timeout(limit, incoming.into_future()).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            return shared.refused(address, RefusedBecause::Transport(error.to_string()));
+        }
+        Err(_) => return shared.refused(address, RefusedBecause::Slow),
+    };
+    let proved = match tokio::time::timeout(limit, prove(&shared, &connection)).await {
+        Ok(proved) => proved,
+        Err(_) => Err(RefusedBecause::Slow),
+    };
+    match proved {
+        Ok((peer, incarnation)) => serve(&shared, &connection, peer.id, incarnation).await,
+        Err(reason) => refuse(&shared, &connection, reason),
+    }
+}
+
+/// Hears who dialled, checks it, and says who this machine is.
+async fn prove<'a>(
+    shared: &'a Shared,
+    connection: &Connection,
+) -> Result<(&'a Peer, u64), RefusedBecause> {
+    let (mut say, mut hear) = connection.accept_bi().await.map_err(lost)?;
+    let hello = read_hello(&mut hear).await?;
+    let peer = hello.check(&shared.local, &shared.peers)?;
+    shared.credentials.check_dialler(connection, peer)?;
+    let answer = Hello::new(&shared.local, peer).encode();
+    say.write_all(&answer).await.map_err(lost)?;
+    Ok((peer, hello.sender.incarnation))
+}
+
+/// Reads the first frame of a connection, which must be a hello.
+pub(crate) async fn read_hello(stream: &mut RecvStream) -> Result<Hello, RefusedBecause> {
+    let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+    stream.read_exact(&mut bytes).await.map_err(lost)?;
+    let length = frame::length(&bytes, HELLO_BYTES_MAX)?.unwrap_or(HEADER_BYTES);
+    bytes.resize(length, 0);
+    stream
+        .read_exact(&mut bytes[HEADER_BYTES..])
+        .await
+        .map_err(lost)?;
+    Hello::decode(bytes.freeze())
+}
+
+async fn serve(shared: &Shared, connection: &Connection, from: MachineId, incarnation: u64) {
+    shared.enter(from, connection);
+    shared.tell(Event::Connected { from, incarnation });
+    let received = |messages| shared.tell(Event::Received { from, messages });
+    let limit = shared.options.frame_bytes_max;
+    let broken = tokio::select! {
+        _ = connection.closed() => None,
+        broken = read_streams(connection, limit, &received) => broken,
+        broken = read_datagrams(connection, &received) => broken,
+    };
+    if let Some(reason) = broken {
+        refuse(shared, connection, reason);
+    }
+    let ended = connection.closed().await;
+    if shared.leave(from, connection) {
+        shared.tell(Event::Gone {
+            from,
+            process_gone: process_gone(&ended),
+            reason: ended.to_string(),
+        });
+    }
+}
+
+/// Closes the connection with the reason, counts and tells it.
+fn refuse(shared: &Shared, connection: &Connection, reason: RefusedBecause) {
+    connection.close(code_of(&reason), reason.to_string().as_bytes());
+    shared.refused(connection.remote_address(), reason);
+}
+
+fn code_of(reason: &RefusedBecause) -> VarInt {
+    match reason {
+        RefusedBecause::Frame(_) => close::BAD_FRAME,
+        RefusedBecause::Stream { .. } => close::UNKNOWN_STREAM,
+        RefusedBecause::Slow => close::HANDSHAKE_TIMEOUT,
+        _ => close::REFUSED,
+    }
+}
+
+fn process_gone(ended: &ConnectionError) -> bool {
+    match ended {
+        ConnectionError::ApplicationClosed(closed) => closed.error_code == close::PROCESS_EXIT,
+        _ => false,
+    }
+}
+
+/// Reads all streams of a connection until one breaks the protocol; `None` when the connection ends.
+async fn read_streams(
+    connection: &Connection,
+    limit: usize,
+    received: &impl Fn(Vec<Message>),
+) -> Option<RefusedBecause> {
+    let mut streams = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = connection.accept_uni() => {
+                streams.push(read_stream(accepted.ok()?, limit, received));
+            }
+            Some(ended) = streams.next() => {
+                if let Err(reason) = ended {
+                    return Some(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Reads one stream to its end. What a lost connection does to it is not its fault.
+async fn read_stream(
+    mut stream: RecvStream,
+    limit: usize,
+    received: &impl Fn(Vec<Message>),
+) -> Result<(), RefusedBecause> {
+    let mut kind = [0];
+    if stream.read_exact(&mut kind).await.is_err() {
+        return Ok(());
+    }
+    match kind {
+        [STREAM_MESSAGES] => read_messages(stream, limit, received).await,
+        [kind] => Err(RefusedBecause::Stream { kind }),
+    }
+}
+
+async fn read_messages(
+    mut stream: RecvStream,
+    limit: usize,
+    received: &impl Fn(Vec<Message>),
+) -> Result<(), RefusedBecause> {
+    let mut buffer = BytesMut::new();
+    let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
+    while let Ok(Some(count)) = stream.read_chunks(&mut chunks).await {
+        let bytes = chunks[..count].iter().map(Bytes::len).sum();
+        if buffer.capacity() - buffer.len() < bytes {
+            buffer.reserve(READ_BYTES.max(bytes));
+        }
+        for chunk in &mut chunks[..count] {
+            buffer.extend_from_slice(&std::mem::take(chunk));
+        }
+        let mut messages = Vec::new();
+        let broken = take_messages(&mut buffer, limit, &mut messages);
+        if !messages.is_empty() {
+            received(messages);
+        }
+        broken?;
+    }
+    Ok(())
+}
+
+/// Decodes all frames that are complete.
+fn take_messages(
+    buffer: &mut BytesMut,
+    limit: usize,
+    messages: &mut Vec<Message>,
+) -> Result<(), FrameError> {
+    while let Some(frame) = frame::split(buffer, limit)? {
+        messages.push(decode(frame)?);
+    }
+    Ok(())
+}
+
+/// Reads datagrams, each of one frame, until one breaks the protocol; `None` when the connection ends.
+async fn read_datagrams(
+    connection: &Connection,
+    received: &impl Fn(Vec<Message>),
+) -> Option<RefusedBecause> {
+    loop {
+        let mut next = Some(connection.read_datagram().await);
+        let mut messages = Vec::new();
+        while let Some(datagram) = next {
+            match decode(datagram.ok()?) {
+                Ok(message) => messages.push(message),
+                Err(error) => return Some(error.into()),
+            }
+            if messages.len() == DATAGRAMS_MAX {
+                break;
+            }
+            next = connection.read_datagram().now_or_never();
+        }
+        received(messages);
+    }
+}
+
+fn lost(error: impl std::fmt::Display) -> RefusedBecause {
+    RefusedBecause::Transport(error.to_string())
+}
