@@ -1,53 +1,9 @@
-//! What goes into the core and what comes out of it: inputs, effects, and what it is built from.
-
-use std::time::Duration;
+//! What goes into the core and what comes out of it: inputs, effects, and its status.
 
 use crate::{
-    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, Refusal, RequestId, Term,
+    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, Refusal, RequestId,
+    Term,
 };
-
-/// What a machine's core is built from, besides what it finds durable.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This machine.
-    pub local: MachineId,
-    /// All voters, this machine among them.
-    pub voters: Vec<MachineId>,
-    /// The shortest election timeout; the longest is twice that (§9.3 of the paper: chosen at random anew each time).
-    pub election_timeout: Duration,
-    /// How often a leader makes itself heard.
-    pub heartbeat_interval: Duration,
-    /// Seeds the election timeouts.
-    pub seed: u64,
-    /// The most append requests on their way to one follower.
-    pub inflight_requests_max: usize,
-    /// The most bytes of entries on their way to one follower.
-    pub inflight_bytes_max: usize,
-    /// The most bytes of entries in one append request, unless a single entry is larger.
-    pub append_bytes_max: usize,
-    /// The most bytes of entries that are proposed and not yet committed; beyond it proposals are refused.
-    pub uncommitted_bytes_max: usize,
-    /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
-    pub log_cache_bytes_max: usize,
-    /// The most batches of reads that wait for confirmation.
-    pub reads_max: usize,
-    /// Whether a follower that learns that its leader's process is gone stands for election at once. Never together
-    /// with lease reads.
-    pub trust_peer_gone: bool,
-}
-
-/// What a core finds durable when it starts.
-#[derive(Clone, Debug, Default)]
-pub struct Durable {
-    /// Term, vote and a commit index.
-    pub hard_state: HardState,
-    /// Where each term begins in the log: the first entry of each, in order. Empty when the log is.
-    pub terms: Vec<EntryId>,
-    /// The last entry of the log.
-    pub last: EntryId,
-    /// Up to where the state machine has applied.
-    pub applied: Index,
-}
 
 /// What happens to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

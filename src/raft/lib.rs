@@ -1,12 +1,26 @@
 //! The Raft algorithm, with no input or output of its own: values in, values out. No disk, no socket, no clock,
 //! no thread, and no randomness but from the seed that it is given.
 
+mod candidate;
+mod config;
 mod entry;
+mod follower;
 mod interface;
+mod leader;
+mod log;
 mod message;
+mod node;
+mod progress;
+mod quorum;
+mod raft;
+mod random;
+mod read;
 mod types;
+mod vote;
 
+pub use config::{Config, ConfigError, Durable};
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
-pub use interface::{Config, Durable, Effect, Input, Persist, Role, Status};
+pub use interface::{Effect, Input, Persist, Role, Status};
 pub use message::{Body, Message, ReadId, Refusal};
+pub use raft::Raft;
 pub use types::{EntryId, Index, MachineId, Term, Time};

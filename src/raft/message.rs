@@ -107,7 +107,10 @@ pub enum Body {
     },
 }
 
-/// Numbers a batch of linearizable reads that a machine holds; never repeated by one incarnation of its Raft core.
+/// Numbers a batch of linearizable reads that a machine holds.
+///
+/// Never repeated by a machine, not even across restarts: an answer to a forgotten read that came late would otherwise
+/// be taken for the answer to a new one, and its index would be too old (dissertation 6.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 

@@ -30,16 +30,23 @@ number! {
 }
 
 impl Term {
+    /// No domain comes near this term. A message that claims it is nonsense, and following it would leave no term to
+    /// campaign in.
+    pub(crate) const LIMIT: Term = Term(1 << 62);
+
     /// The term after this one.
     pub fn next(self) -> Term {
-        Term(self.0 + 1)
+        Term(self.0.saturating_add(1))
     }
 }
 
 impl Index {
+    /// No log comes near this index.
+    pub(crate) const LIMIT: Index = Index(1 << 62);
+
     /// The index after this one.
     pub fn next(self) -> Index {
-        Index(self.0 + 1)
+        Index(self.0.saturating_add(1))
     }
 
     /// The index before this one; zero stays zero.

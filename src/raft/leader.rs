@@ -1,0 +1,379 @@
+//! Leading: taking proposals into the log, replicating it, committing it, and confirming reads.
+
+use std::collections::BTreeMap;
+
+use crate::node::Node;
+use crate::progress::{Next, Progress};
+use crate::raft::Turn;
+use crate::read::Confirmation;
+use crate::{Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, Refusal, Time};
+
+/// A machine that leads.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    followers: BTreeMap<MachineId, Progress>,
+    confirmation: Confirmation,
+    /// When the next heartbeat is due.
+    heartbeat_at: Time,
+    /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
+    first: Index,
+    /// When this machine's own disk last had nothing to do, or did something.
+    disk_moved: Time,
+}
+
+/// One append for all followers that need the same.
+struct Append {
+    /// The first entry.
+    from: Index,
+    /// The last; before `from` if there is none.
+    up_to: Index,
+    to: Vec<MachineId>,
+}
+
+impl Leader {
+    /// Begins to lead: an empty entry of the new term goes into the log, because entries of earlier terms are committed only
+    /// with it (§5.4.2, §8).
+    pub(crate) fn new(node: &mut Node) -> Leader {
+        let last = node.log.last().index;
+        let followers = node.others.iter();
+        let leader = Leader {
+            followers: followers
+                .map(|&machine| (machine, Progress::new(last, node.now)))
+                .collect(),
+            confirmation: Confirmation::default(),
+            heartbeat_at: node.now,
+            first: last.next(),
+            disk_moved: node.now,
+        };
+        append(node, Payload::Empty);
+        leader
+    }
+
+    /// Takes proposals into the log, as many as the limit on open bytes allows; the rest is refused, so that their order is
+    /// kept and memory is bounded. With nothing open, any one proposal is taken, however large.
+    pub(crate) fn propose(&mut self, node: &mut Node, from: MachineId, proposals: Vec<Proposal>) {
+        if node.log.durable() == node.log.last().index {
+            self.disk_moved = node.now;
+        }
+        let mut open = node.open_bytes();
+        let mut proposals = proposals.into_iter();
+        while let Some(proposal) = proposals.as_slice().first() {
+            let size = proposal.command.len();
+            if open > 0 && open + size > node.config.uncommitted_bytes_max {
+                node.refuse(from, proposals.as_slice(), Refusal::Overloaded);
+                return;
+            }
+            if let Some(proposal) = proposals.next() {
+                open += append(node, Payload::Command(proposal));
+            }
+        }
+    }
+
+    /// Storage made something durable here; this machine counts as a replica only up to there.
+    pub(crate) fn persisted(&mut self, node: &mut Node, durable_before: Index) {
+        if node.log.durable() > durable_before {
+            self.disk_moved = node.now;
+        }
+        self.commit(node);
+    }
+
+    /// A follower acknowledged.
+    pub(crate) fn appended(
+        &mut self,
+        node: &mut Node,
+        from: MachineId,
+        matched: Index,
+        round: u64,
+    ) {
+        let Some(follower) = self.hear(node, from, round) else {
+            return;
+        };
+        if matched <= node.log.last().index {
+            follower.appended(matched);
+            self.commit(node);
+        }
+        self.finish_round(node);
+    }
+
+    /// A follower's log does not hold the entry at `previous`. No entry after the hint can match, and where this machine's
+    /// log is of a later term than the hint, it cannot match either.
+    pub(crate) fn rejected(
+        &mut self,
+        node: &mut Node,
+        from: MachineId,
+        previous: Index,
+        hint: EntryId,
+        round: u64,
+    ) {
+        let meeting = node.log.last_compatible(hint);
+        if let Some(follower) = self.hear(node, from, round) {
+            follower.rejected(previous, meeting.index);
+        }
+        self.finish_round(node);
+    }
+
+    /// A follower answered a heartbeat.
+    pub(crate) fn heartbeat_answered(
+        &mut self,
+        node: &mut Node,
+        from: MachineId,
+        round: u64,
+        last: Index,
+    ) {
+        if let Some(follower) = self.hear(node, from, round) {
+            follower.heartbeat_answered(last);
+        }
+        self.finish_round(node);
+    }
+
+    /// Another machine asks up to where it must apply before it answers its reads.
+    pub(crate) fn read_index_requested(&mut self, node: &mut Node, from: MachineId, read: ReadId) {
+        let limit = node.config.reads_max;
+        if !self.confirmation.push(from, read, limit) {
+            node.send(vec![from], Body::ReadIndexResponse { read, index: None });
+        }
+    }
+
+    /// Storage read entries that some follower lacks.
+    pub(crate) fn entries_read(&mut self, node: &mut Node, entries: Vec<Entry>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        let (from, up_to) = (first.id.index, last.id.index);
+        let mut indexes = from.0..;
+        let sound = entries
+            .iter()
+            .all(|entry| indexes.next() == Some(entry.id.index.0) && node.log.holds(entry.id));
+        let Some(previous) = node.log.id_at(from.previous()).filter(|_| sound) else {
+            return;
+        };
+        let bytes = entries.iter().map(Entry::size).sum();
+        let mut to = Vec::new();
+        for (&machine, follower) in &mut self.followers {
+            if follower
+                .reading
+                .take_if(|_| follower.next == from)
+                .is_some()
+            {
+                follower.sent(up_to, bytes);
+                to.push(machine);
+            }
+        }
+        let body = Body::AppendRequest {
+            previous,
+            entries,
+            commit: node.commit,
+            round: self.confirmation.round(),
+        };
+        node.send(to, body);
+    }
+
+    /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
+    /// one whose disk does nothing for twice as long: others may be able to lead with theirs.
+    pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
+        let patience = node.config.election_timeout;
+        let heard = node.quorum.reached(|machine| {
+            let follower = self.followers.get(&machine);
+            follower.map_or(node.now, |follower| follower.heard)
+        });
+        let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
+        let disk_works = node.log.durable() < node.log.last().index;
+        let stalled = disk_works && node.now.since(self.disk_moved) >= patience * 2;
+        if (unheard || stalled) && !node.is_alone() {
+            return Turn::Follow;
+        }
+        Turn::Stay
+    }
+
+    /// When time alone makes it act.
+    pub(crate) fn next_deadline(&self) -> Time {
+        self.heartbeat_at
+    }
+
+    /// Stops leading: other machines learn that their reads have no answer here.
+    pub(crate) fn step_down(self, node: &mut Node) {
+        for (machine, read) in self.confirmation.into_remote() {
+            node.send(vec![machine], Body::ReadIndexResponse { read, index: None });
+        }
+    }
+
+    /// Sends each follower what it needs: one append with all that came since the last effects, and one heartbeat.
+    pub(crate) fn flush(&mut self, node: &mut Node) {
+        // A leader that has not committed in its own term does not know what is committed (dissertation 6.4).
+        let new_round =
+            node.commit >= self.first && self.confirmation.begin(node.commit, node.reads.newest());
+        self.finish_round(node);
+        self.replicate(node);
+        if new_round || node.now >= self.heartbeat_at {
+            self.heartbeat_at = node.now.after(node.config.heartbeat_interval);
+            self.heartbeat(node, node.others.clone());
+        } else {
+            let uninformed = self.followers.iter().filter(|(_, follower)| {
+                follower.told_commit < node.commit && follower.matched >= node.commit
+            });
+            let to = uninformed.map(|(&machine, _)| machine).collect();
+            self.heartbeat(node, to);
+        }
+    }
+
+    /// Notes that a follower was heard.
+    fn hear(&mut self, node: &Node, from: MachineId, round: u64) -> Option<&mut Progress> {
+        let latest = self.confirmation.round();
+        let follower = self.followers.get_mut(&from)?;
+        follower.heard = node.now;
+        follower.round = follower.round.max(round.min(latest));
+        Some(follower)
+    }
+
+    /// Commits what a majority holds durably, if it is of this leader's own term; what is before it is committed with it
+    /// (§5.3, §5.4.2, figure 8).
+    fn commit(&mut self, node: &mut Node) {
+        let reached = node.quorum.reached(|machine| {
+            let follower = self.followers.get(&machine);
+            follower.map_or(node.log.durable(), |follower| follower.matched)
+        });
+        if let Some(index) = reached.filter(|&index| index >= self.first) {
+            node.commit_to(index);
+        }
+    }
+
+    /// Answers the reads of the round under way, if a majority has confirmed it.
+    fn finish_round(&mut self, node: &mut Node) {
+        if !self.confirmation.is_under_way() {
+            return;
+        }
+        let latest = self.confirmation.round();
+        let reached = node.quorum.reached(|machine| {
+            let follower = self.followers.get(&machine);
+            follower.map_or(latest, |follower| follower.round)
+        });
+        let Some(round) = self.confirmation.finish(reached.unwrap_or_default()) else {
+            return;
+        };
+        if let Some(read) = round.local {
+            node.answer_reads(read, round.index);
+        }
+        for (machine, read) in round.remote {
+            let index = Some(round.index);
+            node.send(vec![machine], Body::ReadIndexResponse { read, index });
+        }
+    }
+
+    fn heartbeat(&mut self, node: &mut Node, to: Vec<MachineId>) {
+        let Some(commit) = node.log.id_at(node.commit) else {
+            return;
+        };
+        for machine in &to {
+            if let Some(follower) = self.followers.get_mut(machine) {
+                follower.told_commit = node.commit;
+            }
+        }
+        let round = self.confirmation.round();
+        node.send(to, Body::Heartbeat { commit, round });
+    }
+
+    /// Sends appends; followers that need the same share one message.
+    fn replicate(&mut self, node: &mut Node) {
+        let mut appends: Vec<Append> = Vec::new();
+        let machines: Vec<MachineId> = node.others.clone();
+        for machine in machines {
+            while let Some((from, up_to)) = self.next_append(node, machine) {
+                match appends
+                    .iter_mut()
+                    .find(|append| append.from == from && append.up_to == up_to)
+                {
+                    Some(append) => append.to.push(machine),
+                    None => appends.push(Append {
+                        from,
+                        up_to,
+                        to: vec![machine],
+                    }),
+                }
+            }
+        }
+        // Each follower gets its requests in the order of the log.
+        appends.sort_by_key(|append| (append.from, append.up_to));
+        for Append { from, up_to, to } in appends {
+            let Some(previous) = node.log.id_at(from.previous()) else {
+                continue;
+            };
+            let body = Body::AppendRequest {
+                previous,
+                entries: node.log.entries(from, up_to),
+                commit: node.commit,
+                round: self.confirmation.round(),
+            };
+            node.send(to, body);
+        }
+    }
+
+    /// The range of the next append for a follower, which counts as sent; none if there is nothing to send, or if it must be
+    /// read from Storage first.
+    fn next_append(&mut self, node: &mut Node, machine: MachineId) -> Option<(Index, Index)> {
+        let last = node.log.last().index;
+        let follower = self.followers.get(&machine)?;
+        let from = follower.next;
+        let in_memory = from >= node.log.first_in_memory();
+        let up_to = match follower.next_to_send(last, &node.config) {
+            Next::Nothing => return None,
+            Next::Entries if in_memory && from <= last => {
+                node.log.chunk_end(from, node.config.append_bytes_max)
+            }
+            Next::Entries if follower.is_replicating() => {
+                self.read_entries(node, machine, from);
+                return None;
+            }
+            Next::Empty | Next::Entries => from.previous(),
+        };
+        let bytes = node.log.bytes_between(from.previous(), up_to);
+        let follower = self.followers.get_mut(&machine)?;
+        follower.sent(up_to, bytes);
+        follower.told_commit = follower.told_commit.max(node.commit.min(up_to));
+        Some((from, up_to))
+    }
+
+    /// Asks Storage for the entries that a follower lacks and that are no longer in memory; again after a while, since the
+    /// request or its answer may be lost; once for all followers that lack the same.
+    fn read_entries(&mut self, node: &mut Node, machine: MachineId, from: Index) {
+        let patience = node.config.heartbeat_interval;
+        let asked = |follower: &Progress| {
+            follower.next == from
+                && follower
+                    .reading
+                    .is_some_and(|at| node.now.since(at) < patience)
+        };
+        let is_asked = self.followers.values().any(asked);
+        if let Some(follower) = self.followers.get_mut(&machine)
+            && !(is_asked && follower.reading.is_some())
+        {
+            follower.reading = Some(node.now);
+        }
+        if !is_asked {
+            let up_to = node.log.first_in_memory().previous();
+            node.read_entries(from, up_to);
+        }
+    }
+
+    /// Asserts the invariants: of each follower's progress, and that none is ahead of the leader.
+    pub(crate) fn check(&self, node: &Node) {
+        for follower in self.followers.values() {
+            follower.check();
+            assert!(
+                follower.matched <= node.log.last().index,
+                "a leader has what a follower matched"
+            );
+        }
+    }
+}
+
+/// Puts an entry of the present term at the end of the log; returns its size in bytes.
+fn append(node: &mut Node, payload: Payload) -> usize {
+    let id = EntryId {
+        term: node.term,
+        index: node.log.last().index.next(),
+    };
+    let entry = Entry { id, payload };
+    let size = entry.size();
+    node.log.append(entry);
+    size
+}

@@ -1,0 +1,254 @@
+//! The log as one machine's core sees it: a window of entries in memory, the terms of all, and how much is durable.
+
+use std::collections::VecDeque;
+
+use crate::{Entry, EntryId, Index, Term};
+
+/// The log (§5.3).
+///
+/// Invariants:
+/// - indexes have no gap, and terms never fall from one entry to the next;
+/// - `terms` holds the first entry of each term, so that `terms` and `last` give the term of any index;
+/// - the window holds the last entries of the log, all that are not yet durable among them;
+/// - `durable <= asked <= last`.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// The last entries.
+    window: VecDeque<Slot>,
+    /// What `Slot::end` is just before the window.
+    window_start: u64,
+    /// The first entry of each term.
+    terms: Vec<EntryId>,
+    last: EntryId,
+    /// Up to where Storage was asked to make the log durable.
+    asked: Index,
+    /// Up to where the log is known to be durable here.
+    durable: Index,
+    /// The machine's term when it last truncated the log. A notice of what was durable before that says nothing of what
+    /// was written since.
+    truncated_in: Term,
+}
+
+/// An entry of the window.
+#[derive(Clone, Debug)]
+struct Slot {
+    entry: Entry,
+    /// The bytes of all entries up to and with this one, from an arbitrary start: differences give the size of any range.
+    end: u64,
+}
+
+impl Log {
+    /// The log that was found durable; nothing of it is in memory.
+    pub(crate) fn new(terms: Vec<EntryId>, last: EntryId) -> Log {
+        Log {
+            window: VecDeque::new(),
+            window_start: 0,
+            terms,
+            last,
+            asked: last.index,
+            durable: last.index,
+            truncated_in: Term(0),
+        }
+    }
+
+    /// The last entry.
+    pub(crate) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// Up to where the log is known to be durable.
+    pub(crate) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// The first index that is in memory; the one after the last if none is.
+    pub(crate) fn first_in_memory(&self) -> Index {
+        Index(self.last.index.0 + 1 - self.window.len() as u64)
+    }
+
+    /// The term at this index; the place before the first entry has term zero, a place beyond the last none.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == Index(0) {
+            return Some(Term(0));
+        }
+        if index > self.last.index {
+            return None;
+        }
+        // Nearly all questions are about the latest term.
+        if let Some(latest) = self.terms.last().filter(|latest| latest.index <= index) {
+            return Some(latest.term);
+        }
+        let runs = self.terms.partition_point(|first| first.index <= index);
+        runs.checked_sub(1).map(|run| self.terms[run].term)
+    }
+
+    /// The entry's full name at this index, if there is one.
+    pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
+        self.term_at(index).map(|term| EntryId { term, index })
+    }
+
+    /// Whether this very entry stands in the log.
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The last entry that is neither after `limit.index` nor of a later term than `limit.term`: no entry between it and
+    /// `limit` can stand in a log that has `limit` (§5.3, the accelerated backtracking; a term a round trip).
+    pub(crate) fn last_compatible(&self, limit: EntryId) -> EntryId {
+        let by_index = self.terms.partition_point(|run| run.index <= limit.index);
+        let by_term = self.terms.partition_point(|run| run.term <= limit.term);
+        let runs = by_index.min(by_term);
+        let Some(run) = runs.checked_sub(1) else {
+            return EntryId::default();
+        };
+        let end = match self.terms.get(runs) {
+            Some(next) => next.index.previous(),
+            None => self.last.index,
+        };
+        EntryId {
+            term: self.terms[run].term,
+            index: end.min(limit.index),
+        }
+    }
+
+    /// Appends an entry, which must follow on the last one.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        assert_eq!(
+            entry.id.index,
+            self.last.index.next(),
+            "an entry follows on the last"
+        );
+        assert!(entry.id.term >= self.last.term, "terms never fall");
+        if self.terms.is_empty() || entry.id.term > self.last.term {
+            self.terms.push(entry.id);
+        }
+        self.last = entry.id;
+        let end = self.end_at_last() + entry.size() as u64;
+        self.window.push_back(Slot { entry, end });
+    }
+
+    /// Removes the entry at `from` and all after it, because a leader of `term` has another one there (§5.3).
+    pub(crate) fn truncate(&mut self, from: Index, term: Term) {
+        assert!(
+            from > Index(0) && from <= self.last.index,
+            "only entries are removed"
+        );
+        let in_memory = self.first_in_memory();
+        let before = from.previous();
+        self.window
+            .truncate(before.0.saturating_sub(in_memory.previous().0) as usize);
+        self.last = self
+            .id_at(before)
+            .expect("the place before an entry has a term");
+        while self.terms.last().is_some_and(|run| run.index >= from) {
+            self.terms.pop();
+        }
+        self.asked = self.asked.min(before);
+        self.durable = self.durable.min(before);
+        self.truncated_in = term;
+    }
+
+    /// Whether there are entries that Storage was not asked to make durable.
+    pub(crate) fn has_unasked(&self) -> bool {
+        self.asked < self.last.index
+    }
+
+    /// The entries that Storage was not asked to make durable; it now is.
+    pub(crate) fn take_unasked(&mut self) -> Vec<Entry> {
+        let from = self.asked.next();
+        self.asked = self.last.index;
+        self.entries(from, self.last.index)
+    }
+
+    /// Takes Storage's notice, from when this machine was in `term`, that the log is durable up to `last`.
+    ///
+    /// It counts only if that very entry still stands in the log, and was not removed and written anew meanwhile, which
+    /// takes another term (the ABA case: the notice is then of the entry's first life, and its second may yet be lost).
+    pub(crate) fn persisted(&mut self, term: Term, last: EntryId) {
+        if term >= self.truncated_in && last.index <= self.asked && self.holds(last) {
+            self.durable = self.durable.max(last.index);
+        }
+    }
+
+    /// The entries from `from` to `up_to`, as far as they are in memory.
+    pub(crate) fn entries(&self, from: Index, up_to: Index) -> Vec<Entry> {
+        let first = self.first_in_memory();
+        let start = from.0.saturating_sub(first.0) as usize;
+        let end = (up_to.next().0.saturating_sub(first.0) as usize).min(self.window.len());
+        self.window
+            .range(start.min(end)..end)
+            .map(|slot| slot.entry.clone())
+            .collect()
+    }
+
+    /// The last index such that the entries from `from`, which is in memory, up to it have at most `bytes_max` bytes; at
+    /// least `from` itself, so that a large entry travels alone.
+    pub(crate) fn chunk_end(&self, from: Index, bytes_max: usize) -> Index {
+        let limit = self
+            .end_at(from.previous())
+            .saturating_add(bytes_max as u64);
+        let fitting = self.window.partition_point(|slot| slot.end <= limit) as u64;
+        let end = Index((self.first_in_memory().0 + fitting).saturating_sub(1));
+        end.max(from).min(self.last.index)
+    }
+
+    /// The bytes of the entries after `index` up to `up_to`, as far as they are in memory.
+    pub(crate) fn bytes_between(&self, index: Index, up_to: Index) -> usize {
+        self.end_at(up_to).saturating_sub(self.end_at(index)) as usize
+    }
+
+    /// The bytes of the entries after `index`, as far as they are in memory.
+    pub(crate) fn bytes_after(&self, index: Index) -> usize {
+        self.bytes_between(index, self.last.index)
+    }
+
+    /// Forgets entries up to `up_to`, oldest first, while the window has more than `bytes_max` bytes. Only what is
+    /// durable can be forgotten: Storage is asked for it when it is needed again.
+    pub(crate) fn evict(&mut self, up_to: Index, bytes_max: usize) {
+        let up_to = up_to.min(self.durable);
+        while let Some(oldest) = self.window.front()
+            && oldest.entry.id.index <= up_to
+            && self.end_at_last() - self.window_start > bytes_max as u64
+        {
+            self.window_start = oldest.end;
+            self.window.pop_front();
+        }
+    }
+
+    fn end_at_last(&self) -> u64 {
+        self.window
+            .back()
+            .map_or(self.window_start, |slot| slot.end)
+    }
+
+    fn end_at(&self, index: Index) -> u64 {
+        let first = self.first_in_memory();
+        if index < first {
+            return self.window_start;
+        }
+        self.window
+            .get((index.0 - first.0) as usize)
+            .map_or(self.end_at_last(), |slot| slot.end)
+    }
+
+    /// Asserts the invariants that take no walk through the log.
+    pub(crate) fn check(&self) {
+        assert!(
+            self.durable <= self.asked && self.asked <= self.last.index,
+            "durable <= asked <= last"
+        );
+        assert!(
+            self.first_in_memory() <= self.durable.next(),
+            "what is not durable is in memory"
+        );
+        match self.terms.last() {
+            Some(latest) => {
+                assert!(latest.term == self.last.term && latest.index <= self.last.index)
+            }
+            None => assert_eq!(self.last, EntryId::default(), "an empty log has no terms"),
+        }
+        if let Some(slot) = self.window.back() {
+            assert_eq!(slot.entry.id, self.last, "the window ends with the log");
+        }
+    }
+}

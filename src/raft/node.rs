@@ -1,0 +1,308 @@
+//! What every role has: term, vote, log and commit index, and the effects that wait to be handed out.
+
+use std::time::Duration;
+
+use crate::log::Log;
+use crate::quorum::Quorum;
+use crate::random::Random;
+use crate::read::WaitingReads;
+use crate::{
+    Body, Config, Durable, Effect, HardState, Index, MachineId, Message, Persist, Proposal, ReadId,
+    Refusal, RequestId, Term, Time,
+};
+
+/// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
+const PROMISES_MAX: usize = 1024;
+
+/// The base of all roles.
+///
+/// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
+/// handed to the state machine is durable.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) quorum: Quorum,
+    /// All voters but this machine, sorted.
+    pub(crate) others: Vec<MachineId>,
+    /// The latest moment that an input brought.
+    pub(crate) now: Time,
+    /// The latest term this machine has seen (figure 2).
+    pub(crate) term: Term,
+    /// Whom it voted for in that term (figure 2).
+    pub(crate) vote: Option<MachineId>,
+    pub(crate) log: Log,
+    /// Up to where the log is known to be committed.
+    pub(crate) commit: Index,
+    /// Up to where it was handed to the state machine.
+    handed: Index,
+    /// The term and vote that Storage was last asked to make durable.
+    asked: (Term, Option<MachineId>),
+    /// The term and vote that are durable.
+    durable: (Term, Option<MachineId>),
+    /// Reads of this machine's clients that have no answer yet.
+    pub(crate) reads: WaitingReads,
+    /// Proposals of this machine's clients that are to go to the leader.
+    pub(crate) proposals: Vec<Proposal>,
+    /// Messages that promise the present term and vote, to be sent when these are durable.
+    promises: Vec<(MachineId, Message)>,
+    /// Effects that wait for nothing, messages first.
+    sends: Vec<Effect>,
+    answers: Vec<Effect>,
+    random: Random,
+}
+
+impl Node {
+    /// A node with what was found durable.
+    pub(crate) fn new(config: Config, durable: Durable, now: Time) -> Node {
+        let quorum = Quorum::new(config.voters.clone());
+        let others = quorum.voters().iter().copied();
+        let HardState { term, vote, commit } = durable.hard_state;
+        Node {
+            others: others.filter(|&machine| machine != config.local).collect(),
+            quorum,
+            now,
+            term,
+            vote,
+            log: Log::new(durable.terms, durable.last),
+            commit: commit.max(durable.applied),
+            handed: durable.applied,
+            asked: (term, vote),
+            durable: (term, vote),
+            reads: WaitingReads::default(),
+            proposals: Vec::new(),
+            promises: Vec::new(),
+            sends: Vec::new(),
+            answers: Vec::new(),
+            random: Random::new(config.seed ^ config.local.0.rotate_left(32)),
+            config,
+        }
+    }
+
+    /// Whether this machine is the only voter.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+
+    /// A new random election timeout (§5.2, rule of §9.3: drawn anew for each election).
+    pub(crate) fn draw_election_timeout(&mut self) -> Duration {
+        let shortest = self.config.election_timeout;
+        self.random.span(shortest, shortest * 2)
+    }
+
+    /// A new random span in which to stand for election when the leader is known to be gone: short, but wide enough that
+    /// seldom two machines stand at once.
+    pub(crate) fn draw_gone_timeout(&mut self) -> Duration {
+        let longest = self.config.election_timeout / 10;
+        self.random.span(longest / 20, longest)
+    }
+
+    /// Moves to a later term, in which this machine has not voted.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.term, "terms only grow");
+        self.term = term;
+        self.vote = None;
+    }
+
+    /// Votes, for once in this term (§5.2).
+    pub(crate) fn cast_vote(&mut self, machine: MachineId) {
+        assert!(
+            self.vote.is_none_or(|vote| vote == machine),
+            "one vote a term"
+        );
+        self.vote = Some(machine);
+    }
+
+    /// Takes the log as committed up to `index`, as far as it reaches.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        self.commit = self.commit.max(index.min(self.log.last().index));
+    }
+
+    /// Up to where the log is both committed and durable here: what the state machine may have (rule: never ahead of the
+    /// durable log).
+    fn applicable(&self) -> Index {
+        self.commit.min(self.log.durable())
+    }
+
+    /// The bytes of entries that are not yet both committed and durable here.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.log.bytes_after(self.applicable())
+    }
+
+    /// Whether the present term and vote are durable.
+    pub(crate) fn term_is_durable(&self) -> bool {
+        self.durable == (self.term, self.vote)
+    }
+
+    /// Whether there is something that Storage has not been asked for yet. It will be, with the next effects.
+    pub(crate) fn will_persist(&self) -> bool {
+        self.asked != (self.term, self.vote) || self.log.has_unasked()
+    }
+
+    /// Takes Storage's notice of what is durable.
+    pub(crate) fn persisted(&mut self, hard_state: HardState, last: crate::EntryId) {
+        let HardState { term, vote, .. } = hard_state;
+        let (durable_term, durable_vote) = self.durable;
+        let older = term < durable_term
+            || (term == durable_term && vote.is_none() && durable_vote.is_some());
+        if !older && term <= self.asked.0 {
+            self.durable = (term, vote);
+        }
+        self.log.persisted(term, last);
+    }
+
+    /// Sends a message that promises nothing: to several machines at once, sorted.
+    pub(crate) fn send(&mut self, to: Vec<MachineId>, body: Body) {
+        self.send_as(to, self.term, body);
+    }
+
+    /// Sends a message of a term that this machine is not in.
+    pub(crate) fn send_as(&mut self, to: Vec<MachineId>, term: Term, body: Body) {
+        if !to.is_empty() {
+            let message = Message { term, body };
+            self.sends.push(Effect::Send { to, message });
+        }
+    }
+
+    /// Sends a message once all that this machine was asked to promise so far is durable (§5.2, figure 2: "updated on
+    /// stable storage before responding").
+    pub(crate) fn promise(&mut self, to: MachineId, body: Body) {
+        self.promise_as(to, self.term, body);
+    }
+
+    /// The same for an answer in a term that this machine is not in.
+    pub(crate) fn promise_as(&mut self, to: MachineId, term: Term, body: Body) {
+        if self.promises.len() == PROMISES_MAX {
+            self.promises.remove(0);
+        }
+        self.promises.push((to, Message { term, body }));
+    }
+
+    /// Asks Storage for entries.
+    pub(crate) fn read_entries(&mut self, from: Index, up_to: Index) {
+        self.sends.push(Effect::ReadEntries {
+            from,
+            up_to,
+            bytes_max: self.config.append_bytes_max,
+        });
+    }
+
+    /// Answers proposals of any machine that will not enter the log.
+    pub(crate) fn refuse(&mut self, from: MachineId, proposals: &[Proposal], reason: Refusal) {
+        let requests: Vec<RequestId> = proposals.iter().map(|proposal| proposal.request).collect();
+        if requests.is_empty() {
+            return;
+        }
+        if from == self.config.local {
+            self.answers.push(Effect::Refused { requests, reason });
+        } else {
+            self.send(vec![from], Body::ProposeRefused { requests, reason });
+        }
+    }
+
+    /// Sends the proposals of this machine's clients to the leader, in as few messages as their size allows.
+    pub(crate) fn forward_proposals(&mut self, leader: MachineId) {
+        while !self.proposals.is_empty() {
+            let mut bytes = 0;
+            let fitting = self.proposals.iter().take_while(|proposal| {
+                bytes += proposal.command.len();
+                bytes <= self.config.append_bytes_max
+            });
+            let count = fitting.count().max(1);
+            let proposals = self.proposals.drain(..count).collect();
+            self.send(vec![leader], Body::Propose { proposals });
+        }
+    }
+
+    /// Refuses the proposals that no leader could be sent.
+    pub(crate) fn refuse_waiting_proposals(&mut self) {
+        let orphans = std::mem::take(&mut self.proposals);
+        self.refuse(self.config.local, &orphans, Refusal::NoLeader);
+    }
+
+    /// Hands another machine's refusal to this machine's clients.
+    pub(crate) fn refused_elsewhere(&mut self, mut requests: Vec<RequestId>, reason: Refusal) {
+        let local = self.config.local;
+        requests.retain(|request| request.machine == local);
+        if !requests.is_empty() {
+            self.answers.push(Effect::Refused { requests, reason });
+        }
+    }
+
+    /// Takes a read of this machine's clients. It waits at most the longest election timeout: by then a leader is there,
+    /// or the client had better hear that none is.
+    pub(crate) fn read(&mut self, read: ReadId) {
+        if self.reads.len() < self.config.reads_max {
+            let deadline = self.now.after(self.config.election_timeout * 2);
+            self.reads.push(read, deadline);
+        } else {
+            self.refuse_read(read, Refusal::Overloaded);
+        }
+    }
+
+    fn refuse_read(&mut self, read: ReadId, reason: Refusal) {
+        self.answers.push(Effect::ReadRefused { read, reason });
+    }
+
+    /// Gives up the reads that waited too long.
+    pub(crate) fn expire_reads(&mut self, reason: Refusal) {
+        for read in self.reads.take_expired(self.now) {
+            self.refuse_read(read, reason);
+        }
+    }
+
+    /// Answers this read and all that came before it.
+    pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index) {
+        for read in self.reads.take_through(read) {
+            self.answers.push(Effect::Readable { read, index });
+        }
+    }
+
+    /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, answers.
+    pub(crate) fn drain(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::with_capacity(self.sends.len() + self.answers.len() + 2);
+        if self.will_persist() {
+            self.asked = (self.term, self.vote);
+            effects.push(Effect::Persist(Persist {
+                hard_state: HardState {
+                    term: self.term,
+                    vote: self.vote,
+                    commit: self.commit,
+                },
+                entries: self.log.take_unasked(),
+                then: std::mem::take(&mut self.promises),
+            }));
+        } else if self.term_is_durable() {
+            for (to, message) in self.promises.drain(..) {
+                let to = vec![to];
+                effects.push(Effect::Send { to, message });
+            }
+        }
+        effects.append(&mut self.sends);
+        let up_to = self.applicable();
+        if up_to > self.handed {
+            let entries = self.log.entries(self.handed.next(), up_to);
+            self.handed = up_to;
+            effects.push(Effect::Apply { up_to, entries });
+        }
+        effects.append(&mut self.answers);
+        self.log.evict(self.handed, self.config.log_cache_bytes_max);
+        effects
+    }
+
+    /// Asserts the invariants that take no walk through the log.
+    pub(crate) fn check(&self) {
+        self.log.check();
+        assert!(
+            self.commit <= self.log.last().index,
+            "the log holds all that is committed"
+        );
+        assert!(
+            self.handed <= self.applicable(),
+            "only what is committed and durable is applied"
+        );
+        assert!(
+            self.log.last().term <= self.term,
+            "no entry is of a later term than the machine"
+        );
+    }
+}

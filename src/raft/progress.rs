@@ -1,0 +1,196 @@
+//! What a leader knows of one follower's log, and how it sends: probing for where the logs meet, then replicating
+//! with many requests on their way at once.
+
+use std::collections::VecDeque;
+
+use crate::{Config, Index, Time};
+
+/// A leader's view of one follower (§5.3, figure 2).
+///
+/// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// Up to where the follower's durable log is known to match; never goes back.
+    pub(crate) matched: Index,
+    /// The next entry to send. While replicating it runs ahead of what is acknowledged.
+    pub(crate) next: Index,
+    state: State,
+    /// When the follower was last heard in this term.
+    pub(crate) heard: Time,
+    /// The latest round of confirmation that it answered.
+    pub(crate) round: u64,
+    /// The commit index that it was last told, as far as it can take it.
+    pub(crate) told_commit: Index,
+    /// When Storage was asked for the entry `next`.
+    pub(crate) reading: Option<Time>,
+    /// What the follower's last heartbeat response said of its durable log, and what was matched then.
+    reported: (Index, Index),
+    /// Whether to send an append without entries, for the follower to confirm or deny all that was sent.
+    inquire: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Where the logs meet is not known: one request at a time.
+    Probe {
+        /// Whether a request is on its way.
+        sent: bool,
+    },
+    /// The logs met: requests follow each other without waiting.
+    Replicate {
+        /// The last index and the bytes of each request on its way.
+        inflight: VecDeque<(Index, usize)>,
+        /// The bytes of all of them.
+        bytes: usize,
+    },
+}
+
+/// What to send to a follower now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing.
+    Nothing,
+    /// An append that carries no entries.
+    Empty,
+    /// An append that carries entries, as many as fit.
+    Entries,
+}
+
+impl Progress {
+    /// A follower of which a new leader, whose log ends with `last`, knows nothing. It counts as heard at the election.
+    pub(crate) fn new(last: Index, now: Time) -> Progress {
+        Progress {
+            matched: Index(0),
+            next: last.next(),
+            state: State::Probe { sent: false },
+            heard: now,
+            round: 0,
+            told_commit: Index(0),
+            reading: None,
+            reported: (Index(0), Index(0)),
+            inquire: false,
+        }
+    }
+
+    /// What to send, given the leader's last index.
+    pub(crate) fn next_to_send(&self, last: Index, config: &Config) -> Next {
+        match &self.state {
+            State::Probe { sent: false } if self.inquire => Next::Empty,
+            State::Probe { sent: false } => Next::Entries,
+            State::Probe { sent: true } => Next::Nothing,
+            State::Replicate { .. } if self.inquire => Next::Empty,
+            State::Replicate { inflight, bytes } => {
+                let room = inflight.len() < config.inflight_requests_max
+                    && *bytes < config.inflight_bytes_max;
+                if room && self.next <= last {
+                    Next::Entries
+                } else {
+                    Next::Nothing
+                }
+            }
+        }
+    }
+
+    /// An append with the entries from `next` up to `up_to` goes out, `bytes` large; without entries if `up_to` is
+    /// before `next`.
+    pub(crate) fn sent(&mut self, up_to: Index, bytes: usize) {
+        self.inquire = false;
+        match &mut self.state {
+            State::Probe { sent } => *sent = true,
+            State::Replicate {
+                inflight,
+                bytes: all,
+            } if up_to >= self.next => {
+                inflight.push_back((up_to, bytes));
+                *all += bytes;
+                self.next = up_to.next();
+                self.reading = None;
+            }
+            State::Replicate { .. } => {}
+        }
+    }
+
+    /// The follower acknowledged its log up to `matched`.
+    pub(crate) fn appended(&mut self, matched: Index) {
+        self.matched = self.matched.max(matched);
+        if self.next <= self.matched {
+            self.next = self.matched.next();
+            self.reading = None;
+        }
+        match &mut self.state {
+            // An acknowledgement of an older request says nothing about where the logs meet beyond it.
+            State::Probe { .. } if matched < self.next.previous() => {}
+            State::Probe { .. } => {
+                self.state = State::Replicate {
+                    inflight: VecDeque::new(),
+                    bytes: 0,
+                };
+            }
+            State::Replicate { inflight, bytes } => {
+                while let Some(&(last, size)) = inflight.front()
+                    && last <= self.matched
+                {
+                    *bytes -= size;
+                    inflight.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The follower's log does not hold the entry at `previous` that a request named; the logs may meet at `meeting`.
+    /// False if this tells nothing new.
+    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index) -> bool {
+        let stale = match self.state {
+            State::Probe { .. } => previous != self.next.previous(),
+            State::Replicate { .. } => previous >= self.next,
+        };
+        if stale || previous <= self.matched {
+            return false;
+        }
+        self.next = meeting.min(previous.previous()).max(self.matched).next();
+        self.state = State::Probe { sent: false };
+        self.inquire = false;
+        self.reading = None;
+        true
+    }
+
+    /// The follower answered a heartbeat; its durable log ends at `last`. If something is on its way and nothing has
+    /// moved since the answer before, a request or its answer may be lost.
+    pub(crate) fn heartbeat_answered(&mut self, last: Index) {
+        let report = (last, self.matched);
+        let still = report == self.reported;
+        self.reported = report;
+        match &mut self.state {
+            State::Probe { sent } if *sent && still => {
+                *sent = false;
+                self.inquire = true;
+            }
+            State::Replicate { .. } if still && self.matched < self.next.previous() => {
+                self.inquire = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the follower's log has met the leader's, so that many requests may be on their way.
+    pub(crate) fn is_replicating(&self) -> bool {
+        matches!(self.state, State::Replicate { .. })
+    }
+
+    /// Asserts the invariants.
+    pub(crate) fn check(&self) {
+        assert!(self.matched < self.next, "matched < next");
+        if let State::Replicate { inflight, bytes } = &self.state {
+            let between = |&(last, _): &(Index, usize)| self.matched < last && last < self.next;
+            assert!(
+                inflight.iter().all(between),
+                "what is in flight is sent and not acknowledged"
+            );
+            assert_eq!(
+                *bytes,
+                inflight.iter().map(|(_, size)| size).sum::<usize>(),
+                "the bytes in flight are counted"
+            );
+        }
+    }
+}

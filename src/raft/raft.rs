@@ -1,0 +1,400 @@
+//! One machine's Raft core: takes inputs, keeps the role, and hands out effects.
+
+use crate::candidate::Candidate;
+use crate::follower::Follower;
+use crate::leader::Leader;
+use crate::node::Node;
+use crate::{
+    Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Index, Input, MachineId,
+    Message, Refusal, Role, Status, Term, Time, vote,
+};
+
+/// The Raft core of one machine.
+///
+/// A driver gives it all inputs that wait, one by one, to [`Raft::step`]; then asks once for the [`Raft::effects`] and
+/// performs them in order. The same inputs always give the same effects.
+#[derive(Debug)]
+pub struct Raft {
+    node: Node,
+    state: State,
+}
+
+/// The role, with what belongs to it.
+#[derive(Debug)]
+enum State {
+    Follower(Follower),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+/// What role a machine takes after an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The one it has.
+    Stay,
+    /// Follower, in the same term, without a leader.
+    Follow,
+    /// Candidate for a pre-vote.
+    PreCampaign,
+    /// Candidate in a new term.
+    Campaign {
+        /// This machine itself led until a moment ago.
+        leader_gave_way: bool,
+    },
+    /// Leader of the present term.
+    Lead,
+}
+
+impl Raft {
+    /// A core that starts as a follower, with what Storage found durable. Entries that were durable before are not in
+    /// memory; what it needs of them it asks for by [`Effect::ReadEntries`], and those that are to be applied it leaves to
+    /// the state machine to read.
+    ///
+    /// # Errors
+    /// A config that cannot work, or durable state that contradicts itself.
+    pub fn new(config: Config, durable: Durable, now: Time) -> Result<Raft, ConfigError> {
+        config.check()?;
+        durable.check()?;
+        let mut node = Node::new(config, durable, now);
+        node.quorum.check();
+        let state = State::Follower(Follower::new(&mut node, None));
+        Ok(Raft { node, state })
+    }
+
+    /// Takes an input that came at `now`. What is to be done about it comes out of [`Raft::effects`].
+    pub fn step(&mut self, now: Time, input: Input) {
+        self.node.now = self.node.now.max(now);
+        match input {
+            Input::Propose(proposals) => match &mut self.state {
+                State::Leader(leader) => {
+                    let local = self.node.config.local;
+                    leader.propose(&mut self.node, local, proposals);
+                }
+                _ => self.node.proposals.extend(proposals),
+            },
+            Input::Read(read) => self.node.read(read),
+            Input::Received { from, message } => self.received(from, message),
+            Input::Persisted { hard_state, last } => self.persisted(hard_state, last),
+            Input::EntriesRead { entries } => {
+                if let State::Leader(leader) = &mut self.state {
+                    leader.entries_read(&mut self.node, entries);
+                }
+            }
+            Input::Elapsed => self.elapsed(),
+            Input::PeerGone(machine) => {
+                if let State::Follower(follower) = &mut self.state {
+                    follower.peer_gone(&mut self.node, machine);
+                }
+            }
+            Input::Campaign => {
+                if !matches!(self.state, State::Leader(_)) {
+                    self.turn(Turn::Campaign {
+                        leader_gave_way: true,
+                    });
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// Hands out what is to be done about all inputs since the last time.
+    pub fn effects(&mut self, now: Time) -> Vec<Effect> {
+        self.node.now = self.node.now.max(now);
+        match &mut self.state {
+            State::Leader(leader) => {
+                let waiting = std::mem::take(&mut self.node.proposals);
+                let local = self.node.config.local;
+                leader.propose(&mut self.node, local, waiting);
+                leader.flush(&mut self.node);
+            }
+            State::Follower(follower) => follower.flush(&mut self.node),
+            State::Candidate(_) => {}
+        }
+        self.node.refuse_waiting_proposals();
+        let effects = self.node.drain();
+        self.check();
+        effects
+    }
+
+    /// When [`Input::Elapsed`] is needed at the latest.
+    pub fn next_deadline(&self) -> Time {
+        let role = match &self.state {
+            State::Follower(follower) => follower.next_deadline(&self.node),
+            State::Candidate(candidate) => candidate.next_deadline(),
+            State::Leader(leader) => leader.next_deadline(),
+        };
+        let reads = self.node.reads.next_deadline();
+        reads.map_or(role, |reads| reads.min(role))
+    }
+
+    /// What can be told about this core.
+    pub fn status(&self) -> Status {
+        Status {
+            role: match &self.state {
+                State::Follower(_) => Role::Follower,
+                State::Candidate(candidate) => candidate.role(),
+                State::Leader(_) => Role::Leader,
+            },
+            term: self.node.term,
+            leader: self.leader(),
+            last: self.node.log.last(),
+            durable: self.node.log.durable(),
+            commit: self.node.commit,
+        }
+    }
+
+    fn leader(&self) -> Option<MachineId> {
+        match &self.state {
+            State::Follower(follower) => follower.leader(),
+            State::Candidate(_) => None,
+            State::Leader(_) => Some(self.node.config.local),
+        }
+    }
+
+    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6).
+    fn hears_leader_besides(&self, machine: MachineId) -> bool {
+        match &self.state {
+            State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
+            State::Candidate(_) => false,
+            State::Leader(_) => true,
+        }
+    }
+
+    /// Takes a message: first the rule for terms, then what it says.
+    fn received(&mut self, from: MachineId, message: Message) {
+        let known = from != self.node.config.local && self.node.quorum.contains(from);
+        if known && is_sound(&message) && self.settle_term(from, &message) {
+            self.perform(from, message);
+        }
+    }
+
+    /// The rule for terms (§5.1), for all messages and all roles: whoever sees a later term enters it as a follower, and
+    /// whoever asks in an earlier one is told the later. False if there is nothing left to do about the message.
+    ///
+    /// Exceptions: a pre-vote asks about a term that nobody is in yet, so its request and its grant change no term
+    /// (dissertation 9.6); a vote request does not either at a machine that hears a live leader, unless that leader gave way
+    /// (dissertation 4.2.3, 3.10).
+    fn settle_term(&mut self, from: MachineId, message: &Message) -> bool {
+        let (theirs, ours) = (message.term, self.node.term);
+        match &message.body {
+            Body::PreVoteRequest { .. } | Body::PreVoteResponse { granted: true } => true,
+            // What they ask, or tell of a request, holds in any term.
+            Body::Propose { .. } | Body::ReadIndexRequest { .. } | Body::ProposeRefused { .. }
+                if theirs <= ours =>
+            {
+                true
+            }
+            Body::VoteRequest {
+                leader_gave_way: false,
+                ..
+            } if theirs > ours && self.hears_leader_besides(from) => false,
+            _ if theirs > ours => {
+                self.enter_term(theirs);
+                true
+            }
+            _ if theirs == ours => true,
+            Body::VoteRequest { .. } => {
+                let body = Body::VoteResponse { granted: false };
+                self.node.promise(from, body);
+                false
+            }
+            // A leader of an earlier term learns of the later one, and stops.
+            Body::AppendRequest { .. } | Body::Heartbeat { .. } => {
+                let last = self.node.log.durable();
+                let round = 0;
+                self.node
+                    .promise(from, Body::HeartbeatResponse { round, last });
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Does what a message says, whose term is settled.
+    fn perform(&mut self, from: MachineId, message: Message) {
+        let Message { term, body } = message;
+        match body {
+            Body::PreVoteRequest { last } => {
+                let hears_leader = self.hears_leader_besides(from);
+                vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
+            }
+            Body::VoteRequest { last, .. } => {
+                let knows_leader = self.leader().is_some();
+                let given = vote::vote_requested(&mut self.node, from, last, knows_leader);
+                if let (true, State::Follower(follower)) = (given, &mut self.state) {
+                    follower.voted(&self.node);
+                }
+            }
+            Body::PreVoteResponse { granted } => {
+                if granted && term == self.node.term.next() {
+                    self.candidate(|candidate, node| candidate.pre_vote_answered(node, from));
+                }
+            }
+            Body::VoteResponse { granted } => {
+                if granted {
+                    self.candidate(|candidate, node| candidate.vote_granted(node, from));
+                }
+            }
+            Body::AppendRequest {
+                previous,
+                entries,
+                commit,
+                round,
+            } => {
+                if let Some((follower, node)) = self.follow(from) {
+                    follower.append(node, from, previous, entries, commit, round);
+                }
+            }
+            Body::Heartbeat { commit, round } => {
+                if let Some((follower, node)) = self.follow(from) {
+                    follower.heartbeat(node, commit, round);
+                }
+            }
+            Body::Propose { proposals } => match &mut self.state {
+                State::Leader(leader) => leader.propose(&mut self.node, from, proposals),
+                _ => self.node.refuse(from, &proposals, Refusal::NotLeader),
+            },
+            Body::ProposeRefused { requests, reason } => {
+                self.node.refused_elsewhere(requests, reason);
+            }
+            Body::ReadIndexRequest { read } => match &mut self.state {
+                State::Leader(leader) => leader.read_index_requested(&mut self.node, from, read),
+                _ => {
+                    let body = Body::ReadIndexResponse { read, index: None };
+                    self.node.send(vec![from], body);
+                }
+            },
+            Body::ReadIndexResponse { read, index } => {
+                // Without an index the read goes on waiting: for the same leader, or for another one.
+                if let Some(index) = index {
+                    self.node.answer_reads(read, index);
+                }
+            }
+            Body::Appended { matched, round } => {
+                self.lead(|leader, node| leader.appended(node, from, matched, round));
+            }
+            Body::AppendRejected {
+                previous,
+                hint,
+                round,
+            } => self.lead(|leader, node| leader.rejected(node, from, previous, hint, round)),
+            Body::HeartbeatResponse { round, last } => {
+                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last));
+            }
+        }
+    }
+
+    /// Lets the leader act, if this machine leads.
+    fn lead(&mut self, act: impl FnOnce(&mut Leader, &mut Node)) {
+        if let State::Leader(leader) = &mut self.state {
+            act(leader, &mut self.node);
+        }
+    }
+
+    /// Lets the candidate act, if this machine is one.
+    fn candidate(&mut self, act: impl FnOnce(&mut Candidate, &Node) -> Turn) {
+        if let State::Candidate(candidate) = &mut self.state {
+            let turn = act(candidate, &self.node);
+            self.turn(turn);
+        }
+    }
+
+    /// Follows the machine that proved to lead the present term. None if this machine leads itself: there is one leader a
+    /// term (§5.2), so the message is nonsense.
+    fn follow(&mut self, leader: MachineId) -> Option<(&mut Follower, &mut Node)> {
+        if let State::Candidate(_) = self.state {
+            self.turn(Turn::Follow);
+        }
+        match &mut self.state {
+            State::Follower(follower) if follower.leader().is_none_or(|known| known == leader) => {
+                follower.follow(&self.node, leader);
+                Some((follower, &mut self.node))
+            }
+            _ => None,
+        }
+    }
+
+    fn persisted(&mut self, hard_state: HardState, last: EntryId) {
+        let durable_before = self.node.log.durable();
+        self.node.persisted(hard_state, last);
+        match &mut self.state {
+            State::Follower(_) => {}
+            State::Candidate(_) => self.candidate(Candidate::persisted),
+            State::Leader(leader) => leader.persisted(&mut self.node, durable_before),
+        }
+    }
+
+    fn elapsed(&mut self) {
+        let reason = match self.leader() {
+            Some(_) => Refusal::NotLeader,
+            None => Refusal::NoLeader,
+        };
+        self.node.expire_reads(reason);
+        let turn = match &mut self.state {
+            State::Follower(follower) => follower.elapsed(&mut self.node),
+            State::Candidate(candidate) => candidate.elapsed(&mut self.node),
+            State::Leader(leader) => leader.elapsed(&mut self.node),
+        };
+        self.turn(turn);
+    }
+
+    /// Enters a later term as a follower.
+    fn enter_term(&mut self, term: Term) {
+        self.node.enter_term(term);
+        match &mut self.state {
+            State::Follower(follower) => follower.enter_term(&mut self.node),
+            State::Candidate(_) | State::Leader(_) => self.turn(Turn::Follow),
+        }
+    }
+
+    /// Takes a role.
+    fn turn(&mut self, turn: Turn) {
+        let state = match turn {
+            Turn::Stay => return,
+            Turn::Follow => State::Follower(Follower::new(&mut self.node, None)),
+            Turn::PreCampaign => State::Candidate(Candidate::pre_vote(&mut self.node)),
+            Turn::Campaign { leader_gave_way } => {
+                State::Candidate(Candidate::vote(&mut self.node, leader_gave_way))
+            }
+            Turn::Lead => State::Leader(Leader::new(&mut self.node)),
+        };
+        if let State::Leader(leader) = std::mem::replace(&mut self.state, state) {
+            leader.step_down(&mut self.node);
+        }
+        // Alone, a pre-vote is won as soon as it is begun.
+        if let State::Candidate(candidate) = &self.state {
+            let turn = candidate.count(&self.node);
+            self.turn(turn);
+        }
+    }
+
+    /// Asserts the invariants of the core and its role. They are cheap, and stay on: a core that broke one must not go on.
+    fn check(&self) {
+        self.node.check();
+        if let State::Leader(leader) = &self.state {
+            leader.check(&self.node);
+        }
+    }
+}
+
+/// Whether a message could come from a machine that follows the protocol: no number is beyond all limits, and entries follow
+/// on each other.
+fn is_sound(message: &Message) -> bool {
+    let Message { term, body } = message;
+    if *term >= Term::LIMIT {
+        return false;
+    }
+    let Body::AppendRequest {
+        previous, entries, ..
+    } = body
+    else {
+        return true;
+    };
+    let mut before = *previous;
+    let follows = entries.iter().all(|entry| {
+        let follows = entry.id.index == before.index.next() && entry.id.term >= before.term;
+        before = entry.id;
+        follows && entry.id.term > Term(0)
+    });
+    follows && before.index < Index::LIMIT && before.term <= *term
+}
