@@ -1,1 +1,24 @@
-//! Cluster harness, fault tests and conformance tests.
+//! The scaffolding of the tests that run real machines: processes started from a config, killed, paused and started
+//! again, clients that talk to them, and a checker of what the clients saw.
+//!
+//! Everything here panics with a text that says what was expected, since only tests call it.
+
+mod binary;
+pub mod checker;
+pub mod client;
+pub mod cluster;
+pub mod history;
+pub mod machine;
+mod ports;
+pub mod settings;
+pub mod wait;
+pub mod workload;
+pub mod writers;
+
+pub use client::Client;
+pub use cluster::Cluster;
+pub use machine::Machine;
+pub use settings::Settings;
+pub use wait::{rounds, until, until_within};
+pub use workload::Workload;
+pub use writers::Writers;

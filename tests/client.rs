@@ -1,0 +1,264 @@
+//! A client of a cluster: raw stubs for one machine, and requests that are tried on all of them until one answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rm_proto::etcdserverpb::cluster_client::ClusterClient;
+use rm_proto::etcdserverpb::kv_client::KvClient;
+use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use rm_proto::etcdserverpb::{
+    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+};
+use rm_proto::mvccpb::KeyValue;
+use rm_proto::raftmachine::v1::admin_client::AdminClient;
+use rm_proto::raftmachine::v1::{
+    Actor, ActorsRequest, ArmFaultRequest, InfoRequest, InfoResponse, KillActorRequest,
+};
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::wait::until;
+
+/// How long one request may take: longer than the machines' own limit, so that their answer is seen.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many pairs one page of a dump holds; with the values of these tests far below gRPC's 4 MiB.
+const PAGE: i64 = 5_000;
+
+/// Connections to each machine of a cluster; cheap to clone, and they come back by themselves.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channels: Vec<Channel>,
+}
+
+impl Client {
+    /// A client of the machines with these addresses. Must be called within a runtime.
+    pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let channels = addresses
+            .into_iter()
+            .map(|address| {
+                Endpoint::from_shared(format!("http://{address}"))
+                    .expect("an address makes a URI")
+                    .connect_timeout(Duration::from_millis(500))
+                    .timeout(REQUEST_TIMEOUT)
+                    .connect_lazy()
+            })
+            .collect();
+        Client { channels }
+    }
+
+    /// The number of machines.
+    pub fn machines(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// etcd's KV service of one machine.
+    pub fn kv(&self, machine: usize) -> KvClient<Channel> {
+        KvClient::new(self.channels[machine].clone())
+    }
+
+    /// etcd's Cluster service of one machine.
+    pub fn cluster(&self, machine: usize) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channels[machine].clone())
+    }
+
+    /// etcd's Maintenance service of one machine.
+    pub fn maintenance(&self, machine: usize) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channels[machine].clone())
+    }
+
+    /// The operator's service of one machine.
+    pub fn admin(&self, machine: usize) -> AdminClient<Channel> {
+        AdminClient::new(self.channels[machine].clone())
+    }
+
+    /// Writes through one machine, once.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure: then the outcome is unknown.
+    pub async fn put_on(
+        &self,
+        machine: usize,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutResponse, Status> {
+        let request = PutRequest {
+            key: key.into(),
+            value: value.into(),
+            ..Default::default()
+        };
+        Ok(self.kv(machine).put(request).await?.into_inner())
+    }
+
+    /// Writes until some machine acknowledges it. The write may happen more than once.
+    ///
+    /// # Panics
+    ///
+    /// When none does in time.
+    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> PutResponse {
+        let (key, value) = (key.into(), value.into());
+        let mut turn = 0;
+        until("a write is acknowledged", async || {
+            turn += 1;
+            let machine = turn % self.machines();
+            self.put_on(machine, key.clone(), value.clone())
+                .await
+                .map_err(|status| status.to_string())
+        })
+        .await
+    }
+
+    /// Reads one key through one machine, once.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure.
+    pub async fn get_on(
+        &self,
+        machine: usize,
+        key: impl Into<Bytes>,
+        serializable: bool,
+    ) -> Result<Option<KeyValue>, Status> {
+        let request = RangeRequest {
+            key: key.into(),
+            serializable,
+            ..Default::default()
+        };
+        Ok(self.range_on(machine, request).await?.kvs.pop())
+    }
+
+    /// Reads a range through one machine, once.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure.
+    pub async fn range_on(
+        &self,
+        machine: usize,
+        request: RangeRequest,
+    ) -> Result<RangeResponse, Status> {
+        Ok(self.kv(machine).range(request).await?.into_inner())
+    }
+
+    /// Reads one key through one machine until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not in time.
+    pub async fn get(&self, machine: usize, key: impl Into<Bytes>) -> Option<KeyValue> {
+        let key = key.into();
+        until("a linearizable read is answered", async || {
+            self.get_on(machine, key.clone(), false)
+                .await
+                .map_err(|status| status.to_string())
+        })
+        .await
+    }
+
+    /// Everything that one machine itself holds, with all revisions, in the order of the keys.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read in time.
+    pub async fn dump(&self, machine: usize) -> Vec<KeyValue> {
+        let mut pairs: Vec<KeyValue> = Vec::new();
+        loop {
+            let mut from = pairs.last().map_or_else(Vec::new, |pair| pair.key.to_vec());
+            from.push(0);
+            let request = RangeRequest {
+                key: from.into(),
+                range_end: Bytes::from_static(b"\0"),
+                limit: PAGE,
+                serializable: true,
+                ..Default::default()
+            };
+            let page = until("a machine can be read", async || {
+                self.range_on(machine, request.clone())
+                    .await
+                    .map_err(|status| status.to_string())
+            })
+            .await;
+            pairs.extend(page.kvs);
+            if !page.more {
+                return pairs;
+            }
+        }
+    }
+
+    /// etcd's status of one machine.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn status(&self, machine: usize) -> Result<StatusResponse, Status> {
+        let answer = self.maintenance(machine).status(StatusRequest {}).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// What one machine knows of itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn info(&self, machine: usize) -> Result<InfoResponse, Status> {
+        Ok(self.admin(machine).info(InfoRequest {}).await?.into_inner())
+    }
+
+    /// The actors of one machine, asked for until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not in time.
+    pub async fn actors(&self, machine: usize) -> Vec<Actor> {
+        until("a machine tells of its actors", async || {
+            match self.admin(machine).actors(ActorsRequest {}).await {
+                Ok(answer) => Ok(answer.into_inner().actors),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// Makes an actor of one machine fail: by `panic`, `stop` or `hang`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine refuses, or its answer is lost.
+    pub async fn kill_actor(&self, machine: usize, actor: &str, how: &str) -> Result<(), Status> {
+        let request = KillActorRequest {
+            actor: actor.to_owned(),
+            how: how.to_owned(),
+        };
+        self.admin(machine).kill_actor(request).await.map(drop)
+    }
+
+    /// Arms a fault point of one machine; zero times disarms it.
+    ///
+    /// # Panics
+    ///
+    /// When the machine refuses, or does not answer in time.
+    pub async fn arm_fault(
+        &self,
+        machine: usize,
+        actor: &str,
+        point: &str,
+        action: &str,
+        times: u64,
+    ) {
+        let request = ArmFaultRequest {
+            actor: actor.to_owned(),
+            point: point.to_owned(),
+            action: action.to_owned(),
+            times,
+        };
+        until("a fault is armed", async || {
+            match self.admin(machine).arm_fault(request.clone()).await {
+                Ok(_) => Ok(()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await;
+    }
+}

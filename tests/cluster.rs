@@ -1,0 +1,225 @@
+//! A cluster of real processes on loopback, in a folder of its own that is kept when the test fails.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rm_proto::mvccpb::KeyValue;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::client::Client;
+use crate::machine::Machine;
+use crate::ports::{Port, claim};
+use crate::settings::Settings;
+use crate::wait::{until, until_within};
+
+/// One cluster at a time: timings as short as these need the processors for themselves.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// How long machines may take to agree once nothing disturbs them.
+const CONVERGENCE: Duration = Duration::from_secs(60);
+
+/// A cluster, its folder and its ports.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The machines, in the order of the config.
+    pub machines: Vec<Machine>,
+    folder: Option<TempDir>,
+    _ports: Vec<Port>,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Cluster {
+    /// Starts all machines, and waits until they have a leader.
+    ///
+    /// # Panics
+    ///
+    /// When they have none in time.
+    pub async fn start(settings: Settings) -> Self {
+        let mut cluster = Cluster::prepare(settings).await;
+        for machine in &mut cluster.machines {
+            machine.start();
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    /// Writes the config, and starts nothing yet.
+    ///
+    /// # Panics
+    ///
+    /// When the folder cannot be written.
+    pub async fn prepare(settings: Settings) -> Self {
+        let turn = TURN.acquire().await.expect("it is never closed");
+        let folder = TempDir::with_prefix("raft-machine-test-").expect("a temporary folder");
+        let ports = claim(2 * settings.machines);
+        let file = folder.path().join("machines.json");
+        let machines: Vec<Machine> = ports
+            .chunks_exact(2)
+            .enumerate()
+            .map(|(number, pair)| {
+                let name = format!("RM.{:02}", number + 1);
+                let data = folder.path().join("data").join(&name);
+                let log = folder.path().join(format!("{name}.log"));
+                Machine::new(
+                    name,
+                    pair[0].address,
+                    pair[1].address,
+                    file.clone(),
+                    data,
+                    log,
+                )
+            })
+            .collect();
+        let mut config = settings.config;
+        config["machines"] = machines
+            .iter()
+            .map(|m| json!({ "name": m.name, "peer": m.peer, "client": m.client }))
+            .collect();
+        if config.get("data_dir").is_none() {
+            config["data_dir"] = json!(folder.path().join("data").join("{name}"));
+        }
+        std::fs::write(&file, format!("{config:#}")).expect("the folder can be written");
+        Cluster {
+            machines,
+            folder: Some(folder),
+            _ports: ports,
+            _turn: turn,
+        }
+    }
+
+    /// The folder of the cluster, for what a test keeps beside it.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.folder.as_ref().expect("it is taken only at the end");
+        folder.path().to_owned()
+    }
+
+    /// A client of all machines.
+    pub fn client(&self) -> Client {
+        Client::new(self.machines.iter().map(|machine| machine.client))
+    }
+
+    /// The client addresses, as etcdctl takes them.
+    pub fn endpoints(&self) -> String {
+        let addresses: Vec<String> = self.machines.iter().map(|m| m.client.to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Waits until a machine says that it leads and more than half of all machines say the same; its place in the list.
+    ///
+    /// # Panics
+    ///
+    /// When there is none in time.
+    pub async fn leader(&self) -> usize {
+        let client = self.client();
+        until("a leader is known to more than half", async || {
+            let mut views = Vec::new();
+            let mut reasons = Vec::new();
+            for (place, machine) in self.machines.iter().enumerate() {
+                if machine.runs() {
+                    match client.info(place).await {
+                        Ok(info) => views.push((place, info.machine_id, info.term, info.leader)),
+                        Err(status) => reasons.push(format!("{}: {status}", machine.name)),
+                    }
+                }
+            }
+            let agreed = views.iter().find(|(_, id, term, leader)| {
+                let same = views.iter().filter(|(_, _, t, l)| (t, l) == (term, leader));
+                id == leader && 2 * same.count() > self.machines.len()
+            });
+            match agreed {
+                Some((place, ..)) => Ok(*place),
+                None => Err(format!(
+                    "(place, id, term, leader) are {views:?}; {reasons:?}"
+                )),
+            }
+        })
+        .await
+    }
+
+    /// Waits until all machines have applied the same, last entry of their logs.
+    ///
+    /// # Panics
+    ///
+    /// When they have not in time, or one does not run.
+    pub async fn converged(&self) {
+        let client = self.client();
+        until_within(
+            CONVERGENCE,
+            "all machines have applied the same",
+            async || {
+                let mut places = Vec::new();
+                for machine in 0..self.machines.len() {
+                    let info = client
+                        .info(machine)
+                        .await
+                        .map_err(|status| format!("{}: {status}", self.machines[machine].name))?;
+                    places.push([info.last_index, info.commit_index, info.applied_index]);
+                }
+                let last = places[0][0];
+                if places.iter().flatten().all(|index| *index == last) {
+                    Ok(())
+                } else {
+                    Err(format!("(last, commit, applied) are {places:?}"))
+                }
+            },
+        )
+        .await;
+    }
+
+    /// Waits until all machines have applied the same, and proves that they hold the same: the pairs, with revisions.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    pub async fn same_everywhere(&self) -> Vec<KeyValue> {
+        self.converged().await;
+        let client = self.client();
+        let pairs = client.dump(0).await;
+        for machine in 1..self.machines.len() {
+            let other = client.dump(machine).await;
+            let first_difference = pairs.iter().zip(&other).find(|(one, two)| one != two);
+            assert!(
+                first_difference.is_none() && pairs.len() == other.len(),
+                "{} holds {} pairs and {} holds {}; they differ first at {first_difference:?}",
+                self.machines[0].name,
+                pairs.len(),
+                self.machines[machine].name,
+                other.len(),
+            );
+        }
+        pairs
+    }
+
+    /// Proves that no machine has printed a panic's text.
+    ///
+    /// # Panics
+    ///
+    /// When one has.
+    pub fn assert_nobody_panicked(&self) {
+        for machine in &self.machines {
+            let log = machine.log();
+            let panic = log.lines().find(|line| line.contains("panicked at"));
+            assert_eq!(panic, None, "{} panicked", machine.name);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for machine in &self.machines {
+            eprintln!(
+                "--- the end of {}'s log:\n{}",
+                machine.name,
+                machine.log_tail()
+            );
+        }
+        if let Some(folder) = self.folder.take() {
+            eprintln!("--- everything is kept in {}", folder.keep().display());
+        }
+    }
+}

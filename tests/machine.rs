@@ -1,0 +1,216 @@
+//! One machine as a process of its own: started, killed, paused, stopped and started again.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+use crate::binary::raft_machine;
+use crate::wait::until;
+
+/// One machine of a cluster, running or not.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name in the config.
+    pub name: String,
+    /// Where clients reach it.
+    pub client: SocketAddr,
+    /// Where peers reach it.
+    pub peer: SocketAddr,
+    /// The config file that it is started with.
+    pub config: PathBuf,
+    /// Its data folder.
+    pub data: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Machine {
+    /// A machine that is not started yet; what it prints goes to `log`.
+    pub fn new(
+        name: String,
+        client: SocketAddr,
+        peer: SocketAddr,
+        config: PathBuf,
+        data: PathBuf,
+        log: PathBuf,
+    ) -> Self {
+        Machine {
+            name,
+            client,
+            peer,
+            config,
+            data,
+            log,
+            child: None,
+        }
+    }
+
+    /// Starts its process. To be called on the test's own thread: the process dies with the thread that started it.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already, or cannot be run.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        self.child = Some(self.spawn());
+    }
+
+    /// Starts one more process for the same machine, which it must refuse, and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time.
+    pub async fn start_second(&self) -> ExitStatus {
+        let mut child = self.spawn();
+        until("the second process ends", async || {
+            child
+                .try_wait()
+                .expect("a child can be waited for")
+                .ok_or_else(|| "it runs".to_owned())
+        })
+        .await
+    }
+
+    fn spawn(&self) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.log.display()));
+        let mut command = Command::new(raft_machine());
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .args(["--local", &self.name])
+            .current_dir(self.log.parent().expect("a log lies in a folder"))
+            .stdin(std::process::Stdio::null())
+            .stdout(log.try_clone().expect("a file can be opened twice"))
+            .stderr(log);
+        die_with_the_test(&mut command);
+        command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", raft_machine().display()))
+    }
+
+    /// Whether its process was started and not seen to end.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The number of its process.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn process(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// Kills it as a loss of power would (SIGKILL), and waits until the process is gone.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("only a running machine is killed");
+        child.kill().expect("a child can be killed");
+        let status = child.wait().expect("a child can be waited for");
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "{} ended before it was killed ({status}):\n{}",
+            self.name,
+            self.log_tail()
+        );
+    }
+
+    /// Asks it to stop (SIGTERM), and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or does not end in time.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// Waits until the process ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or does not end in time.
+    pub async fn end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("only a running machine can end");
+        let name = &self.name;
+        until(&format!("{name} ends"), async || {
+            child
+                .try_wait()
+                .expect("a child can be waited for")
+                .ok_or_else(|| "it runs".to_owned())
+        })
+        .await
+    }
+
+    /// Pauses it, as a hypervisor would (SIGSTOP).
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused one go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it has printed so far, in all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The last lines that it has printed.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    fn child(&self) -> &Child {
+        self.child
+            .as_ref()
+            .unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.process()).expect("process numbers are small");
+        let process = Pid::from_raw(process).expect("no process has number zero");
+        kill_process(process, signal)
+            .unwrap_or_else(|error| panic!("{} cannot be signalled: {error}", self.name));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended meanwhile; either way nothing of it is left.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Lets the process end when the thread that starts it ends, however that happens.
+#[expect(
+    unsafe_code,
+    reason = "what runs between fork and exec is one system call, which is allowed there"
+)]
+pub fn die_with_the_test(command: &mut Command) {
+    // SAFETY: prctl(PR_SET_PDEATHSIG) is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
+}
