@@ -1,1 +1,30 @@
-//! LMDB under a machine: the environments, the log, the hard state.
+//! LMDB under a machine: its data directory, the two environments in it, and the log.
+//!
+//! A [`DataDirectory`] is locked and knows whose data it holds. An [`Environment`] in it is one LMDB file, checked before
+//! LMDB maps it. The [`Log`] is the durable half of Raft: hard state and entries, one durable commit a batch.
+
+mod append;
+mod codec;
+mod directory;
+mod environment;
+mod error;
+mod fault;
+mod identity;
+mod log;
+mod page;
+mod reader;
+mod tables;
+mod verify;
+
+pub use append::Append;
+pub use directory::DataDirectory;
+pub use environment::{Durability, Environment, Options, Space};
+pub use error::{LogError, OpenError};
+pub use fault::{FaultHook, Point};
+pub use identity::Identity;
+pub use log::{Loaded, Log};
+pub use reader::LogReader;
+pub use verify::{Damage, Extent, verify};
+
+#[cfg(test)]
+mod testing;

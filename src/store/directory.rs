@@ -1,0 +1,138 @@
+//! The folder that holds all durable data of one machine: locked, identified, its boots counted.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    OpenError,
+    identity::{Identity, Record},
+};
+
+const LOCK_FILE: &str = "lock";
+
+/// The data directory of one machine. While the value lives, no other process opens it.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    record: Mutex<Record>,
+    /// Holds the lock until it is closed.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Creates or opens the directory, locks it, checks that its data is `identity`'s, and counts a boot, durably.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] while another process has it, [`OpenError::Foreign`] and [`OpenError::NewerFormat`] for data
+    /// that is not this machine's or not this program's, [`OpenError::Identity`] and [`OpenError::Missing`] for a damaged one.
+    pub fn open(path: &Path, identity: &Identity) -> Result<DataDirectory, OpenError> {
+        fs::create_dir_all(path).map_err(|error| OpenError::io("create", path, error))?;
+        let lock = take_lock(path)?;
+        let mut record = match Record::read(path)? {
+            Some(record) => record,
+            None => first_record(path, identity)?,
+        };
+        if record.identity() != *identity {
+            return Err(OpenError::Foreign {
+                path: path.to_owned(),
+                found: record.identity().to_string(),
+                expected: identity.to_string(),
+            });
+        }
+        record.boot += 1;
+        record.write(path)?;
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            record: Mutex::new(record),
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of this opening: one at the first, and never the same again, not even after a crash.
+    pub fn boot(&self) -> u64 {
+        self.with_record(|record| record.boot)
+    }
+
+    /// Whether an environment of this name was here at an earlier moment.
+    pub(crate) fn knows(&self, environment: &str) -> bool {
+        self.with_record(|record| record.environments.contains(environment))
+    }
+
+    /// Remembers, durably, that the environment is here: from now on it may not be missing.
+    pub(crate) fn remember(&self, environment: &str) -> Result<(), OpenError> {
+        self.with_record(|record| {
+            let mut next = record.clone();
+            next.environments.insert(environment.to_owned());
+            next.write(&self.path)?;
+            *record = next;
+            Ok(())
+        })
+    }
+
+    fn with_record<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {
+        // The record changes only as a whole, so a panic elsewhere cannot have left it half-changed.
+        f(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes the lock and leaves this process's id in the file, for the one that is refused.
+fn take_lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK_FILE);
+    let failed = |action| {
+        let path = path.clone();
+        move |error| OpenError::io(action, path, error)
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed("open"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // Only for the message: whatever cannot be read is left out.
+            let known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+            return Err(OpenError::Locked {
+                path: directory.to_owned(),
+                holder: if known {
+                    holder.trim().to_owned()
+                } else {
+                    "(unknown)".to_owned()
+                },
+            });
+        }
+        Err(error) => return Err(failed("lock")(io::Error::from(error))),
+    }
+    file.set_len(0).map_err(failed("write"))?;
+    file.rewind().map_err(failed("write"))?;
+    writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
+    Ok(file)
+}
+
+/// The record of a directory that has none: right only where no data is.
+fn first_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
+    let failed = |error| OpenError::io("list", path, error);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.path().join(crate::environment::DATA_FILE).exists() {
+            return Err(OpenError::Missing {
+                path: Record::path(path),
+            });
+        }
+    }
+    Ok(Record::new(identity))
+}

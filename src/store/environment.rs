@@ -1,0 +1,272 @@
+//! One LMDB file: checked before it is mapped, opened once, and asked for its space.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use heed::{
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls, types::Bytes,
+};
+use rustix::io::Errno;
+
+use crate::{
+    DataDirectory, FaultHook, OpenError, Point,
+    page::{self, Tree},
+    verify::{Extent, STAMP_KEY, verify},
+};
+
+/// The file in an environment's folder that LMDB keeps its pages in.
+pub(crate) const DATA_FILE: &str = "data.mdb";
+
+/// The map is a multiple of this, which is one of every page size in use.
+const MAP_UNIT: usize = 1 << 20;
+
+/// The smallest map that is still tried when the system refuses larger ones.
+const MAP_BYTES_MIN: usize = 64 << 20;
+
+/// When a commit is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it returns: all of it is flushed to the disk.
+    #[default]
+    Full,
+    /// When the system chooses to write it: a crash of the process loses nothing, one of the system may lose or damage
+    /// everything.
+    System,
+}
+
+/// How to open an environment.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address space to reserve, in bytes, which is the most that the file may grow to. Less is taken when the system
+    /// refuses so much.
+    pub map_bytes: usize,
+    /// When a commit is durable.
+    pub durability: Durability,
+    /// The largest file, in bytes, whose trees are walked to the last leaf before it is mapped. Of a larger one only the
+    /// ends are checked, and [`verify`] does the rest when asked.
+    pub verify_bytes_max: u64,
+    /// Whether the system should read ahead of what is asked: good for a log, bad for random reads of much data.
+    pub read_ahead: bool,
+    /// The most tables.
+    pub tables_max: u32,
+    /// The most read transactions at once.
+    pub readers_max: u32,
+    /// Makes transactions fail, for tests.
+    pub fault: FaultHook,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            map_bytes: 1 << 40,
+            durability: Durability::Full,
+            verify_bytes_max: 4 << 30,
+            read_ahead: true,
+            tables_max: 32,
+            readers_max: 126,
+            fault: FaultHook::default(),
+        }
+    }
+}
+
+/// What an environment takes, and what is left for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of the pages that hold data.
+    pub used_bytes: u64,
+    /// Bytes of the file; pages that were freed stay in it and are used again.
+    pub file_bytes: u64,
+    /// Bytes that the file may grow to.
+    pub map_bytes: u64,
+    /// Bytes that this user may still write to the file system.
+    pub free_bytes: u64,
+}
+
+/// An open LMDB environment. Clones share it; it closes with the last of them and of its transactions.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    env: Env<WithoutTls>,
+    /// The table that LMDB keeps the other tables' roots in; it holds the stamp too.
+    roots: Database<'static, Bytes, Bytes>,
+    fault: FaultHook,
+}
+
+impl Environment {
+    /// Creates or opens the environment `name` of a data directory.
+    ///
+    /// Its file is checked before LMDB maps it, since LMDB trusts every number in it.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] says which page is wrong, [`OpenError::Missing`] that the file is gone though it was there,
+    /// [`OpenError::NoSpace`] that the disk is full.
+    pub fn open(
+        directory: &DataDirectory,
+        name: &str,
+        options: &Options,
+    ) -> Result<Environment, OpenError> {
+        let path = directory.path().join(name);
+        check(directory, name, &path.join(DATA_FILE), options)?;
+        fs::create_dir_all(&path).map_err(|error| OpenError::io("create", &path, error))?;
+        let lmdb = |error| OpenError::lmdb(&path, error);
+        let env = map(&path, options).map_err(lmdb)?;
+        let environment = Environment {
+            roots: open_roots(&env).map_err(lmdb)?,
+            env,
+            fault: options.fault.clone(),
+        };
+        if !directory.knows(name) {
+            sync_new(&path).map_err(|error| OpenError::io("write", &path, error))?;
+            directory.remember(name)?;
+        }
+        Ok(environment)
+    }
+
+    /// The environment itself, to open tables in and begin transactions on.
+    pub fn env(&self) -> &Env<WithoutTls> {
+        &self.env
+    }
+
+    /// What it takes, and what is left for it.
+    pub fn space(&self) -> heed::Result<Space> {
+        let txn = self.env.read_txn()?;
+        let main = self.env.unnamed_database_stat();
+        let mut pages = main.branch_pages + main.leaf_pages + main.overflow_pages;
+        for item in self.roots.iter(&txn)? {
+            let (_, value) = item?;
+            pages += Tree::parse(value).map_or(0, |tree| tree.pages() as usize);
+        }
+        let file = self.env.try_clone_inner_file()?;
+        let system = rustix::fs::fstatvfs(&file).map_err(io::Error::from)?;
+        Ok(Space {
+            used_bytes: pages as u64 * u64::from(main.page_size),
+            file_bytes: file.metadata()?.len(),
+            map_bytes: self.env.info().map_size as u64,
+            free_bytes: system.f_bavail.saturating_mul(system.f_frsize),
+        })
+    }
+
+    /// Writes the number of the transaction into it, so that a damaged or stale root is known when the file is opened.
+    ///
+    /// An environment in which one transaction is stamped must have all of them stamped.
+    pub fn stamp(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+        let number = txn.id() as u64;
+        self.roots.put(txn, STAMP_KEY, &number.to_ne_bytes())
+    }
+
+    /// Stamps and commits a transaction; when this returns, it is as durable as the options say.
+    pub fn commit(&self, mut txn: RwTxn<'_>) -> heed::Result<()> {
+        self.stamp(&mut txn)?;
+        self.at(Point::Commit)?;
+        txn.commit().map_err(|error| self.explain(error))?;
+        self.at(Point::Committed)
+    }
+
+    /// Asks the fault hook.
+    pub(crate) fn at(&self, point: Point) -> heed::Result<()> {
+        self.fault.at(point).map_err(heed::Error::Io)
+    }
+
+    /// LMDB reports a write that was cut short as an I/O error: where hardly anything is free, it was the space.
+    fn explain(&self, error: heed::Error) -> heed::Error {
+        const HARDLY_ANYTHING_BYTES: u64 = 1 << 20;
+        let cut_short = matches!(&error, heed::Error::Io(io) if io.raw_os_error() == Some(Errno::IO.raw_os_error()));
+        if cut_short
+            && self
+                .space()
+                .is_ok_and(|space| space.free_bytes < HARDLY_ANYTHING_BYTES)
+        {
+            return heed::Error::Io(io::Error::from(Errno::NOSPC));
+        }
+        error
+    }
+}
+
+/// Checks the file before LMDB sees it.
+fn check(
+    directory: &DataDirectory,
+    name: &str,
+    file: &Path,
+    options: &Options,
+) -> Result<(), OpenError> {
+    let known = directory.knows(name);
+    let bytes = match fs::metadata(file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !known => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::Missing {
+                path: file.to_owned(),
+            });
+        }
+        Err(error) => return Err(OpenError::io("read", file, error)),
+    };
+    if !known && bytes < page::FIRST_BYTES {
+        // A crash cut the very first opening short: nothing was ever committed here.
+        return fs::remove_file(file).map_err(|error| OpenError::io("remove", file, error));
+    }
+    let extent = if bytes <= options.verify_bytes_max {
+        Extent::Everything
+    } else {
+        Extent::Ends
+    };
+    verify(file, extent).map_err(|damage| OpenError::Damaged {
+        path: PathBuf::from(file),
+        damage,
+    })
+}
+
+/// Maps the file, with as much address space as the options ask for and the system gives.
+fn map(path: &Path, options: &Options) -> heed::Result<Env<WithoutTls>> {
+    let mut flags = EnvFlags::empty();
+    if options.durability == Durability::System {
+        flags |= EnvFlags::NO_SYNC;
+    }
+    if !options.read_ahead {
+        flags |= EnvFlags::NO_READ_AHEAD;
+    }
+    let mut map_bytes = (options.map_bytes / MAP_UNIT).max(1) * MAP_UNIT;
+    loop {
+        let mut open = EnvOpenOptions::new().read_txn_without_tls();
+        open.map_size(map_bytes)
+            .max_dbs(options.tables_max)
+            .max_readers(options.readers_max);
+        #[expect(
+            unsafe_code,
+            reason = "LMDB maps the file: the data directory's lock keeps other processes from changing it, and its \
+                      structure was checked; NO_SYNC endangers only durability, which the options gave up"
+        )]
+        let opened = unsafe { open.flags(flags).open(path) };
+        match opened {
+            Err(heed::Error::Io(error))
+                if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error())
+                    && map_bytes / 2 >= MAP_BYTES_MIN =>
+            {
+                map_bytes = map_bytes / 2 / MAP_UNIT * MAP_UNIT;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn open_roots(env: &Env<WithoutTls>) -> heed::Result<Database<'static, Bytes, Bytes>> {
+    let txn = env.read_txn()?;
+    let roots = env.open_databases_and_commit(txn, |opener, txn| {
+        let roots = opener.open_database::<Bytes, Bytes>(txn, None)?;
+        roots
+            .map(CommitOrAbort::<_, ()>::Commit)
+            .ok_or(heed::Error::Mdb(heed::MdbError::NotFound))
+    })?;
+    roots
+        .commit()
+        .ok_or(heed::Error::Mdb(heed::MdbError::NotFound))
+}
+
+/// Makes a new environment's file, its folder and the folder's name durable.
+fn sync_new(path: &Path) -> io::Result<()> {
+    File::open(path.join(DATA_FILE))?.sync_all()?;
+    File::open(path)?.sync_all()?;
+    path.parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}

@@ -1,0 +1,142 @@
+//! Whose data a directory holds, and how often it was opened: a small file, replaced as a whole.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use rm_raft::MachineId;
+use serde::{Deserialize, Serialize};
+
+use crate::OpenError;
+
+/// The format of a data directory that this program writes, and the newest that it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+const FILE: &str = "identity.json";
+const FILE_NEW: &str = "identity.json.new";
+
+/// Whose data it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The domain.
+    pub domain: String,
+    /// The machine's name.
+    pub machine: String,
+    /// The machine's number in the domain.
+    pub id: MachineId,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "machine {} ({}) of domain {}",
+            self.machine, self.id, self.domain
+        )
+    }
+}
+
+/// What the file says. Its second line is the CRC-32C of the first, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) format: u32,
+    pub(crate) domain: String,
+    pub(crate) machine: String,
+    pub(crate) id: u64,
+    /// How often the directory was opened.
+    pub(crate) boot: u64,
+    /// The environments that are known to exist: should one be missing, it was lost.
+    pub(crate) environments: BTreeSet<String>,
+}
+
+impl Record {
+    pub(crate) fn new(identity: &Identity) -> Record {
+        Record {
+            format: FORMAT,
+            domain: identity.domain.clone(),
+            machine: identity.machine.clone(),
+            id: identity.id.0,
+            boot: 0,
+            environments: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            domain: self.domain.clone(),
+            machine: self.machine.clone(),
+            id: MachineId(self.id),
+        }
+    }
+
+    /// Where the record of a directory lies.
+    pub(crate) fn path(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
+    /// The record of a directory, or none if it never had one.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Record>, OpenError> {
+        let path = Record::path(directory);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::io("read", path, error)),
+        };
+        parse(&text).map(Some).map_err(|refusal| match refusal {
+            Refusal::Newer(found) => OpenError::NewerFormat {
+                path: directory.to_owned(),
+                found,
+                known: FORMAT,
+            },
+            Refusal::Damaged(reason) => OpenError::Identity { path, reason },
+        })
+    }
+
+    /// Replaces the record of a directory, durably: after a crash either the old or the new one is there.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
+        let path = directory.join(FILE_NEW);
+        let body =
+            serde_json::to_string(self).expect("a record of numbers and strings is always JSON");
+        let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
+        let replace = || -> io::Result<()> {
+            let mut file = fs::File::create(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&path, Record::path(directory))?;
+            fs::File::open(directory)?.sync_all()
+        };
+        replace().map_err(|error| OpenError::io("write", &path, error))
+    }
+}
+
+enum Refusal {
+    Newer(u32),
+    Damaged(String),
+}
+
+fn parse(text: &[u8]) -> Result<Record, Refusal> {
+    let damaged = |reason: &str| Refusal::Damaged(reason.to_owned());
+    let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
+    let (body, rest) = text
+        .split_once('\n')
+        .ok_or_else(|| damaged("its checksum is missing"))?;
+    if rest != format!("{:08x}\n", crc32c::crc32c(body.as_bytes())) {
+        return Err(damaged("its checksum does not match"));
+    }
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let explain = |error: serde_json::Error| Refusal::Damaged(error.to_string());
+    match serde_json::from_str::<Format>(body)
+        .map_err(explain)?
+        .format
+    {
+        FORMAT => serde_json::from_str(body).map_err(explain),
+        newer if newer > FORMAT => Err(Refusal::Newer(newer)),
+        _ => Err(damaged("its format never existed")),
+    }
+}

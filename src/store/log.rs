@@ -1,0 +1,104 @@
+//! The log of one machine: its hard state and its entries, durable.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rm_raft::{EntryId, HardState, Index};
+
+use crate::{
+    Append, Environment, LogError, LogReader,
+    tables::{Tables, Tail},
+};
+
+/// The durable half of Raft, in an environment of its own.
+///
+/// One thread appends through [`Log::begin`]; any other reads through [`Log::reader`] meanwhile.
+#[derive(Debug)]
+pub struct Log {
+    pub(crate) environment: Environment,
+    pub(crate) tables: Tables,
+    /// What the last commit left, to spare the next append from reading it.
+    tail: Mutex<Option<Tail>>,
+}
+
+/// What is durable when a machine starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// The first entry of each term, in order. Empty when the log is.
+    pub terms: Vec<EntryId>,
+    /// The index of the first entry, or the one that it would have.
+    pub first: Index,
+    /// The last entry; zeros when the log is empty.
+    pub last: EntryId,
+}
+
+impl Log {
+    /// Opens the log in its environment, and creates it in an empty one.
+    ///
+    /// # Errors
+    /// [`LogError::NewerFormat`] when a later version wrote it.
+    pub fn open(environment: &Environment) -> Result<Log, LogError> {
+        Ok(Log {
+            environment: environment.clone(),
+            tables: Tables::open(environment)?,
+            tail: Mutex::new(None),
+        })
+    }
+
+    /// What is durable. It is read from the ends of the log and the beginnings of its terms, whose checksums are verified.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] and [`LogError::DamagedParameter`] when it does not fit together.
+    pub fn load(&self) -> Result<Loaded, LogError> {
+        let txn = self.environment.env().read_txn()?;
+        let hard_state = self.tables.hard_state(&txn)?;
+        let first = self.tables.first(&txn)?;
+        let last = self.tables.last(&txn)?;
+        let terms = self.tables.terms(&txn)?;
+        self.tables.check_terms(&txn, &terms, first, last)?;
+        if hard_state.commit > last.index || hard_state.term < last.term {
+            return Err(LogError::DamagedParameter {
+                name: "hard state",
+                reason: "it does not fit the last entry",
+            });
+        }
+        Ok(Loaded {
+            hard_state,
+            terms,
+            first: first.map_or(last.index.next(), |first| first.index),
+            last,
+        })
+    }
+
+    /// Begins a batch: everything persisted in it becomes durable in one commit, or nothing does.
+    ///
+    /// Waits while another append of this log is open.
+    pub fn begin(&self) -> Result<Append<'_>, LogError> {
+        let txn = self.environment.env().write_txn()?;
+        // Taken, not copied: should this append fail, the next one reads what is durable.
+        let remembered = self
+            .tail()
+            .take()
+            .filter(|tail| tail.transaction + 1 == txn.id());
+        let tail = match remembered {
+            Some(tail) => tail,
+            None => self.tables.tail(&txn)?,
+        };
+        Ok(Append::new(self, txn, tail))
+    }
+
+    /// Reads entries on any thread while this one appends.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.environment.clone(), self.tables)
+    }
+
+    pub(crate) fn remember(&self, tail: Tail) {
+        *self.tail() = Some(tail);
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Option<Tail>> {
+        // A tail is set as a whole, and is only used by the transaction that follows on it.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
