@@ -1,0 +1,181 @@
+//! Each actor of each machine fails in every way under load: others go on, it comes back, and clients see nothing wrong.
+//!
+//! `RM_ROUNDS` sets how often each fails in each way on each machine; twice when it is not set.
+
+use std::collections::BTreeMap;
+
+use rm_proto::raftmachine::v1::Actor;
+use rm_tests::writers::assert_nothing_lost;
+use rm_tests::{Client, Cluster, Settings, Workload, Writers, rounds, until};
+
+/// The actors that are restarted with whatever of this group was started before them, in the order of their start.
+const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
+
+/// All of them.
+const ALL: [&str; 7] = [
+    "listener",
+    "sender",
+    "logic_center",
+    "storage",
+    "applier",
+    "timer",
+    "gate",
+];
+
+/// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
+const REPLACEABLE: [&str; 5] = ["listener", "sender", "logic_center", "timer", "gate"];
+
+/// How many operations must be answered between two faults.
+const PROGRESS: usize = 10;
+
+/// The exit code of a machine whose supervision gave up.
+const GAVE_UP: i32 = 70;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_panics_comes_back() {
+    fail_everywhere("panic", &ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_stops_comes_back() {
+    fail_everywhere("stop", &ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_hangs_is_replaced() {
+    fail_everywhere("hang", &REPLACEABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_storage_or_applier_ends_the_process_which_recovers_when_started_again() {
+    let settings = Settings::trio().with("supervision.storage_hang_ms", 1_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    let workload = Workload::start(&client);
+    for actor in ["storage", "applier"] {
+        for machine in 0..cluster.machines.len() {
+            workload.progress(PROGRESS).await;
+            fail(&client, machine, actor, "hang").await;
+            let status = cluster.machines[machine].end().await;
+            assert_eq!(status.code(), Some(GAVE_UP), "{actor} of machine {machine}");
+            let log = cluster.machines[machine].log();
+            assert!(log.contains(actor), "the log does not name {actor}");
+            cluster.machines[machine].start();
+            cluster.leader().await;
+            client.actors(machine).await;
+        }
+    }
+    workload.finish().await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+/// Lets these actors of every machine fail in one way under load, and checks what must hold during and after it.
+async fn fail_everywhere(how: &str, actors: &[&'static str]) {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let processes: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
+    let writers = Writers::start(&client, 2);
+    let workload = Workload::start(&client);
+    let mut recoveries: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for _ in 0..rounds(2) {
+        for machine in 0..cluster.machines.len() {
+            for actor in actors {
+                workload.progress(PROGRESS).await;
+                let before = client.actors(machine).await;
+                fail(&client, machine, actor, how).await;
+                let after = recovered(&client, machine, actor, &before).await;
+                assert_restarted_as_the_strategy_says(actor, &before, &after);
+                let recovery = named(&after, actor).recovery_us;
+                recoveries.entry(actor).or_default().extend(recovery);
+            }
+        }
+    }
+    let operations = workload.finish().await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    let same: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
+    assert_eq!(same, processes, "no process was restarted");
+    for (machine, process) in processes.iter().enumerate() {
+        let info = client.info(machine).await.expect("every machine answers");
+        assert_eq!(info.process, *process, "no process was restarted");
+    }
+    println!(
+        "{how}: {} acknowledged writes kept, {operations} operations linearizable",
+        acknowledged.len()
+    );
+    print_recoveries(how, recoveries);
+}
+
+/// Lets one actor fail. The answer may be lost with the actor.
+async fn fail(client: &Client, machine: usize, actor: &str, how: &str) {
+    if let Err(status) = client.kill_actor(machine, actor, how).await {
+        let refused = matches!(
+            status.code(),
+            tonic::Code::InvalidArgument
+                | tonic::Code::FailedPrecondition
+                | tonic::Code::PermissionDenied
+                | tonic::Code::NotFound
+                | tonic::Code::Unimplemented
+        );
+        assert!(!refused, "{actor} cannot be made to {how}: {status}");
+    }
+}
+
+/// Waits until the actor has failed once more, runs again, and has handled a message.
+async fn recovered(client: &Client, machine: usize, actor: &str, before: &[Actor]) -> Vec<Actor> {
+    let failures = named(before, actor).failures;
+    until(&format!("{actor} comes back"), async || {
+        let actors = client.actors(machine).await;
+        let now = named(&actors, actor);
+        let back = now.failures > failures && now.recovery_us.is_some();
+        match back && actors.iter().all(|a| a.state == "running") {
+            true => Ok(actors),
+            false => Err(format!("{actors:?}")),
+        }
+    })
+    .await
+}
+
+/// The actor and, in the brain, those started after it have their next incarnation; all others live on.
+fn assert_restarted_as_the_strategy_says(failed: &str, before: &[Actor], after: &[Actor]) {
+    let place = BRAIN.iter().position(|name| *name == failed);
+    let restarted: &[&str] = match place {
+        Some(place) => &BRAIN[place..],
+        None => &[failed],
+    };
+    for name in ALL {
+        let (old, new) = (named(before, name), named(after, name));
+        let more = u64::from(restarted.contains(&name));
+        assert_eq!(
+            new.incarnation,
+            old.incarnation + more,
+            "the incarnation of {name} after {failed} failed; its last failure: {:?}",
+            new.last_failure
+        );
+    }
+}
+
+fn named<'a>(actors: &'a [Actor], name: &str) -> &'a Actor {
+    let found = actors.iter().find(|actor| actor.name == name);
+    found.unwrap_or_else(|| panic!("there is no {name} in {actors:?}"))
+}
+
+fn print_recoveries(how: &str, recoveries: BTreeMap<&str, Vec<u64>>) {
+    println!("from {how} to the first message handled, in microseconds:");
+    println!(
+        "{:14} {:>5} {:>9} {:>9} {:>9}",
+        "actor", "count", "min", "median", "max"
+    );
+    for (actor, mut times) in recoveries {
+        times.sort_unstable();
+        println!(
+            "{actor:14} {:>5} {:>9} {:>9} {:>9}",
+            times.len(),
+            times[0],
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
+    }
+}
