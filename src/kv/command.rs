@@ -132,7 +132,7 @@ pub enum Operation {
     /// Deletes keys.
     DeleteRange(DeleteRange),
     /// A transaction within the transaction.
-    Txn(Txn),
+    Txn(#[serde(deserialize_with = "crate::codec::nested")] Txn),
 }
 
 /// One comparison of a transaction (etcd's Compare).

@@ -1,6 +1,26 @@
 //! The state machine: etcd's data model over LMDB tables, deterministic: the same commands in the same order give the
 //! same bytes on every machine.
+//!
+//! A [`Keyspace`] applies the [`Command`]s of the log and answers [`Query`]s. How its tables lie is told in `tables`.
 
+mod chain;
+mod change;
+mod codec;
 mod command;
+mod dirty;
+mod error;
+mod frame;
+mod index;
+mod keyspace;
+mod limits;
+mod revision;
+mod span;
+mod tables;
+mod txn;
+mod view;
 
+pub use codec::{DecodeError, MAX_COMMAND_BYTES, MAX_TXN_DEPTH};
 pub use command::*;
+pub use error::{Failure, KvError, RequestError};
+pub use keyspace::{CheckpointReport, Keyspace, KeyspaceHash, MAX_TXN_OPERATIONS, Outcome, Size};
+pub use tables::TABLES;

@@ -1,0 +1,176 @@
+//! Writing: one request's changes to the key space, all under one revision.
+
+use bytes::Bytes;
+use heed::RwTxn;
+
+use crate::chain::Link;
+use crate::command::{DeleteRange, DeleteReply, Put, Reply, ReplyBody};
+use crate::error::{Failure, KvError, RequestError};
+use crate::index::Head;
+use crate::revision::{Meta, Record, Revision};
+use crate::span::Span;
+use crate::tables::{State, Tables};
+use crate::view::View;
+
+/// The changes of one request, under way.
+pub(crate) struct Change<'c, 'env> {
+    pub(crate) tables: &'c Tables,
+    pub(crate) txn: &'c mut RwTxn<'env>,
+    pub(crate) state: &'c mut State,
+    /// Overwritten by every write.
+    pub(crate) scratch: &'c mut Vec<u8>,
+    /// Whether anyone waits for the answers.
+    pub(crate) answer: bool,
+    /// How many changes were made.
+    pub(crate) made: u32,
+    /// How many bytes of records were written.
+    pub(crate) bytes: usize,
+}
+
+impl Change<'_, '_> {
+    /// The key space with the changes made so far.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            tables: self.tables,
+            txn: self.txn,
+            revision: self.revision(),
+            compact_revision: self.state.compact_revision,
+        }
+    }
+
+    /// The revision of the key space with the changes made so far: one more as soon as there is one.
+    pub(crate) fn revision(&self) -> i64 {
+        self.state.revision + i64::from(self.made > 0)
+    }
+
+    /// Ends the request: its revision becomes the key space's.
+    pub(crate) fn finish(self) {
+        self.state.revision = self.revision();
+    }
+
+    /// Puts a key, which [`check_put`] has allowed.
+    pub(crate) fn put(&mut self, put: &Put) -> Result<Reply, KvError> {
+        let newest = self.tables.index.get(self.txn, &put.key)?;
+        let existing = newest.filter(|head| !head.meta.is_tombstone());
+        let old = self.old_value(put, existing.as_ref())?;
+        let prev = match (&old, &existing) {
+            (Some(value), Some(head)) if put.prev_kv && self.answer => Some(head.meta.key_value(
+                put.key.clone(),
+                head.revision,
+                value.clone(),
+            )),
+            _ => None,
+        };
+        let value = match old {
+            Some(value) if put.ignore_value => value,
+            _ => put.value.clone(),
+        };
+        let meta = Meta {
+            create_revision: existing
+                .map_or(self.state.revision + 1, |head| head.meta.create_revision),
+            version: existing.map_or(0, |head| head.meta.version) + 1,
+            lease: existing
+                .filter(|_| put.ignore_lease)
+                .map_or(put.lease, |head| head.meta.lease),
+        };
+        self.append(&put.key, newest.as_ref(), meta, &value)?;
+        Ok(Reply {
+            revision: self.revision(),
+            body: ReplyBody::Put(prev),
+        })
+    }
+
+    /// Deletes the keys of a range that exist.
+    pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Reply, KvError> {
+        let mut keys = Vec::new();
+        let view = self.view();
+        view.walk(
+            Span::new(&delete.key, &delete.range_end),
+            view.revision,
+            |key, _, _| {
+                keys.push(Bytes::copy_from_slice(key));
+                Ok::<_, KvError>(())
+            },
+        )?;
+        let mut reply = DeleteReply {
+            deleted: keys.len() as i64,
+            prev_kvs: Vec::new(),
+        };
+        for key in &keys {
+            if delete.prev_kv && self.answer {
+                reply.prev_kvs.extend(self.view().get(key)?);
+            }
+            let newest = self.tables.index.get(self.txn, key)?;
+            self.append(key, newest.as_ref(), Meta::TOMBSTONE, &[])?;
+        }
+        Ok(Reply {
+            revision: self.revision(),
+            body: ReplyBody::DeleteRange(reply),
+        })
+    }
+
+    /// The value that a put replaces, where the put needs it.
+    fn old_value(&self, put: &Put, existing: Option<&Head>) -> Result<Option<Bytes>, KvError> {
+        match existing {
+            Some(head) if put.ignore_value || (put.prev_kv && self.answer) => Ok(Some(
+                Bytes::copy_from_slice(self.view().value(head.revision, &put.key)?),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    /// Appends the next change of a key.
+    fn append(
+        &mut self,
+        key: &[u8],
+        newest: Option<&Head>,
+        meta: Meta,
+        value: &[u8],
+    ) -> Result<(), KvError> {
+        let revision = Revision {
+            main: self.state.revision + 1,
+            sub: self.made,
+        };
+        let revisions = &self.tables.revisions;
+        let link = match newest {
+            Some(head) => Link::after(revisions, self.txn, head, self.state.compact_revision)?,
+            None => Link::FIRST,
+        };
+        let record = Record {
+            meta,
+            link,
+            key,
+            value,
+        };
+        revisions.append(self.txn, revision, &record, self.scratch)?;
+        self.bytes += self.scratch.len();
+        let length = newest.map_or(0, |head| head.length) + 1;
+        let head = Head {
+            revision,
+            meta,
+            length,
+            jump: link.jump,
+        };
+        self.tables.index.put(
+            self.txn,
+            key,
+            &head,
+            &mut self.state.next_branch,
+            self.scratch,
+        )?;
+        self.made += 1;
+        Ok(())
+    }
+}
+
+/// Checks what a put asks of the key space before any change is made, in etcd's order.
+pub(crate) fn check_put(view: &View, put: &Put) -> Result<(), Failure> {
+    // No lease exists yet: they come with the commands that grant them.
+    if put.lease != 0 {
+        return Err(RequestError::LeaseNotFound.into());
+    }
+    if (put.ignore_value || put.ignore_lease) && view.head(&put.key)?.is_none() {
+        return Err(RequestError::KeyNotFound.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What can go wrong: by the client's fault, the same on every machine, or by ours.
+
+use rm_raft::EntryId;
+
+/// The client's fault: decided from the command and the key space alone, so that every machine decides it alike.
+///
+/// The texts are etcd's own where etcd has the error, because clients compare them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// A key is empty.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// A put keeps the value or the lease of a key that does not exist.
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// A put both keeps the value and brings one.
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// A put both keeps the lease and brings one.
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// A transaction has too many operations, nested ones counted, or nests too deep.
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOperations,
+    /// A transaction changes the same key twice.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// The revision asked for has been compacted.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision asked for is not there yet.
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision,
+    /// There is no such lease.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// A committed entry holds no command that this layout of commands knows. Not one of etcd's.
+    #[error("raftmachine: the command cannot be decoded; upgrade all machines to one version")]
+    Undecodable,
+    /// A query holds a write; send it as a command. Not one of etcd's.
+    #[error("raftmachine: a query must not write")]
+    NotReadOnly,
+}
+
+/// Our own or the environment's fault. The open transaction is given up wherever a change was under way: open the
+/// key space anew and apply the log again from [`crate::Keyspace::applied`].
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    /// Stored bytes are not what was written.
+    #[error(
+        "table {table}, key {key}: {reason}; the data is damaged: restore this machine from its peers"
+    )]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The key in the table, in hexadecimal, shortened.
+        key: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An entry does not follow on the applied one.
+    #[error("entry {entry} does not follow on the applied entry {applied}; apply the log in order")]
+    OutOfOrder {
+        /// The entry that was given.
+        entry: EntryId,
+        /// The entry that was applied last.
+        applied: EntryId,
+    },
+    /// The tables were laid out by a newer program.
+    #[error("the key space has layout {found}, and this program knows {known}; upgrade it")]
+    NewerLayout {
+        /// The layout of the tables.
+        found: u32,
+        /// The layout of this program.
+        known: u32,
+    },
+    /// The disk or its quota is full.
+    #[error("no space is left for the key space; free some, then open it again")]
+    NoSpace,
+    /// The memory map is too small for what is to be written; it grows when the key space is opened again.
+    #[error("the memory map of the key space is full; open it again with a larger one")]
+    MapFull,
+    /// An earlier failure gave up the open transaction.
+    #[error("the key space was given up after an earlier failure; open it again")]
+    GivenUp,
+    /// LMDB failed otherwise.
+    #[error("LMDB failed under the key space: {0}")]
+    Lmdb(heed::Error),
+}
+
+impl From<heed::Error> for KvError {
+    fn from(error: heed::Error) -> Self {
+        match error {
+            heed::Error::Mdb(heed::MdbError::MapFull) => KvError::MapFull,
+            heed::Error::Io(ref io)
+                if matches!(
+                    io.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                KvError::NoSpace
+            }
+            other => KvError::Lmdb(other),
+        }
+    }
+}
+
+impl KvError {
+    /// Damage found at `key` of `table`.
+    pub(crate) fn damaged(table: &'static str, key: &[u8], reason: &'static str) -> KvError {
+        const SHOWN: usize = 32;
+        let mut text: String = key
+            .iter()
+            .take(SHOWN)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if key.len() > SHOWN {
+            text.push_str("..");
+        }
+        KvError::Damaged {
+            table,
+            key: text,
+            reason,
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// By the client's fault.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// By ours.
+    #[error(transparent)]
+    Store(#[from] KvError),
+}
+
+impl From<heed::Error> for Failure {
+    fn from(error: heed::Error) -> Self {
+        Failure::Store(error.into())
+    }
+}

@@ -1,0 +1,271 @@
+//! The key space of one machine: commands applied in the order of the log, queries answered, checkpoints made.
+
+use std::time::{Duration, Instant};
+
+use heed::RwTxn;
+use rm_raft::EntryId;
+use rm_store::Environment;
+
+use crate::change::{Change, check_put};
+use crate::command::{Command, Query, Reply, ReplyBody};
+use crate::dirty::DirtyPages;
+use crate::error::{Failure, KvError, RequestError};
+use crate::tables::{State, Tables};
+use crate::txn::Plan;
+use crate::view::View;
+
+/// The most operations of a transaction that any machine applies; a machine's own limit must not exceed it.
+pub const MAX_TXN_OPERATIONS: usize = 10_000;
+
+/// What an entry comes to: nothing for an empty entry, else the reply or the client's error.
+pub type Outcome = Option<Result<Reply, RequestError>>;
+
+/// The key space, with the write transaction that stays open between checkpoints and is the truth for reads.
+///
+/// Invariants: the applied entry, the revision and the data are of the same moment, in memory and on disk. After a failure
+/// inside a change the transaction is gone, and every call fails until the key space is opened again.
+pub struct Keyspace<'env> {
+    environment: &'env Environment,
+    tables: Tables,
+    txn: Option<RwTxn<'env>>,
+    state: State,
+    checkpointed: State,
+    scratch: Vec<u8>,
+    dirty: DirtyPages,
+    undecodable: u64,
+}
+
+/// What a checkpoint wrote, and how long it kept the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// The entry up to which the key space is durable now.
+    pub applied: EntryId,
+    /// How many bytes it wrote, by estimate.
+    pub bytes: usize,
+    /// How long the commit took, flushes included.
+    pub commit: Duration,
+    /// How long it took to begin the next transaction.
+    pub begin: Duration,
+}
+
+/// A hash over all changes up to a revision, to compare machines by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyspaceHash {
+    /// A CRC-32C of the changes.
+    pub hash: u32,
+    /// The revision that was compacted last; -1 when none was.
+    pub compact_revision: i64,
+    /// The revision up to which was hashed.
+    pub revision: i64,
+}
+
+/// How large the key space is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the file's pages that hold data.
+    pub used_bytes: u64,
+    /// How many changes there are.
+    pub changes: u64,
+}
+
+impl<'env> Keyspace<'env> {
+    /// Opens the key space as of its last checkpoint, or makes an empty one, and begins the transaction. Reads three
+    /// values, however large the key space is.
+    ///
+    /// # Errors
+    /// [`KvError::NewerLayout`], [`KvError::Damaged`], or LMDB's own.
+    pub fn open(environment: &'env Environment) -> Result<Keyspace<'env>, KvError> {
+        let tables = Tables::open(environment)?;
+        let txn = environment.env().write_txn()?;
+        let state = tables.state(&txn)?;
+        Ok(Keyspace {
+            environment,
+            tables,
+            txn: Some(txn),
+            state,
+            checkpointed: state,
+            scratch: Vec::new(),
+            dirty: DirtyPages::default(),
+            undecodable: 0,
+        })
+    }
+
+    /// The entry that was applied last.
+    pub fn applied(&self) -> EntryId {
+        self.state.applied()
+    }
+
+    /// The entry up to which the last checkpoint made the key space durable.
+    pub fn checkpointed(&self) -> EntryId {
+        self.checkpointed.applied()
+    }
+
+    /// The revision of the key space; one when nothing was ever written.
+    pub fn revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    /// How many committed entries since the start held no command that this program can decode.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Applies the next entry of the log: `None` is an empty entry. Without `answer` the reply lacks what only a
+    /// waiting client needs: the results of ranges, and previous keys.
+    ///
+    /// The client's errors are part of the result: they too advance the applied entry, on every machine alike.
+    ///
+    /// # Errors
+    /// [`KvError::OutOfOrder`] without any effect; after any other the key space must be opened again.
+    pub fn apply(
+        &mut self,
+        entry: EntryId,
+        command: Option<&[u8]>,
+        answer: bool,
+    ) -> Result<Outcome, KvError> {
+        let applied = self.state.applied();
+        if entry.index != applied.index.next() || entry.term < applied.term {
+            return Err(KvError::OutOfOrder { entry, applied });
+        }
+        let outcome = match command.map(|command| self.apply_command(command, answer)) {
+            None => None,
+            Some(Ok(reply)) => Some(Ok(reply)),
+            Some(Err(Failure::Request(error))) => Some(Err(error)),
+            Some(Err(Failure::Store(error))) => {
+                self.txn = None;
+                return Err(error);
+            }
+        };
+        self.state.set_applied(entry);
+        Ok(outcome)
+    }
+
+    fn apply_command(&mut self, command: &[u8], answer: bool) -> Result<Reply, Failure> {
+        let Ok(command) = Command::decode(command) else {
+            self.undecodable += 1;
+            return Err(RequestError::Undecodable.into());
+        };
+        command.check(MAX_TXN_OPERATIONS)?;
+        let mut change = Change {
+            tables: &self.tables,
+            txn: self.txn.as_mut().ok_or(KvError::GivenUp)?,
+            state: &mut self.state,
+            scratch: &mut self.scratch,
+            answer,
+            made: 0,
+            bytes: 0,
+        };
+        let reply = match &command {
+            Command::Put(put) => {
+                check_put(&change.view(), put)?;
+                change.put(put)?
+            }
+            Command::DeleteRange(delete) => change.delete_range(delete)?,
+            Command::Txn(txn) => {
+                let plan = Plan::new(&change.view(), txn)?;
+                let body = ReplyBody::Txn(plan.execute(&mut change)?);
+                Reply {
+                    revision: change.revision(),
+                    body,
+                }
+            }
+        };
+        self.dirty.wrote(change.made, change.bytes);
+        change.finish();
+        Ok(reply)
+    }
+    /// Answers a query from the key space as of the last applied entry.
+    ///
+    /// # Errors
+    /// [`Failure::Request`] by the client's fault, [`Failure::Store`] by ours; the key space stays as it is.
+    pub fn query(&self, query: &Query) -> Result<Reply, Failure> {
+        query.check(MAX_TXN_OPERATIONS)?;
+        let view = self.view()?;
+        let body = match query {
+            Query::Range(range) => ReplyBody::Range(view.range(range)?),
+            Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
+        };
+        Ok(Reply {
+            revision: view.revision,
+            body,
+        })
+    }
+
+    /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
+    /// keys, and close to the truth for keys in random order.
+    pub fn dirty_bytes(&self) -> usize {
+        self.txn
+            .as_ref()
+            .map_or(0, |txn| self.dirty.bytes(&self.tables, txn))
+    }
+
+    /// Makes all that was applied durable, and begins the next transaction. Does nothing when nothing was applied since.
+    ///
+    /// # Errors
+    /// [`KvError::NoSpace`] or LMDB's own; the key space must then be opened again, and is as of the checkpoint before.
+    pub fn checkpoint(&mut self) -> Result<CheckpointReport, KvError> {
+        let bytes = self.dirty_bytes();
+        let mut txn = self.txn.take().ok_or(KvError::GivenUp)?;
+        let mut report = CheckpointReport {
+            applied: self.state.applied(),
+            bytes: 0,
+            commit: Duration::ZERO,
+            begin: Duration::ZERO,
+        };
+        if self.state == self.checkpointed {
+            self.txn = Some(txn);
+            return Ok(report);
+        }
+        let started = Instant::now();
+        self.tables.set_state(&mut txn, &self.state)?;
+        self.environment.commit(txn)?;
+        let committed = Instant::now();
+        self.txn = Some(self.environment.env().write_txn()?);
+        report.bytes = bytes;
+        report.commit = committed - started;
+        report.begin = committed.elapsed();
+        self.checkpointed = self.state;
+        self.dirty = DirtyPages::default();
+        Ok(report)
+    }
+
+    /// Hashes all changes up to a revision; zero for the newest. Equal on all machines that have applied it. Reads all of
+    /// them: its length is that of the key space.
+    ///
+    /// # Errors
+    /// As [`Keyspace::query`], for a revision that is compacted or not there yet.
+    pub fn hash(&self, revision: i64) -> Result<KeyspaceHash, Failure> {
+        let view = self.view()?;
+        let revision = view.revision_to_read(revision)?;
+        Ok(KeyspaceHash {
+            hash: self.tables.revisions.hash(view.txn, revision)?,
+            compact_revision: view.compact_revision,
+            revision,
+        })
+    }
+
+    /// How large the key space is, the open transaction included.
+    ///
+    /// # Errors
+    /// LMDB's own.
+    pub fn size(&self) -> Result<Size, KvError> {
+        let space = self.environment.space()?;
+        let txn = self.txn.as_ref().ok_or(KvError::GivenUp)?;
+        Ok(Size {
+            file_bytes: space.file_bytes,
+            used_bytes: space.used_bytes,
+            changes: self.tables.revisions.table.len(txn)?,
+        })
+    }
+
+    fn view(&self) -> Result<View<'_>, KvError> {
+        Ok(View {
+            tables: &self.tables,
+            txn: self.txn.as_ref().ok_or(KvError::GivenUp)?,
+            revision: self.state.revision,
+            compact_revision: self.state.compact_revision,
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! What a request must be before it is proposed or judged: keys given, operations bounded, no key changed twice.
+
+use std::collections::BTreeSet;
+
+use crate::codec::MAX_TXN_DEPTH;
+use crate::command::{Command, DeleteRange, Operation, Put, Query, Range, Txn};
+use crate::error::RequestError;
+use crate::span::Span;
+
+impl Command {
+    /// Checks all that can be told without the key space. `max_operations` bounds a transaction, as
+    /// [`Txn::check`] counts.
+    ///
+    /// # Errors
+    /// The first fault, in etcd's order.
+    pub fn check(&self, max_operations: usize) -> Result<(), RequestError> {
+        match self {
+            Command::Put(put) => put.check(),
+            Command::DeleteRange(delete) => delete.check(),
+            Command::Txn(txn) => txn.check(max_operations),
+        }
+    }
+}
+
+impl Query {
+    /// Checks all that can be told without the key space; see [`Command::check`].
+    ///
+    /// # Errors
+    /// The first fault, in etcd's order; [`RequestError::NotReadOnly`] for a transaction that may write.
+    pub fn check(&self, max_operations: usize) -> Result<(), RequestError> {
+        match self {
+            Query::Range(range) => range.check(),
+            Query::Txn(txn) if !txn.is_read_only() => Err(RequestError::NotReadOnly),
+            Query::Txn(txn) => txn.check(max_operations),
+        }
+    }
+}
+
+impl Range {
+    /// Checks that there is a key.
+    ///
+    /// # Errors
+    /// [`RequestError::EmptyKey`].
+    pub fn check(&self) -> Result<(), RequestError> {
+        check_key(&self.key)
+    }
+}
+
+impl Put {
+    /// Checks that there is a key, and nothing that is also to be kept.
+    ///
+    /// # Errors
+    /// [`RequestError::EmptyKey`], [`RequestError::ValueProvided`] or [`RequestError::LeaseProvided`].
+    pub fn check(&self) -> Result<(), RequestError> {
+        check_key(&self.key)?;
+        if self.ignore_value && !self.value.is_empty() {
+            return Err(RequestError::ValueProvided);
+        }
+        if self.ignore_lease && self.lease != 0 {
+            return Err(RequestError::LeaseProvided);
+        }
+        Ok(())
+    }
+}
+
+impl DeleteRange {
+    /// Checks that there is a key.
+    ///
+    /// # Errors
+    /// [`RequestError::EmptyKey`].
+    pub fn check(&self) -> Result<(), RequestError> {
+        check_key(&self.key)
+    }
+}
+
+impl Txn {
+    /// Checks the transaction and those within it.
+    ///
+    /// The cost of a list of operations is its length and the cost of the transactions in it; the cost of a transaction
+    /// is the greatest of its comparisons, its `success` and its `failure`, and must not exceed `max_operations`. A
+    /// transaction without nested ones is so judged as etcd judges it; nested ones are counted in full (etcd #22139).
+    ///
+    /// # Errors
+    /// The first fault, in etcd's order: the number of operations, then each operation, then keys changed twice. Also
+    /// refused, which etcd lets pass, is a put of a key that an open-ended delete (`range_end` of `[0]`) covers.
+    pub fn check(&self, max_operations: usize) -> Result<(), RequestError> {
+        if self.cost(MAX_TXN_DEPTH)? > max_operations {
+            return Err(RequestError::TooManyOperations);
+        }
+        self.check_operations()?;
+        changes(&self.success)?;
+        changes(&self.failure)?;
+        Ok(())
+    }
+
+    /// Whether no branch of the transaction writes.
+    pub fn is_read_only(&self) -> bool {
+        self.success
+            .iter()
+            .chain(&self.failure)
+            .all(|operation| match operation {
+                Operation::Range(_) => true,
+                Operation::Put(_) | Operation::DeleteRange(_) => false,
+                Operation::Txn(txn) => txn.is_read_only(),
+            })
+    }
+
+    fn cost(&self, depth_left: usize) -> Result<usize, RequestError> {
+        let list = |operations: &[Operation]| {
+            let mut cost = operations.len();
+            for operation in operations {
+                if let Operation::Txn(txn) = operation {
+                    let depth_left = depth_left
+                        .checked_sub(1)
+                        .ok_or(RequestError::TooManyOperations)?;
+                    cost += txn.cost(depth_left)?;
+                }
+            }
+            Ok(cost)
+        };
+        Ok(self
+            .compare
+            .len()
+            .max(list(&self.success)?)
+            .max(list(&self.failure)?))
+    }
+
+    fn check_operations(&self) -> Result<(), RequestError> {
+        for compare in &self.compare {
+            check_key(&compare.key)?;
+        }
+        for operation in self.success.iter().chain(&self.failure) {
+            match operation {
+                Operation::Range(range) => range.check()?,
+                Operation::Put(put) => put.check()?,
+                Operation::DeleteRange(delete) => delete.check()?,
+                Operation::Txn(txn) => txn.check_operations()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), RequestError> {
+    match key {
+        [] => Err(RequestError::EmptyKey),
+        _ => Ok(()),
+    }
+}
+
+/// What a list of operations may change.
+#[derive(Default)]
+struct Changes<'t> {
+    puts: BTreeSet<&'t [u8]>,
+    deletes: Vec<Span<'t>>,
+}
+
+impl<'t> Changes<'t> {
+    fn put(&mut self, key: &'t [u8]) -> Result<(), RequestError> {
+        if self.deletes.iter().any(|span| span.contains(key)) || !self.puts.insert(key) {
+            return Err(RequestError::DuplicateKey);
+        }
+        Ok(())
+    }
+}
+
+/// Collects what a list may change, and refuses a key that it may change twice.
+///
+/// As etcd judges: deletes may overlap each other; the two branches of one nested transaction may change the same key,
+/// because only one is done; a nested transaction's put counts against the deletes beside it, whatever their order.
+fn changes(operations: &[Operation]) -> Result<Changes<'_>, RequestError> {
+    let mut all = Changes::default();
+    for operation in operations {
+        if let Operation::DeleteRange(delete) = operation {
+            all.deletes.push(Span::new(&delete.key, &delete.range_end));
+        }
+    }
+    for operation in operations {
+        if let Operation::Txn(txn) = operation {
+            let success = changes(&txn.success)?;
+            let failure = changes(&txn.failure)?;
+            for key in success.puts.union(&failure.puts) {
+                all.put(key)?;
+            }
+            all.deletes.extend(success.deletes);
+            all.deletes.extend(failure.deletes);
+        }
+    }
+    for operation in operations {
+        if let Operation::Put(put) = operation {
+            all.put(&put.key)?;
+        }
+    }
+    Ok(all)
+}

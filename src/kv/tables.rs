@@ -1,0 +1,156 @@
+//! The tables of the key space in its environment, and the few numbers that are not in any record.
+//!
+//! | table       | key                              | value                                                       |
+//! |-------------|----------------------------------|-------------------------------------------------------------|
+//! | `revision`  | revision, place in transaction   | the change: what etcd tells of the key, links, key, value   |
+//! | `key`       | key, or chunk of a long key      | the newest change of the key, or the number of a branch     |
+//! | `branch`    | branch number, rest of a key     | the same                                                    |
+//! | `parameter` | name                             | `layout`, and `state` as of the checkpoint                  |
+//!
+//! Numbers in keys are big-endian, so that they sort. Every value is sealed (see [`crate::frame`]). Values lie under their
+//! revision, so that writes append; the index by key is small. A watch reads `revision` from its start on; compaction reads
+//! it up to the compacted revision and removes what each change replaced, which the change names.
+
+use heed::types::Bytes as Raw;
+use heed::{CommitOrAbort, Database, RoTxn, RwTxn};
+use rm_raft::{EntryId, Index, Term};
+use rm_store::Environment;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::KvError;
+use crate::frame;
+use crate::index::{BRANCH_TABLE, KEY_TABLE, KeyIndex};
+use crate::revision::{self, Revisions};
+
+/// The layout that this program writes, and the only one that it knows.
+const LAYOUT: u32 = 1;
+
+const PARAMETER_TABLE: &str = "parameter";
+const LAYOUT_NAME: &[u8] = b"layout";
+const STATE_NAME: &[u8] = b"state";
+
+/// How many named tables the environment must have room for.
+pub const TABLES: u32 = 4;
+
+/// The tables.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables {
+    pub(crate) revisions: Revisions,
+    pub(crate) index: KeyIndex,
+    parameters: Database<'static, Raw, Raw>,
+}
+
+/// Where the key space stands. Held in memory while the transaction is open, and written by the checkpoint into the same
+/// transaction as the data (etcd #13766).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    applied_term: u64,
+    applied_index: u64,
+    /// The revision of the newest change; one when there is none, as in etcd.
+    pub(crate) revision: i64,
+    /// The revision that was compacted last; -1 when none was, as in etcd.
+    pub(crate) compact_revision: i64,
+    /// The number of the next branch of the index.
+    pub(crate) next_branch: u64,
+}
+
+impl State {
+    /// Of a key space that was never written to.
+    const FIRST: State = State {
+        applied_term: 0,
+        applied_index: 0,
+        revision: 1,
+        compact_revision: -1,
+        next_branch: 1,
+    };
+
+    /// The entry that was applied last.
+    pub(crate) fn applied(&self) -> EntryId {
+        EntryId {
+            term: Term(self.applied_term),
+            index: Index(self.applied_index),
+        }
+    }
+
+    /// Notes the entry that was applied last.
+    pub(crate) fn set_applied(&mut self, entry: EntryId) {
+        self.applied_term = entry.term.0;
+        self.applied_index = entry.index.0;
+    }
+}
+
+impl Tables {
+    /// Opens the tables, makes those that are missing, and checks their layout.
+    pub(crate) fn open(environment: &Environment) -> Result<Tables, KvError> {
+        let env = environment.env();
+        let opened = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+            let mut table = |name| opener.create_database::<Raw, Raw>(txn, Some(name));
+            let tables = [
+                table(revision::TABLE)?,
+                table(KEY_TABLE)?,
+                table(BRANCH_TABLE)?,
+                table(PARAMETER_TABLE)?,
+            ];
+            environment.stamp(txn)?;
+            Ok::<_, KvError>(CommitOrAbort::<_, ()>::Commit(tables))
+        })?;
+        let [revisions, keys, branches, parameters] = opened
+            .commit()
+            .expect("the closure returns an error or commits");
+        let tables = Tables {
+            revisions: Revisions { table: revisions },
+            index: KeyIndex { keys, branches },
+            parameters,
+        };
+        tables.check_layout(environment)?;
+        Ok(tables)
+    }
+
+    fn check_layout(&self, environment: &Environment) -> Result<(), KvError> {
+        let mut txn = environment.env().write_txn()?;
+        match self.parameter(&txn, LAYOUT_NAME)? {
+            None => {
+                self.set_parameter(&mut txn, LAYOUT_NAME, &LAYOUT)?;
+                Ok(environment.commit(txn)?)
+            }
+            Some(LAYOUT) => Ok(()),
+            Some(found) => Err(KvError::NewerLayout {
+                found,
+                known: LAYOUT,
+            }),
+        }
+    }
+
+    /// The state as of the last checkpoint.
+    pub(crate) fn state(&self, txn: &RoTxn) -> Result<State, KvError> {
+        Ok(self.parameter(txn, STATE_NAME)?.unwrap_or(State::FIRST))
+    }
+
+    /// Writes the state for a checkpoint.
+    pub(crate) fn set_state(&self, txn: &mut RwTxn, state: &State) -> Result<(), KvError> {
+        self.set_parameter(txn, STATE_NAME, state)
+    }
+
+    fn parameter<P: DeserializeOwned>(
+        &self,
+        txn: &RoTxn,
+        name: &[u8],
+    ) -> Result<Option<P>, KvError> {
+        match self.parameters.get(txn, name)? {
+            Some(value) => Ok(Some(frame::open(PARAMETER_TABLE, name, value)?.0)),
+            None => Ok(None),
+        }
+    }
+
+    fn set_parameter(
+        &self,
+        txn: &mut RwTxn,
+        name: &[u8],
+        value: &impl Serialize,
+    ) -> Result<(), KvError> {
+        let mut sealed = Vec::new();
+        frame::seal(&mut sealed, name, value, [&[], &[]]);
+        Ok(self.parameters.put(txn, name, &sealed)?)
+    }
+}
