@@ -1,2 +1,40 @@
-//! The binary rmctl.
-fn main() {}
+//! rmctl: what an operator asks of Raft Machine, and what a newcomer tries it with.
+//!
+//! Exit codes: 0 done, 1 a request failed, 2 wrong use, 3 no machine could be reached or there was no leader in time.
+
+mod actor;
+mod bench;
+mod cli;
+mod client;
+mod error;
+#[cfg(test)]
+mod fake;
+mod http2;
+mod info;
+mod kv;
+mod load;
+mod log;
+mod output;
+mod proto;
+mod range;
+mod statistics;
+mod workload;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done when standard error is closed too.
+            let _ = writeln!(std::io::stderr(), "rmctl: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! `rmctl actors`, `actor` and `fault`: the actors inside the machines, and how to make them fail.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Table;
+use serde_json::{Value, json};
+
+use crate::bench::seconds;
+use crate::client::{Endpoint, Endpoints};
+use crate::error::Result;
+use crate::output::{Format, grid, print, print_json, print_table, right_align};
+use crate::proto::{Actor, ActorsRequest, ArmFaultRequest, KillActorRequest};
+
+/// What `actors` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ActorsFlags {
+    /// Show them again and again, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// The pause between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    every: Duration,
+}
+
+/// What can be done to one actor.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum ActorCommand {
+    /// Make an actor fail on each endpoint; the config must allow fault injection
+    Kill {
+        /// The actor's name, as `rmctl actors` shows it
+        name: String,
+        /// How it fails
+        #[arg(long, value_enum, default_value_t = How::Panic)]
+        how: How,
+    },
+}
+
+/// How an actor fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum How {
+    /// It panics in a handler
+    Panic,
+    /// It stops
+    Stop,
+    /// It never comes back from a handler; ends the process where the actor is storage or applier
+    Hang,
+}
+
+impl How {
+    /// The word that the machine knows it by.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            How::Panic => "panic",
+            How::Stop => "stop",
+            How::Hang => "hang",
+        }
+    }
+}
+
+/// What can be done about fault points.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum FaultCommand {
+    /// Let something go wrong at a point of an actor, on each endpoint; the config must allow fault injection
+    Arm {
+        /// The actor's name
+        actor: String,
+        /// Where: handler, started, future, transaction, commit, checkpoint or send
+        point: String,
+        /// What: panic, stop, hang, delay:MS, io_error, no_space or lose
+        action: String,
+        /// How many times
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        times: u64,
+    },
+    /// Let nothing more go wrong at a point
+    Disarm {
+        /// The actor's name
+        actor: String,
+        /// The point's name
+        point: String,
+        /// The action that was armed
+        action: String,
+    },
+}
+
+/// Shows the actors of each endpoint.
+pub(crate) async fn actors(
+    endpoints: &Endpoints,
+    format: Format,
+    flags: ActorsFlags,
+) -> Result<()> {
+    loop {
+        let found = collect(endpoints).await?;
+        match format {
+            Format::Json => print_json(&document(&found))?,
+            Format::Table | Format::Text => {
+                if flags.watch && io::stdout().is_terminal() {
+                    // Home, and clear what is below: the table is drawn over the one before.
+                    print(b"\x1b[H\x1b[J")?;
+                }
+                print_table(table(&found), format)?;
+            }
+        }
+        if !flags.watch {
+            return Ok(());
+        }
+        tokio::time::sleep(flags.every).await;
+    }
+}
+
+/// Makes an actor fail on each endpoint.
+pub(crate) async fn run(endpoints: &Endpoints, command: ActorCommand) -> Result<()> {
+    let ActorCommand::Kill { name, how } = command;
+    for endpoint in &endpoints.list {
+        let link = endpoints.connect(endpoint).await?;
+        let request = KillActorRequest {
+            actor: name.clone(),
+            how: how.word().to_owned(),
+        };
+        let answer = link.admin().kill_actor(request).await;
+        answer.map_err(link.failed("actor kill"))?;
+    }
+    print(b"OK")
+}
+
+/// Arms or disarms a fault point on each endpoint.
+pub(crate) async fn fault(endpoints: &Endpoints, command: FaultCommand) -> Result<()> {
+    let request = match command {
+        FaultCommand::Arm {
+            actor,
+            point,
+            action,
+            times,
+        } => ArmFaultRequest {
+            actor,
+            point,
+            action,
+            times,
+        },
+        FaultCommand::Disarm {
+            actor,
+            point,
+            action,
+        } => ArmFaultRequest {
+            actor,
+            point,
+            action,
+            times: 0,
+        },
+    };
+    for endpoint in &endpoints.list {
+        let link = endpoints.connect(endpoint).await?;
+        let answer = link.admin().arm_fault(request.clone()).await;
+        answer.map_err(link.failed("fault"))?;
+    }
+    print(b"OK")
+}
+
+/// The actors of each endpoint, in order.
+async fn collect(endpoints: &Endpoints) -> Result<Vec<(Endpoint, Vec<Actor>)>> {
+    let mut found = Vec::new();
+    for endpoint in &endpoints.list {
+        let link = endpoints.connect(endpoint).await?;
+        let answer = link.admin().actors(ActorsRequest {}).await;
+        let actors = answer.map_err(link.failed("actors"))?.into_inner().actors;
+        found.push((endpoint.clone(), actors));
+    }
+    Ok(found)
+}
+
+fn table(found: &[(Endpoint, Vec<Actor>)]) -> Table {
+    let mut table = grid([
+        "endpoint",
+        "group",
+        "actor",
+        "state",
+        "incarnation",
+        "restarts",
+        "failures",
+        "last failure",
+        "recovery",
+        "mailbox",
+        "handled",
+        "log",
+    ]);
+    for (endpoint, actors) in found {
+        for actor in actors {
+            table.add_row([
+                endpoint.to_string(),
+                actor.group.clone(),
+                actor.name.clone(),
+                actor.state.clone(),
+                actor.incarnation.to_string(),
+                actor.restarts.to_string(),
+                actor.failures.to_string(),
+                actor.last_failure.clone(),
+                actor.recovery_us.map(recovery).unwrap_or_default(),
+                actor.mailbox.to_string(),
+                actor.handled.to_string(),
+                actor.level.clone(),
+            ]);
+        }
+    }
+    right_align(&mut table, &[4, 5, 6, 8, 9, 10]);
+    table
+}
+
+/// From a failure to the first message handled after it, for people.
+pub(crate) fn recovery(microseconds: u64) -> String {
+    if microseconds < 1000 {
+        format!("{microseconds} us")
+    } else {
+        format!("{:.1} ms", microseconds as f64 / 1000.0)
+    }
+}
+
+fn document(found: &[(Endpoint, Vec<Actor>)]) -> Value {
+    found
+        .iter()
+        .map(|(endpoint, actors)| {
+            let actors: Vec<_> = actors.iter().map(actor_json).collect();
+            json!({ "endpoint": endpoint.to_string(), "actors": actors })
+        })
+        .collect()
+}
+
+fn actor_json(actor: &Actor) -> Value {
+    let last_failure = Some(&actor.last_failure).filter(|text| !text.is_empty());
+    json!({
+        "group": actor.group,
+        "name": actor.name,
+        "state": actor.state,
+        "incarnation": actor.incarnation,
+        "restarts": actor.restarts,
+        "failures": actor.failures,
+        "last_failure": last_failure,
+        "recovery_us": actor.recovery_us,
+        "mailbox": actor.mailbox,
+        "handled": actor.handled,
+        "level": actor.level,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    fn at(fakes: &[&Fake]) -> Endpoints {
+        Endpoints {
+            list: fakes.iter().map(|fake| fake.endpoint()).collect(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kill_reaches_every_endpoint() {
+        let (one, two) = (Fake::start(), Fake::start());
+        let command = ActorCommand::Kill {
+            name: "timer".to_owned(),
+            how: How::Hang,
+        };
+        run(&at(&[&one, &two]), command).await.expect("a kill");
+        for fake in [&one, &two] {
+            assert_eq!(fake.killed(), [("timer".to_owned(), "hang".to_owned())]);
+        }
+    }
+
+    #[tokio::test]
+    async fn actors_show_what_failed_and_how_soon_they_were_back() {
+        let fake = Fake::start();
+        let found = collect(&at(&[&fake])).await.expect("actors");
+        let shown = table(&found).to_string();
+        assert!(
+            shown.contains("1.5 ms") && shown.contains("struck"),
+            "{shown}"
+        );
+        assert_eq!(document(&found)[0]["actors"][0]["recovery_us"], 1500);
+    }
+
+    #[tokio::test]
+    async fn a_refused_fault_says_why() {
+        let fake = Fake::start();
+        let command = FaultCommand::Disarm {
+            actor: "timer".to_owned(),
+            point: "handler".to_owned(),
+            action: "panic".to_owned(),
+        };
+        let error = fault(&at(&[&fake]), command).await.expect_err("a refusal");
+        assert!(error.to_string().contains("fault injection is off"));
+        assert_eq!(error.exit_code(), 1);
+    }
+}

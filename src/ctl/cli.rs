@@ -1,0 +1,155 @@
+//! The command line: what can be asked, and which file answers it.
+
+use std::io;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use tokio::runtime;
+
+use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
+use crate::bench::{self, Bench};
+use crate::client::{Endpoint, Endpoints};
+use crate::error::{Error, Result};
+use crate::info;
+use crate::kv::{self, DelFlags, GetFlags, PutFlags};
+use crate::log::{self, LogCommand};
+use crate::output::Format;
+
+/// Operates Raft Machine: looks into it, reads and writes its keys, measures it, and breaks it on purpose.
+#[derive(Parser, Debug)]
+#[command(name = "rmctl", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a request failed
+  2  wrong use
+  3  no machine could be reached, or there was no leader or no answer in time";
+
+/// What every command understands.
+#[derive(Args, Debug)]
+struct Global {
+    /// The machines' client addresses, host:port with commas between them; the first that answers is asked
+    #[arg(
+        long,
+        global = true,
+        env = "RMCTL_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379"
+    )]
+    endpoints: Vec<Endpoint>,
+    /// How many seconds connecting may take, and each request
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = bench::seconds)]
+    timeout: Duration,
+    /// How answers are printed [default: text for get, put and del, table for the rest]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Show every machine of the domain: role, term, leader, indices, size
+    #[command(visible_alias = "getinfo")]
+    Info,
+    /// Read keys
+    Get(GetFlags),
+    /// Write a key
+    Put(PutFlags),
+    /// Delete keys
+    Del(DelFlags),
+    /// Show the actors inside the machines
+    Actors(ActorsFlags),
+    /// Act on one actor
+    #[command(subcommand)]
+    Actor(ActorCommand),
+    /// Make actors fail at chosen points
+    #[command(subcommand)]
+    Fault(FaultCommand),
+    /// Show or set what the actors log
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Measure throughput and latencies; works against etcd too
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Runs one command.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    if cli.global.timeout.is_zero() {
+        return Err(Error::Usage(
+            "--timeout must be more than 0 seconds".to_owned(),
+        ));
+    }
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::io("cannot start"))?;
+    let result = runtime.block_on(dispatch(cli));
+    // A name that is still being resolved must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(cli: Cli) -> Result<()> {
+    let endpoints = Endpoints {
+        list: cli.global.endpoints,
+        timeout: cli.global.timeout,
+    };
+    let or = |default| cli.global.output.unwrap_or(default);
+    match cli.command {
+        Command::Info => info::run(&endpoints, or(Format::Table)).await,
+        Command::Get(flags) => kv::get(&endpoints, or(Format::Text), flags).await,
+        Command::Put(flags) => kv::put(&endpoints, or(Format::Text), flags).await,
+        Command::Del(flags) => kv::del(&endpoints, or(Format::Text), flags).await,
+        Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
+        Command::Actor(command) => actor::run(&endpoints, command).await,
+        Command::Fault(command) => actor::fault(&endpoints, command).await,
+        Command::Log(command) => log::run(&endpoints, or(Format::Table), command).await,
+        Command::Bench(bench) => bench::run(&endpoints, or(Format::Table), bench).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "rmctl", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_are_separated_by_commas() {
+        let cli = Cli::try_parse_from(["rmctl", "info", "--endpoints", "a:1,http://b:2"]);
+        assert_eq!(cli.expect("a command").global.endpoints.len(), 2);
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_refused() {
+        for arguments in [
+            &["rmctl", "get", "k", "--prefix", "--from-key"][..],
+            &["rmctl", "bench", "put", "--total", "1", "--seconds", "1"],
+            &["rmctl", "info", "--endpoints", "nowhere"],
+            &["rmctl", "actor", "kill", "timer", "--how", "magic"],
+        ] {
+            let error = Cli::try_parse_from(arguments).expect_err("wrong use");
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

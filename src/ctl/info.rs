@@ -1,0 +1,236 @@
+//! `rmctl info`: every machine of the domain, side by side.
+
+use comfy_table::Table;
+use futures::future::join_all;
+use serde::Serialize;
+
+use crate::client::{Endpoint, Endpoints};
+use crate::error::{Error, Result, describe};
+use crate::output::{
+    Format, grid, human_bytes, human_duration, print_json, print_table, right_align,
+};
+use crate::proto::{InfoRequest, InfoResponse};
+
+/// Asks one endpoint for the list of machines, then every machine, and prints a row for each.
+///
+/// # Errors
+/// None of the endpoints answers. A machine that does not is a row with the reason.
+pub(crate) async fn run(endpoints: &Endpoints, format: Format) -> Result<()> {
+    let rows = collect(endpoints).await?;
+    match format {
+        Format::Json => print_json(&rows),
+        Format::Table | Format::Text => print_table(table(&rows), format),
+    }
+}
+
+/// One machine as `-o json` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    /// Its name in the config.
+    pub(crate) name: String,
+    /// Where its clients reach it.
+    pub(crate) client: String,
+    /// Where its peers reach it.
+    pub(crate) peer: String,
+    /// Its place in the config's list, from one.
+    pub(crate) number: usize,
+    /// What it told of itself.
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+/// What a machine told, or why it did not.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum State {
+    /// It answered.
+    Reached(Box<Reached>),
+    /// It did not.
+    Silent {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What a machine told of itself.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Reached {
+    pub(crate) domain: String,
+    pub(crate) machine_id: u64,
+    pub(crate) role: String,
+    pub(crate) term: u64,
+    /// The leader's name; none when it knows of none.
+    pub(crate) leader: Option<String>,
+    pub(crate) last_index: u64,
+    pub(crate) commit_index: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) revision: i64,
+    pub(crate) file_bytes: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) no_space: bool,
+    /// How often it was started on its data.
+    pub(crate) boot: u64,
+    pub(crate) process: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) version: String,
+    pub(crate) fault_injection: bool,
+}
+
+/// Asks every machine of the domain at the same time.
+pub(crate) async fn collect(endpoints: &Endpoints) -> Result<Vec<Row>> {
+    let first = first_answer(endpoints).await?;
+    let asked = first
+        .machines
+        .iter()
+        .enumerate()
+        .map(|(position, machine)| {
+            let machines = &first.machines;
+            async move {
+                let state = match machine.client.parse::<Endpoint>() {
+                    Ok(endpoint) => ask(endpoints, &endpoint).await,
+                    Err(error) => Err(error.to_string()),
+                };
+                Row {
+                    name: machine.name.clone(),
+                    client: machine.client.clone(),
+                    peer: machine.peer.clone(),
+                    number: position + 1,
+                    state: match state {
+                        Ok(answer) => State::Reached(Box::new(Reached::new(answer, |id| {
+                            let leader = machines.iter().find(|machine| machine.id == id);
+                            leader.map_or_else(|| id.to_string(), |machine| machine.name.clone())
+                        }))),
+                        Err(error) => State::Silent { error },
+                    },
+                }
+            }
+        });
+    Ok(join_all(asked).await)
+}
+
+/// The answer of the first endpoint that gives one.
+async fn first_answer(endpoints: &Endpoints) -> Result<InfoResponse> {
+    let mut failure = None;
+    for endpoint in &endpoints.list {
+        let only = Endpoints {
+            list: vec![endpoint.clone()],
+            ..endpoints.clone()
+        };
+        let answer = async {
+            let link = only.any().await?;
+            let answer = link.admin().info(InfoRequest {}).await;
+            answer.map_err(link.failed("info"))
+        };
+        match answer.await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::Usage("no endpoint is given".to_owned())))
+}
+
+/// What one machine tells of itself, or a short reason why not.
+async fn ask(
+    endpoints: &Endpoints,
+    endpoint: &Endpoint,
+) -> std::result::Result<InfoResponse, String> {
+    let link = match endpoints.connect(endpoint).await {
+        Ok(link) => link,
+        Err(Error::Unreachable { reason, .. }) => return Err(reason),
+        Err(error) => return Err(error.to_string()),
+    };
+    match link.admin().info(InfoRequest {}).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err(describe(&status)),
+    }
+}
+
+impl Reached {
+    fn new(answer: InfoResponse, name: impl Fn(u64) -> String) -> Self {
+        Reached {
+            leader: (answer.leader != 0).then(|| name(answer.leader)),
+            domain: answer.domain,
+            machine_id: answer.machine_id,
+            role: answer.role,
+            term: answer.term,
+            last_index: answer.last_index,
+            commit_index: answer.commit_index,
+            applied_index: answer.applied_index,
+            revision: answer.revision,
+            file_bytes: answer.file_bytes,
+            used_bytes: answer.used_bytes,
+            no_space: answer.no_space,
+            boot: answer.boot,
+            process: answer.process,
+            uptime_ms: answer.uptime_ms,
+            version: answer.version,
+            fault_injection: answer.fault_injection,
+        }
+    }
+}
+
+/// A row for each machine.
+pub(crate) fn table(rows: &[Row]) -> Table {
+    let mut table = grid([
+        "#", "name", "client", "domain", "role", "term", "leader", "commit", "applied", "revision",
+        "size", "boot", "up",
+    ]);
+    for row in rows {
+        let mut cells = vec![row.number.to_string(), row.name.clone(), row.client.clone()];
+        match &row.state {
+            State::Reached(state) => cells.extend([
+                state.domain.clone(),
+                state.role.clone(),
+                state.term.to_string(),
+                state.leader.clone().unwrap_or_else(|| "none".to_owned()),
+                state.commit_index.to_string(),
+                state.applied_index.to_string(),
+                state.revision.to_string(),
+                size(state),
+                state.boot.to_string(),
+                human_duration(state.uptime_ms),
+            ]),
+            State::Silent { error } => {
+                cells.extend([String::new(), format!("not reached: {error}")]);
+            }
+        }
+        table.add_row(cells);
+    }
+    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 12]);
+    table
+}
+
+fn size(state: &Reached) -> String {
+    let full = if state.no_space { ", disk full" } else { "" };
+    format!("{}{full}", human_bytes(state.file_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fake::Fake;
+
+    #[tokio::test]
+    async fn a_machine_that_does_not_answer_is_a_row_with_the_reason() {
+        let (fake, absent) = (Fake::start(), Fake::absent());
+        fake.name_machines(&[fake.endpoint().to_string(), absent.to_string()]);
+        let endpoints = Endpoints {
+            // The first is not there either: the second is asked for the list.
+            list: vec![absent, fake.endpoint()],
+            timeout: Duration::from_secs(5),
+        };
+        let rows = collect(&endpoints).await.expect("rows");
+        assert_eq!(rows.len(), 2);
+        let shown = table(&rows).to_string();
+        assert!(
+            shown.contains("leader") && shown.contains("not reached"),
+            "{shown}"
+        );
+        let json = serde_json::to_value(&rows).expect("JSON");
+        assert_eq!(json[0]["leader"], "RM.01");
+        assert_eq!(json[0]["term"], 3);
+        assert!(json[1]["error"].is_string() && json[1]["term"].is_null());
+    }
+}

@@ -1,0 +1,425 @@
+//! `rmctl get`, `put` and `del`: the key space through etcd's KV service.
+
+use std::io::{self, Read};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::client::Endpoints;
+use crate::error::{Error, Result};
+use crate::output::{Format, Shown, grid, print, print_json, print_table, right_align};
+use crate::proto::{
+    DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RangeResponse, SortOrder, SortTarget,
+};
+use crate::range::RangeFlags;
+
+/// What `get` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GetFlags {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    range: RangeFlags,
+    /// As it was at this revision
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    rev: i64,
+    /// At most so many keys
+    #[arg(long, default_value_t = 0)]
+    limit: i64,
+    /// No values
+    #[arg(long, conflicts_with = "count_only")]
+    keys_only: bool,
+    /// Only how many keys there are
+    #[arg(long)]
+    count_only: bool,
+    /// As the asked machine has it, which may lag behind the others
+    #[arg(long)]
+    serializable: bool,
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t = SortBy::Key)]
+    sort_by: SortBy,
+    /// In which order [default: ascending where --sort-by is given]
+    #[arg(long, value_enum)]
+    order: Option<Order>,
+    /// Keys and values in hexadecimal
+    #[arg(long)]
+    hex: bool,
+}
+
+/// What keys can be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SortBy {
+    Key,
+    Version,
+    Create,
+    Modify,
+    Value,
+}
+
+/// Which way keys are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Ascend,
+    Descend,
+}
+
+/// What `put` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PutFlags {
+    /// The key
+    key: String,
+    /// The value; - reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+    /// Show the value that the key had before
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+/// What `del` may be told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DelFlags {
+    /// The key
+    key: String,
+    #[command(flatten)]
+    range: RangeFlags,
+    /// Show what was deleted
+    #[arg(long)]
+    prev_kv: bool,
+}
+
+/// Reads keys and prints them.
+pub(crate) async fn get(endpoints: &Endpoints, format: Format, flags: GetFlags) -> Result<()> {
+    let request = flags.request()?;
+    let link = endpoints.any().await?;
+    let response = link.kv().range(request).await.map_err(link.failed("get"))?;
+    let response = response.into_inner();
+    match format {
+        Format::Json => print_json(&GetReport::new(&response, flags.hex)),
+        _ if flags.count_only => print(response.count.to_string().as_bytes()),
+        Format::Table => table(&response.kvs, flags.hex),
+        Format::Text => lines(&response.kvs, flags.hex, flags.keys_only),
+    }
+}
+
+/// Writes a key.
+pub(crate) async fn put(endpoints: &Endpoints, format: Format, flags: PutFlags) -> Result<()> {
+    let request = PutRequest {
+        key: flags.key.into_bytes().into(),
+        value: read_value(flags.value)?.into(),
+        prev_kv: flags.prev_kv,
+        ..Default::default()
+    };
+    let link = endpoints.any().await?;
+    let response = link.kv().put(request).await.map_err(link.failed("put"))?;
+    let response = response.into_inner();
+    let report = WriteReport {
+        revision: response.header.map_or(0, |header| header.revision),
+        deleted: None,
+        previous: response
+            .prev_kv
+            .iter()
+            .map(|pair| Pair::new(pair, false))
+            .collect(),
+    };
+    report.print(format, "OK")
+}
+
+/// Deletes keys.
+pub(crate) async fn del(endpoints: &Endpoints, format: Format, flags: DelFlags) -> Result<()> {
+    let range = flags.range.range(&flags.key)?;
+    let request = DeleteRangeRequest {
+        key: range.key.into(),
+        range_end: range.range_end.into(),
+        prev_kv: flags.prev_kv,
+    };
+    let link = endpoints.any().await?;
+    let response = link
+        .kv()
+        .delete_range(request)
+        .await
+        .map_err(link.failed("del"))?;
+    let response = response.into_inner();
+    let report = WriteReport {
+        revision: response.header.map_or(0, |header| header.revision),
+        deleted: Some(response.deleted),
+        previous: response
+            .prev_kvs
+            .iter()
+            .map(|pair| Pair::new(pair, false))
+            .collect(),
+    };
+    report.print(format, &response.deleted.to_string())
+}
+
+impl GetFlags {
+    fn request(&self) -> Result<RangeRequest> {
+        let range = self.range.range(&self.key)?;
+        let target = match self.sort_by {
+            SortBy::Key => SortTarget::Key,
+            SortBy::Version => SortTarget::Version,
+            SortBy::Create => SortTarget::Create,
+            SortBy::Modify => SortTarget::Mod,
+            SortBy::Value => SortTarget::Value,
+        };
+        let order = match self.order {
+            Some(Order::Descend) => SortOrder::Descend,
+            Some(Order::Ascend) => SortOrder::Ascend,
+            // Keys come in their order by themselves.
+            None if target == SortTarget::Key => SortOrder::None,
+            None => SortOrder::Ascend,
+        };
+        Ok(RangeRequest {
+            key: range.key.into(),
+            range_end: range.range_end.into(),
+            revision: self.rev,
+            limit: self.limit,
+            keys_only: self.keys_only,
+            count_only: self.count_only,
+            serializable: self.serializable,
+            sort_target: target.into(),
+            sort_order: order.into(),
+            ..Default::default()
+        })
+    }
+}
+
+fn read_value(argument: String) -> Result<Vec<u8>> {
+    if argument != "-" {
+        return Ok(argument.into_bytes());
+    }
+    let mut value = Vec::new();
+    io::stdin()
+        .read_to_end(&mut value)
+        .map_err(Error::io("cannot read the value from standard input"))?;
+    Ok(value)
+}
+
+/// A line for each key and one for its value, as etcdctl prints them.
+fn lines(pairs: &[KeyValue], hex: bool, keys_only: bool) -> Result<()> {
+    for pair in pairs {
+        print(
+            &Shown {
+                bytes: &pair.key,
+                hex,
+            }
+            .line(),
+        )?;
+        if !keys_only {
+            print(
+                &Shown {
+                    bytes: &pair.value,
+                    hex,
+                }
+                .line(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn table(pairs: &[KeyValue], hex: bool) -> Result<()> {
+    let mut table = grid(["key", "value", "version", "created", "modified", "lease"]);
+    for pair in pairs {
+        table.add_row([
+            Shown {
+                bytes: &pair.key,
+                hex,
+            }
+            .cell(),
+            Shown {
+                bytes: &pair.value,
+                hex,
+            }
+            .cell(),
+            pair.version.to_string(),
+            pair.create_revision.to_string(),
+            pair.mod_revision.to_string(),
+            pair.lease.to_string(),
+        ]);
+    }
+    right_align(&mut table, &[2, 3, 4, 5]);
+    print_table(table, Format::Table)
+}
+
+/// What `get -o json` prints.
+#[derive(Serialize)]
+struct GetReport<'a> {
+    revision: i64,
+    /// Keys in the range, whatever the limit.
+    count: i64,
+    /// Whether the limit left some out.
+    more: bool,
+    kvs: Vec<Pair<'a>>,
+}
+
+impl<'a> GetReport<'a> {
+    fn new(response: &'a RangeResponse, hex: bool) -> Self {
+        GetReport {
+            revision: response.header.as_ref().map_or(0, |header| header.revision),
+            count: response.count,
+            more: response.more,
+            kvs: response
+                .kvs
+                .iter()
+                .map(|pair| Pair::new(pair, hex))
+                .collect(),
+        }
+    }
+}
+
+/// A key with its value in JSON.
+#[derive(Serialize)]
+struct Pair<'a> {
+    key: Shown<'a>,
+    value: Shown<'a>,
+    version: i64,
+    create_revision: i64,
+    mod_revision: i64,
+    lease: i64,
+}
+
+impl<'a> Pair<'a> {
+    fn new(pair: &'a KeyValue, hex: bool) -> Self {
+        Pair {
+            key: Shown {
+                bytes: &pair.key,
+                hex,
+            },
+            value: Shown {
+                bytes: &pair.value,
+                hex,
+            },
+            version: pair.version,
+            create_revision: pair.create_revision,
+            mod_revision: pair.mod_revision,
+            lease: pair.lease,
+        }
+    }
+}
+
+/// What `put` and `del` print.
+#[derive(Serialize)]
+struct WriteReport<'a> {
+    revision: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    previous: Vec<Pair<'a>>,
+}
+
+impl WriteReport<'_> {
+    fn print(&self, format: Format, verdict: &str) -> Result<()> {
+        if format == Format::Json {
+            return print_json(self);
+        }
+        print(verdict.as_bytes())?;
+        for pair in &self.previous {
+            print(&pair.key.line())?;
+            print(&pair.value.line())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fake::Fake;
+
+    fn at(fake: &Fake) -> Endpoints {
+        Endpoints {
+            list: vec![fake.endpoint()],
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    fn put_flags(key: &str, value: &str) -> PutFlags {
+        PutFlags {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            prev_kv: false,
+        }
+    }
+
+    fn get_flags(key: &str) -> GetFlags {
+        GetFlags {
+            key: key.to_owned(),
+            range: RangeFlags::default(),
+            rev: 0,
+            limit: 0,
+            keys_only: false,
+            count_only: false,
+            serializable: false,
+            sort_by: SortBy::Key,
+            order: None,
+            hex: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_put_is_there_until_it_is_deleted() {
+        let fake = Fake::start();
+        let endpoints = at(&fake);
+        for key in ["a", "ab", "b"] {
+            let flags = put_flags(key, "-1");
+            put(&endpoints, Format::Json, flags).await.expect("a put");
+        }
+        assert_eq!(fake.keys().len(), 3);
+        let flags = DelFlags {
+            key: "a".to_owned(),
+            range: RangeFlags {
+                prefix: true,
+                ..RangeFlags::default()
+            },
+            prev_kv: false,
+        };
+        del(&endpoints, Format::Text, flags)
+            .await
+            .expect("a deletion");
+        assert_eq!(fake.keys().into_keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_names_the_endpoint_and_the_reason() {
+        let fake = Fake::start();
+        fake.refuse("etcdserver: no leader");
+        let error = get(&at(&fake), Format::Text, get_flags("a"))
+            .await
+            .expect_err("a refusal");
+        assert_eq!(error.exit_code(), 3);
+        let text = error.to_string();
+        assert!(text.contains(&fake.endpoint().to_string()) && text.contains("no leader"));
+    }
+
+    #[test]
+    fn sorting_by_anything_but_the_key_ascends_unless_told_otherwise() {
+        let mut flags = get_flags("a");
+        let order = |flags: &GetFlags| flags.request().expect("a request").sort_order;
+        assert_eq!(order(&flags), SortOrder::None as i32);
+        flags.sort_by = SortBy::Modify;
+        assert_eq!(order(&flags), SortOrder::Ascend as i32);
+        flags.order = Some(Order::Descend);
+        assert_eq!(order(&flags), SortOrder::Descend as i32);
+    }
+
+    #[test]
+    fn json_says_what_was_found() {
+        let response = RangeResponse {
+            kvs: vec![KeyValue {
+                key: "k".into(),
+                value: vec![0xff].into(),
+                version: 2,
+                ..Default::default()
+            }],
+            count: 1,
+            ..Default::default()
+        };
+        let json = serde_json::to_value(GetReport::new(&response, false)).expect("JSON");
+        assert_eq!(json["kvs"][0]["key"], "k");
+        assert_eq!(json["kvs"][0]["value"]["hex"], "ff");
+        assert_eq!(json["kvs"][0]["version"], 2);
+    }
+}
