@@ -1,1 +1,20 @@
-//! The gRPC services of a machine, one file each.
+//! The gRPC services of a machine, one file each: thin, between the wire and the machine's port.
+//!
+//! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
+//! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
+
+mod admin;
+mod cluster;
+mod connection;
+mod dispatch;
+mod error;
+mod header;
+mod health;
+mod kv;
+mod maintenance;
+mod reflection;
+mod request;
+mod response;
+mod server;
+
+pub use server::{ServeError, serve};

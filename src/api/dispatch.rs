@@ -1,0 +1,145 @@
+//! Finds the service that a request is for.
+
+use std::convert::Infallible;
+use std::future;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use http::{HeaderMap, Request, Response};
+use rm_actors::port::Port;
+use rm_proto::etcdserverpb::kv_server::{self, KvServer};
+use rm_proto::etcdserverpb::{cluster_server, maintenance_server};
+use rm_proto::raftmachine::v1::admin_server;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::pb::health_server;
+
+use crate::error::{NO_LEADER, unserved};
+use crate::kv::KvService;
+
+/// The services that a client may ask, those for reflection apart.
+pub(crate) const SERVED: [&str; 5] = [
+    kv_server::SERVICE_NAME,
+    cluster_server::SERVICE_NAME,
+    maintenance_server::SERVICE_NAME,
+    admin_server::SERVICE_NAME,
+    health_server::SERVICE_NAME,
+];
+
+/// All services behind one door. The one that matters for speed is asked directly, the others through a router.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) port: Port,
+    pub(crate) kv: KvServer<KvService>,
+    pub(crate) others: Routes,
+}
+
+impl Service<Request<Body>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if wants_leader(request.headers()) && self.port.report().leader.is_none() {
+            return answer(Status::unavailable(NO_LEADER));
+        }
+        let service = service_name(request.uri().path());
+        if service == kv_server::SERVICE_NAME {
+            Box::pin(
+                self.kv
+                    .call(request)
+                    .map(|response| response.map(in_etcds_words)),
+            )
+        } else if SERVED.contains(&service) || crate::reflection::NAMES.contains(&service) {
+            Box::pin(self.others.call(request))
+        } else {
+            answer(unserved(service))
+        }
+    }
+}
+
+fn answer(status: Status) -> BoxFuture<Response<Body>, Infallible> {
+    Box::pin(future::ready(Ok(status.into_http())))
+}
+
+/// The service in a path of the form `/service/method`.
+fn service_name(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
+}
+
+/// Whether the client would rather be refused than wait for a leader (etcd's `WithRequireLeader`).
+fn wants_leader(headers: &HeaderMap) -> bool {
+    headers
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
+}
+
+/// A request that is too large to be read is refused before any service sees it, by tonic in its own words. etcd's
+/// clients know another code for it.
+fn in_etcds_words(response: Response<Body>) -> Response<Body> {
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if is_too_large(&status) => {
+            Status::resource_exhausted("grpc: received message larger than max").into_http()
+        }
+        _ => response,
+    }
+}
+
+fn is_too_large(status: &Status) -> bool {
+    status.code() == Code::OutOfRange
+        && status
+            .message()
+            .contains("decoded message length too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_service_is_found_in_the_path() {
+        assert_eq!(service_name("/etcdserverpb.KV/Put"), "etcdserverpb.KV");
+        assert_eq!(service_name("/"), "");
+        assert_eq!(service_name(""), "");
+    }
+
+    #[test]
+    fn only_a_client_that_asks_for_a_leader_is_refused_without_one() {
+        let mut headers = HeaderMap::new();
+        assert!(!wants_leader(&headers));
+        headers.insert("hasleader", HeaderValue::from_static("false"));
+        assert!(!wants_leader(&headers));
+        headers.insert("hasleader", HeaderValue::from_static("true"));
+        assert!(wants_leader(&headers));
+    }
+
+    #[test]
+    fn a_request_too_large_to_be_read_is_refused_with_etcds_code() {
+        let tonics = Status::out_of_range(
+            "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes",
+        );
+        let told = in_etcds_words(tonics.into_http());
+        let status = Status::from_header_map(told.headers()).expect("it is a refusal");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.message(), "grpc: received message larger than max");
+    }
+
+    #[test]
+    fn another_refusal_is_left_as_it_is() {
+        let compacted =
+            Status::out_of_range("etcdserver: mvcc: required revision has been compacted");
+        let told = in_etcds_words(compacted.into_http());
+        let status = Status::from_header_map(told.headers()).expect("it is a refusal");
+        assert_eq!(status.code(), Code::OutOfRange);
+    }
+}

@@ -1,0 +1,118 @@
+//! etcd's KV service.
+
+use rm_actors::port::{Command, Port, Query, ReplyBody};
+use rm_proto::etcdserverpb as pb;
+use rm_proto::etcdserverpb::kv_server::Kv;
+use tonic::{Request, Response, Status};
+
+use crate::error::{invalid, mismatched, refused, unserved};
+use crate::header::header;
+use crate::{request, response};
+
+/// Reads and writes the key space.
+pub(crate) struct KvService {
+    port: Port,
+}
+
+impl KvService {
+    pub(crate) fn new(port: Port) -> KvService {
+        KvService { port }
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let request = request.into_inner();
+        let linearizable = !request.serializable;
+        let range = request::range(request)?;
+        range.check().map_err(invalid)?;
+        let reply = self
+            .port
+            .query(Query::Range(range), linearizable)
+            .await
+            .map_err(refused)?;
+        match reply.body {
+            ReplyBody::Range(body) => Ok(Response::new(response::range(
+                header(&self.port, reply.revision),
+                body,
+            ))),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        let put = request::put(request.into_inner());
+        put.check().map_err(invalid)?;
+        let reply = self
+            .port
+            .propose(Command::Put(put))
+            .await
+            .map_err(refused)?;
+        match reply.body {
+            ReplyBody::Put(previous) => Ok(Response::new(response::put(
+                header(&self.port, reply.revision),
+                previous,
+            ))),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let delete = request::delete_range(request.into_inner());
+        delete.check().map_err(invalid)?;
+        let reply = self
+            .port
+            .propose(Command::DeleteRange(delete))
+            .await
+            .map_err(refused)?;
+        match reply.body {
+            ReplyBody::DeleteRange(body) => Ok(Response::new(response::delete_range(
+                header(&self.port, reply.revision),
+                body,
+            ))),
+            _ => Err(mismatched()),
+        }
+    }
+
+    /// A transaction that cannot write stays out of the log.
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let request = request.into_inner();
+        let linearizable = !request::is_serializable(&request);
+        let txn = request::txn(request)?;
+        txn.check(self.port.config().limits.transaction_operations_max)
+            .map_err(invalid)?;
+        let reply = if txn.is_read_only() {
+            self.port.query(Query::Txn(txn), linearizable).await
+        } else {
+            self.port.propose(Command::Txn(txn)).await
+        }
+        .map_err(refused)?;
+        match reply.body {
+            ReplyBody::Txn(body) => Ok(Response::new(response::txn(
+                header(&self.port, reply.revision),
+                body,
+            ))),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn compact(
+        &self,
+        _: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        Err(unserved("compaction"))
+    }
+}

@@ -1,0 +1,209 @@
+//! etcd's Maintenance service: how the machine is.
+
+use rm_actors::port::{Identity, Port, Report};
+use rm_proto::etcdserverpb as pb;
+use rm_proto::etcdserverpb::maintenance_server::Maintenance;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::error::{NO_LEADER, unknown_value, unserved};
+use crate::header::header_now;
+
+/// The version of etcd whose API is served; clients read it to learn what they may ask.
+const ETCD_VERSION: &str = "3.6.0";
+
+/// Our own version, which says how the data is laid out.
+const STORAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Reports on the machine that is asked.
+pub(crate) struct MaintenanceService {
+    port: Port,
+}
+
+impl MaintenanceService {
+    pub(crate) fn new(port: Port) -> MaintenanceService {
+        MaintenanceService { port }
+    }
+}
+
+#[tonic::async_trait]
+impl Maintenance for MaintenanceService {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let report = self.port.report();
+        Ok(Response::new(pb::StatusResponse {
+            header: Some(header_now(&self.port)),
+            version: ETCD_VERSION.to_owned(),
+            db_size: signed(report.file_bytes),
+            leader: report.leader.map_or(0, |leader| leader.0),
+            raft_index: report.commit.0,
+            raft_term: report.term.0,
+            raft_applied_index: report.applied.0,
+            errors: errors(self.port.identity(), &report),
+            db_size_in_use: signed(report.used_bytes),
+            is_learner: false,
+            storage_version: STORAGE_VERSION.to_owned(),
+            db_size_quota: signed(self.port.config().limits.map_bytes_max),
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        }))
+    }
+
+    /// Lists the alarms of this machine. They come and go by themselves, so none can be raised or cleared by hand.
+    async fn alarm(
+        &self,
+        request: Request<pb::AlarmRequest>,
+    ) -> Result<Response<pb::AlarmResponse>, Status> {
+        use pb::alarm_request::AlarmAction;
+        let request = request.into_inner();
+        let action = AlarmAction::try_from(request.action)
+            .map_err(|_| unknown_value("action on an alarm", request.action))?;
+        match action {
+            AlarmAction::Get => Ok(Response::new(pb::AlarmResponse {
+                header: Some(header_now(&self.port)),
+                alarms: alarms(self.port.identity(), &self.port.report(), request.alarm),
+            })),
+            AlarmAction::Activate => Err(unserved("raising an alarm by hand")),
+            AlarmAction::Deactivate => Err(unserved(
+                "clearing an alarm by hand (it ends by itself once there is space)",
+            )),
+        }
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        Err(unserved("defragmentation"))
+    }
+
+    async fn hash(
+        &self,
+        _: Request<pb::HashRequest>,
+    ) -> Result<Response<pb::HashResponse>, Status> {
+        Err(unserved("the hash of the data"))
+    }
+
+    async fn hash_kv(
+        &self,
+        _: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        Err(unserved("the hash of the key space"))
+    }
+
+    type SnapshotStream = BoxStream<pb::SnapshotResponse>;
+
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(unserved("a snapshot"))
+    }
+
+    async fn move_leader(
+        &self,
+        _: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        Err(unserved("moving the leader"))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(unserved("a downgrade"))
+    }
+}
+
+/// The alarms that are raised, of one kind or of all (`AlarmType::None`).
+fn alarms(identity: &Identity, report: &Report, wanted: i32) -> Vec<pb::AlarmMember> {
+    let no_space = i32::from(pb::AlarmType::Nospace);
+    let all = i32::from(pb::AlarmType::None);
+    if report.no_space && [no_space, all].contains(&wanted) {
+        vec![pb::AlarmMember {
+            member_id: identity.machine.0,
+            alarm: no_space,
+        }]
+    } else {
+        Vec::new()
+    }
+}
+
+/// What is wrong with the machine, as etcd words it in a status.
+fn errors(identity: &Identity, report: &Report) -> Vec<String> {
+    let mut errors = Vec::new();
+    if report.leader.is_none() {
+        errors.push(NO_LEADER.to_owned());
+    }
+    if report.no_space {
+        errors.push(format!("memberID:{} alarm:NOSPACE ", identity.machine));
+    }
+    errors
+}
+
+/// A size in etcd's type; no file reaches its end.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rm_actors::port::{Index, MachineId, Role, Term};
+
+    fn identity() -> Identity {
+        Identity {
+            domain: "test".to_owned(),
+            cluster_id: 1,
+            name: "RM.01".to_owned(),
+            machine: MachineId(7),
+            members: Vec::new(),
+        }
+    }
+
+    fn report(leader: Option<MachineId>, no_space: bool) -> Report {
+        Report {
+            role: Role::Follower,
+            term: Term(1),
+            leader,
+            last: Index(1),
+            commit: Index(1),
+            applied: Index(1),
+            revision: 1,
+            file_bytes: 1,
+            used_bytes: 1,
+            no_space,
+            boot: 1,
+            process: 1,
+            uptime_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_alarm_for_whoever_asks_for_it_or_for_all() {
+        let full = report(Some(MachineId(1)), true);
+        let raised = vec![pb::AlarmMember {
+            member_id: 7,
+            alarm: 1,
+        }];
+        assert_eq!(alarms(&identity(), &full, 0), raised);
+        assert_eq!(alarms(&identity(), &full, 1), raised);
+        assert_eq!(alarms(&identity(), &full, 2), []);
+    }
+
+    #[test]
+    fn a_machine_with_space_has_no_alarm() {
+        let well = report(Some(MachineId(1)), false);
+        assert_eq!(alarms(&identity(), &well, 0), []);
+        assert!(errors(&identity(), &well).is_empty());
+    }
+
+    #[test]
+    fn a_status_tells_of_a_missing_leader_and_a_full_disk() {
+        assert_eq!(
+            errors(&identity(), &report(None, true)),
+            ["etcdserver: no leader", "memberID:7 alarm:NOSPACE "]
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! The gRPC server on the client port: its limits, its settings, its end.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use rm_actors::port::{Config, Port};
+use rm_proto::etcdserverpb::cluster_server::ClusterServer;
+use rm_proto::etcdserverpb::kv_server::KvServer;
+use rm_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use rm_proto::raftmachine::v1::admin_server::AdminServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::admin::AdminService;
+use crate::cluster::ClusterService;
+use crate::connection::incoming;
+use crate::dispatch::Services;
+use crate::health::HealthService;
+use crate::kv::KvService;
+use crate::maintenance::MaintenanceService;
+use crate::reflection;
+
+/// How many bytes a message may have beyond the largest request (etcd: grpcOverheadBytes).
+const OVERHEAD_BYTES: usize = 512 << 10;
+
+/// How many bytes all requests of one connection may have on their way before the client must wait. Large enough that
+/// the many small requests of a busy client seldom need leave for more.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// A client that is silent for so long is asked whether it is still there, and has so long to answer (etcd's
+/// DefaultGRPCKeepAliveInterval and DefaultGRPCKeepAliveTimeout).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a server ended otherwise than by a clean stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener is of no use.
+    #[error(
+        "the client port cannot be served: {0}; check its address and that no other process holds it"
+    )]
+    Listener(#[from] io::Error),
+    /// The descriptors of the services do not fit together; a fault of the build.
+    #[error("the services cannot be described: {0}; the program was built wrongly")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the gRPC server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Clients still had requests under way when the time for the stop was over. They get no answer.
+    #[error(
+        "requests of clients were still under way {limit_ms} ms after the stop began and were cut off; \
+         a longer timings.shutdown_timeout_ms gives them more time"
+    )]
+    CutOff {
+        /// The time that they had, in milliseconds.
+        limit_ms: u64,
+    },
+}
+
+/// Serves clients until `shutdown` is ready, then takes no more connections or requests, and returns when all requests
+/// under way are answered, or when the config's `shutdown_timeout_ms` is over.
+///
+/// Needs a tokio runtime with time and I/O. What clients send is bounded by the config: `request_bytes_max` for one
+/// request, `client_streams_max` for one connection.
+///
+/// # Errors
+/// As [`ServeError`] says. After [`ServeError::CutOff`] the connections that are left close with the runtime.
+pub async fn serve(
+    port: Port,
+    listener: std::net::TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    listener.set_nonblocking(true)?;
+    let connections = incoming(TcpListener::from_std(listener)?);
+    let limit_ms = port.config().timings.shutdown_timeout_ms;
+    let (stop, mut draining) = watch::channel(false);
+    let server = builder(port.config());
+    let services = services(port, draining.clone())?;
+    let stopping = async {
+        shutdown.await;
+        stop.send_replace(true);
+    };
+    let served = server.serve_with_incoming_shutdown(services, connections, stopping);
+    let cut_off = async {
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            // The server ended by itself: the other branch tells how.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+    };
+    tokio::select! {
+        result = served => Ok(result?),
+        () = cut_off => Err(ServeError::CutOff { limit_ms }),
+    }
+}
+
+/// The settings of HTTP/2. A request fits into its stream's window, so that no client waits in the middle of one.
+fn builder(config: &Config) -> Server {
+    let window = u32::try_from(message_bytes_max(config)).unwrap_or(u32::MAX >> 1);
+    let streams = config.limits.client_streams_max;
+    Server::builder()
+        .initial_stream_window_size(window.min(u32::MAX >> 1))
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(window.min(u32::MAX >> 1)))
+        .max_concurrent_streams(streams)
+        // A client whose deadlines all pass at once gives up all its streams at once, and means no harm.
+        .http2_max_pending_accept_reset_streams(Some(streams as usize))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, ServeError> {
+    let limit = message_bytes_max(port.config());
+    let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
+    let others = Routes::new(MaintenanceServer::new(MaintenanceService::new(
+        port.clone(),
+    )))
+    .add_service(ClusterServer::new(ClusterService::new(port.clone())))
+    .add_service(AdminServer::new(AdminService::new(port.clone())))
+    .add_service(HealthServer::new(HealthService::new(
+        port.clone(),
+        draining,
+    )));
+    let others = reflection::add_to(others)?.prepare();
+    Ok(Services { port, kv, others })
+}
+
+/// The largest message that is read at all, in bytes.
+fn message_bytes_max(config: &Config) -> usize {
+    config
+        .limits
+        .request_bytes_max
+        .saturating_add(OVERHEAD_BYTES)
+}
