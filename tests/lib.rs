@@ -7,6 +7,7 @@ mod binary;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod etcd;
 pub mod history;
 pub mod machine;
 mod ports;
