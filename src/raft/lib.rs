@@ -15,6 +15,8 @@ mod quorum;
 mod raft;
 mod random;
 mod read;
+#[cfg(test)]
+mod testing;
 mod types;
 mod vote;
 

@@ -1,0 +1,6 @@
+//! Tests of whole clusters of cores in one process: readable scripts, and a simulation that looks for what breaks safety.
+
+mod machine;
+mod properties;
+
+mod simulation;

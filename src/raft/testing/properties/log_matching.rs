@@ -1,0 +1,36 @@
+//! If two logs hold an entry with the same index and term, they are the same up to it (§5.3). It follows when every such
+//! entry, anywhere, has the same content and the same entry before it.
+
+use std::collections::BTreeMap;
+
+use crate::testing::machine::{Job, Machine};
+use crate::{Entry, EntryId, Index};
+
+#[derive(Debug, Default)]
+pub(super) struct LogMatching {
+    entries: BTreeMap<EntryId, (EntryId, Entry)>,
+}
+
+impl LogMatching {
+    /// Checks what Storage was last asked to write; all else was checked before.
+    pub(super) fn check(&mut self, machine: &Machine) {
+        let Some(Job::Persist(persist)) = machine.jobs.back() else {
+            return;
+        };
+        let Some(first) = persist.entries.first() else {
+            return;
+        };
+        let log = machine.log();
+        let place = |index: Index| index.0 as usize;
+        let mut before = match place(first.id.index).checked_sub(2) {
+            Some(previous) => log[previous].id,
+            None => EntryId::default(),
+        };
+        for entry in &persist.entries {
+            let here = (before, entry.clone());
+            let known = self.entries.entry(entry.id).or_insert_with(|| here.clone());
+            assert_eq!(*known, here, "two logs differ before or at {}", entry.id);
+            before = entry.id;
+        }
+    }
+}

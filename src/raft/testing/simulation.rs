@@ -1,0 +1,445 @@
+//! A cluster under a hostile network, slow disks and crashes, driven by a seed, with every safety property checked at every
+//! step; then everything heals, and the cluster must move on.
+//!
+//! `RAFT_SEEDS=1000..5000 cargo test -p rm-raft simulation` runs these seeds instead of the few of every day.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::machine::Machine;
+use super::properties::{Properties, Proposals, Reads};
+use crate::random::Random;
+use crate::{
+    Body, Config, Effect, Index, Input, MachineId, Message, Proposal, ReadId, RequestId, Role, Time,
+};
+
+/// How long the network and the machines misbehave.
+const HOSTILE: Duration = Duration::from_secs(12);
+/// How long the cluster then has to come to rest.
+const HEALING: Duration = Duration::from_secs(8);
+
+/// What happens at a moment.
+#[derive(Debug)]
+enum Event {
+    Deliver {
+        from: MachineId,
+        to: MachineId,
+        message: Message,
+    },
+    /// A machine's disk may do its next jobs.
+    Disk(MachineId),
+    /// A machine looks at the clock.
+    Tick(MachineId),
+    /// Clients come.
+    Client,
+    /// The environment changes.
+    Fault,
+}
+
+struct Simulation {
+    now: Time,
+    random: Random,
+    machines: BTreeMap<MachineId, Machine>,
+    /// When a machine comes back.
+    down_until: BTreeMap<MachineId, Time>,
+    /// When a machine's disk goes on.
+    stalled_until: BTreeMap<MachineId, Time>,
+    /// Directions in which nothing passes.
+    cut: BTreeSet<(MachineId, MachineId)>,
+    /// Messages lost and doubled, out of a hundred.
+    loss: u64,
+    events: BTreeMap<u64, Event>,
+    queue: BinaryHeap<Reverse<(Time, u64)>>,
+    numbers: u64,
+    hostile: bool,
+    properties: Properties,
+    proposals: Proposals,
+    reads: Reads,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Simulation {
+        let mut random = Random::new(seed);
+        let count = [1, 2, 3, 3, 3, 5, 5][(random.next() % 7) as usize];
+        let voters: Vec<MachineId> = (1..=count).map(MachineId).collect();
+        let small = random.next() % 2 == 0;
+        let config = |local: MachineId| Config {
+            local,
+            voters: voters.clone(),
+            election_timeout: Duration::from_millis(100),
+            heartbeat_interval: Duration::from_millis(20),
+            seed: seed ^ 0x5EED,
+            inflight_requests_max: if small { 2 } else { 16 },
+            inflight_bytes_max: if small { 300 } else { 1 << 20 },
+            append_bytes_max: if small { 120 } else { 1 << 16 },
+            uncommitted_bytes_max: if small { 1000 } else { 1 << 20 },
+            log_cache_bytes_max: if small { 200 } else { 1 << 12 },
+            reads_max: 16,
+            trust_peer_gone: seed % 2 == 0,
+        };
+        let machines = voters
+            .iter()
+            .map(|&id| (id, Machine::new(config(id), Time::default())));
+        let mut simulation = Simulation {
+            now: Time::default(),
+            machines: machines.collect(),
+            random,
+            down_until: BTreeMap::new(),
+            stalled_until: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            loss: 0,
+            events: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            numbers: 0,
+            hostile: true,
+            properties: Properties::default(),
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+        };
+        for &id in &voters {
+            simulation.schedule(0, Event::Tick(id));
+        }
+        simulation.schedule(0, Event::Client);
+        simulation.schedule(0, Event::Fault);
+        simulation
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.random.next() % 100 < percent
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random.next() % bound
+    }
+
+    fn schedule(&mut self, delay_micros: u64, event: Event) {
+        self.numbers += 1;
+        let at = self.now.after(Duration::from_micros(delay_micros));
+        self.events.insert(self.numbers, event);
+        self.queue.push(Reverse((at, self.numbers)));
+    }
+
+    fn run_until(&mut self, end: Time) {
+        while let Some(&Reverse((at, number))) = self.queue.peek()
+            && at < end
+        {
+            self.queue.pop();
+            self.now = at;
+            let event = self.events.remove(&number).expect("each event is once");
+            self.happen(event);
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver { from, to, message } => {
+                if !self.cut.contains(&(from, to)) {
+                    self.input(to, Input::Received { from, message });
+                }
+            }
+            Event::Disk(id) => self.disk(id),
+            Event::Tick(id) => self.tick(id),
+            Event::Client => self.client(),
+            Event::Fault => self.fault(),
+        }
+    }
+
+    /// Gives a machine an input, and mostly performs the effects at once; now and then they wait for the next input.
+    fn input(&mut self, id: MachineId, input: Input) {
+        let now = self.now;
+        let Some(core) = self.machine(id).core.as_mut() else {
+            return;
+        };
+        core.step(now, input);
+        if !self.chance(20) {
+            self.perform(id);
+        }
+    }
+
+    fn machine(&mut self, id: MachineId) -> &mut Machine {
+        self.machines.get_mut(&id).expect("the machine is listed")
+    }
+
+    fn perform(&mut self, id: MachineId) {
+        let now = self.now;
+        let Some(core) = self.machine(id).core.as_mut() else {
+            return;
+        };
+        for effect in core.effects(now) {
+            let jobs = self.machine(id).jobs.len();
+            let rest = self.machine(id).keep(effect);
+            if self.machine(id).jobs.len() > jobs {
+                let delay = 100 + self.below(3000);
+                self.schedule(delay, Event::Disk(id));
+            }
+            match rest {
+                Some(Effect::Send { to, message }) => {
+                    assert!(to.is_sorted(), "receivers are sorted");
+                    for to in to {
+                        self.send(id, to, message.clone());
+                    }
+                }
+                Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
+                Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
+                Some(Effect::Refused { requests, .. }) => self.proposals.refused(requests),
+                Some(other) => panic!("{other:?} concerns the machine alone"),
+                None => {}
+            }
+        }
+        let status = self.machine(id).core.as_ref().map(|core| core.status());
+        if let Some(status) = status {
+            self.reads.committed(status.commit);
+        }
+        self.properties.check(&self.machines, id);
+    }
+
+    fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
+        assert_ne!(from, to, "no machine writes to itself");
+        if self.chance(self.loss) {
+            return;
+        }
+        // Proposals travel on an ordered stream, which repeats nothing.
+        let is_propose = matches!(message.body, Body::Propose { .. });
+        let copies = if !is_propose && self.chance(self.loss) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let slow = self.hostile && self.chance(3);
+            let delay = 50 + self.below(if slow { 200_000 } else { 2_000 });
+            let message = message.clone();
+            self.schedule(delay, Event::Deliver { from, to, message });
+        }
+    }
+
+    /// Does some of the jobs that wait, in one commit: then all messages leave, and often only the last notice is given.
+    fn disk(&mut self, id: MachineId) {
+        if let Some(&until) = self.stalled_until.get(&id)
+            && until > self.now
+        {
+            let delay = until.since(self.now).as_micros() as u64;
+            self.schedule(delay, Event::Disk(id));
+            return;
+        }
+        let merged = 1 + self.below(4);
+        let only_last = self.chance(50);
+        let (mut messages, mut notices) = (Vec::new(), Vec::new());
+        for _ in 0..merged {
+            let Some(done) = self.machine(id).work() else {
+                break;
+            };
+            messages.extend(done.then);
+            let is_persisted = matches!(done.answer, Input::Persisted { .. });
+            if is_persisted && only_last {
+                notices.retain(|notice| !matches!(notice, Input::Persisted { .. }));
+            }
+            if is_persisted || !self.hostile || !self.chance(10) {
+                notices.push(done.answer);
+            }
+        }
+        for (to, message) in messages {
+            self.send(id, to, message);
+        }
+        for notice in notices {
+            self.input(id, notice);
+        }
+    }
+
+    fn tick(&mut self, id: MachineId) {
+        let now = self.now;
+        if self.down_until.get(&id).is_some_and(|&until| until <= now) {
+            self.down_until.remove(&id);
+            self.restart(id);
+        }
+        let due = self
+            .machine(id)
+            .core
+            .as_ref()
+            .map(|core| core.next_deadline());
+        if due.is_some_and(|due| due <= now) {
+            self.input(id, Input::Elapsed);
+        }
+        self.perform(id);
+        let delay = 1_000 + self.below(4_000);
+        self.schedule(delay, Event::Tick(id));
+    }
+
+    fn restart(&mut self, id: MachineId) {
+        let now = self.now;
+        let applied = self.machine(id).applied.len() as u64;
+        let applied = Index(self.below(applied + 1));
+        self.machine(id).start(now, applied);
+    }
+
+    fn client(&mut self) {
+        let count = self.machines.len() as u64;
+        let id = MachineId(1 + self.below(count));
+        if self.machine(id).core.is_some() {
+            let batch = self.below(4);
+            let mut proposals = Vec::new();
+            for _ in 0..batch {
+                self.numbers += 1;
+                let number = self.numbers;
+                let machine = id;
+                let request = RequestId { machine, number };
+                let command = Bytes::from(vec![b'x'; self.below(40) as usize]);
+                proposals.push(Proposal { request, command });
+            }
+            self.input(id, Input::Propose(proposals));
+            if self.chance(40) {
+                self.numbers += 1;
+                let read = ReadId(self.numbers);
+                self.reads.came(id, read);
+                self.input(id, Input::Read(read));
+            }
+        }
+        if self.hostile {
+            let delay = 1_000 + self.below(20_000);
+            self.schedule(delay, Event::Client);
+        }
+    }
+
+    fn fault(&mut self) {
+        if !self.hostile {
+            return;
+        }
+        let ids: Vec<MachineId> = self.machines.keys().copied().collect();
+        let id = ids[self.below(ids.len() as u64) as usize];
+        match self.below(12) {
+            0 | 1 => self.crash(id),
+            2 => {
+                let until = self.now.after(Duration::from_millis(20 + self.below(400)));
+                self.stalled_until.insert(id, until);
+            }
+            3 => self.loss = self.random.next() % 30,
+            4 => self.loss = 0,
+            5 | 6 => self.cut.clear(),
+            7 => {
+                // In one direction only.
+                let other = ids[self.below(ids.len() as u64) as usize];
+                self.cut.insert((id, other));
+            }
+            8 => {
+                let other = ids[self.below(ids.len() as u64) as usize];
+                self.cut.extend([(id, other), (other, id)]);
+            }
+            9 => {
+                let others = ids.iter().filter(|&&other| other != id);
+                self.cut
+                    .extend(others.flat_map(|&other| [(id, other), (other, id)]));
+            }
+            10 => self.input(id, Input::Campaign),
+            _ => {
+                // Everyone is told that a machine is gone, truly or falsely.
+                for &other in ids.iter().filter(|&&other| other != id) {
+                    self.input(other, Input::PeerGone(id));
+                }
+            }
+        }
+        let delay = 10_000 + self.below(400_000);
+        self.schedule(delay, Event::Fault);
+    }
+
+    /// A machine crashes. Of what its disk was asked, a part may be done, though nobody heard of it.
+    fn crash(&mut self, id: MachineId) {
+        if self.machine(id).core.is_none() {
+            return;
+        }
+        let jobs = self.machine(id).jobs.len() as u64;
+        for _ in 0..self.below(jobs + 1) {
+            self.machine(id).work();
+        }
+        self.machine(id).crash();
+        self.reads.crashed(id);
+        self.properties.check(&self.machines, id);
+        let down = Duration::from_micros(self.below(800_000));
+        self.down_until.insert(id, self.now.after(down));
+    }
+
+    /// Ends all misbehaviour, and requires progress.
+    fn heal(&mut self) {
+        self.hostile = false;
+        self.loss = 0;
+        self.cut.clear();
+        self.stalled_until.clear();
+        self.run_until(self.now.after(HEALING));
+        let leaders: Vec<MachineId> = self.machines.values().filter_map(leads).collect();
+        assert_eq!(leaders.len(), 1, "one leader after healing");
+        self.input(leaders[0], Input::Propose(vec![last_proposal(leaders[0])]));
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            self.numbers += 1;
+            let read = ReadId(self.numbers);
+            self.reads.came(id, read);
+            self.input(id, Input::Read(read));
+        }
+        self.run_until(self.now.after(Duration::from_secs(1)));
+        assert_eq!(self.reads.open(), 0, "every read has an answer");
+        let leader = &self.machines[&leaders[0]];
+        let done = leader.applied.iter().any(|entry| {
+            matches!(&entry.payload, crate::Payload::Command(proposal) if *proposal == last_proposal(leaders[0]))
+        });
+        assert!(done, "a proposal is applied after healing");
+        for machine in self.machines.values() {
+            assert_eq!(
+                machine.applied, leader.applied,
+                "all machines applied the same"
+            );
+            assert_eq!(machine.disk.log, leader.disk.log, "all logs are the same");
+            self.proposals.check(&machine.applied);
+        }
+    }
+}
+
+fn leads(machine: &Machine) -> Option<MachineId> {
+    let status = machine.core.as_ref()?.status();
+    (status.role == Role::Leader).then_some(machine.config.local)
+}
+
+fn last_proposal(machine: MachineId) -> Proposal {
+    let number = u64::MAX;
+    Proposal {
+        request: RequestId { machine, number },
+        command: Bytes::from_static(b"the last one"),
+    }
+}
+
+fn run(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed);
+    simulation.run_until(Time::default().after(HOSTILE));
+    simulation.heal();
+    simulation
+}
+
+#[test]
+fn simulation_keeps_every_property() {
+    let range = std::env::var("RAFT_SEEDS").unwrap_or_else(|_| "0..24".into());
+    let (from, to) = range.split_once("..").expect("RAFT_SEEDS is FROM..TO");
+    let number = |text: &str| text.parse::<u64>().expect("a seed is a number");
+    for seed in number(from)..number(to) {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        if let Err(panic) = outcome {
+            eprintln!(
+                "seed {seed} failed: RAFT_SEEDS={seed}..{} repeats it",
+                seed + 1
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let (first, second) = (run(7), run(7));
+    let history = |simulation: &Simulation| {
+        let machines = simulation.machines.values();
+        machines
+            .map(|machine| (machine.disk.log.clone(), machine.disk.hard_state))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(history(&first), history(&second));
+}
