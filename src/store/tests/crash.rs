@@ -1,0 +1,195 @@
+//! What was acknowledged is there after a kill, a full disk, a failing disk and a panic.
+
+mod support;
+
+use std::{
+    io::{self, BufRead, BufReader},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+use rm_raft::Entry;
+use rm_store::{FaultHook, LogError, Options, Point};
+use support::{Numbers, entry, hard_state, open, options, persist, read_all};
+use tempfile::TempDir;
+
+/// An options' hook that fails at one point with an error number while it is not zero; a negative one panics.
+fn armed(point: Point) -> (Options, Arc<AtomicI32>) {
+    let number = Arc::new(AtomicI32::new(0));
+    let hook = number.clone();
+    let fault = FaultHook::new(move |at| match hook.load(Ordering::Relaxed) {
+        number if at != point || number == 0 => Ok(()),
+        number if number < 0 => panic!("as the test asked"),
+        number => Err(io::Error::from_raw_os_error(number)),
+    });
+    (Options { fault, ..options() }, number)
+}
+
+/// Appends for ever and tells each index once it is durable; only ever run as a process of its own.
+fn append_until_killed(path: &str) {
+    let (_directory, log) = open(path.as_ref(), &options()).expect("a kill damages nothing");
+    let mut index = log.load().expect("a kill damages nothing").last.index.0;
+    let mut numbers = Numbers(index);
+    loop {
+        let count = 1 + numbers.below(8);
+        let entries: Vec<Entry> = (index + 1..=index + count)
+            .map(|index| entry(1, index, 300))
+            .collect();
+        persist(&log, hard_state(1, index), &entries).expect("the disk takes it");
+        index += count;
+        println!("durable {index}");
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
+    const VARIABLE: &str = "RM_STORE_APPEND_TO";
+    if let Ok(path) = std::env::var(VARIABLE) {
+        append_until_killed(&path);
+    }
+    let folder = TempDir::new().unwrap();
+    let mut acknowledged = 0;
+    for round in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "a_kill_at_any_moment_loses_nothing_that_was_acknowledged",
+                "--nocapture",
+            ])
+            .env(VARIABLE, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut indexes =
+            lines.filter_map(|line| line.ok()?.strip_prefix("durable ")?.parse::<u64>().ok());
+        for _ in 0..Numbers(round).below(60) + 1 {
+            acknowledged = indexes
+                .next()
+                .expect("the child appends until it is killed");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged = indexes.last().unwrap_or(acknowledged);
+        let (_directory, log) = open(folder.path(), &options()).unwrap();
+        let entries = read_all(&log).unwrap();
+        assert!(
+            entries.len() as u64 >= acknowledged,
+            "{} < {acknowledged}",
+            entries.len()
+        );
+        assert!(
+            (1..)
+                .zip(&entries)
+                .all(|(index, found)| *found == entry(1, index, 300))
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
+    let folder = TempDir::new().unwrap();
+    for point in [Point::Write, Point::Append, Point::Commit] {
+        let (options, number) = armed(point);
+        let (_directory, log) = open(folder.path(), &options).unwrap();
+        let before = read_all(&log).unwrap();
+        let next = before.len() as u64 + 1;
+        for full in [28, 122] {
+            number.store(full, Ordering::Relaxed);
+            let error =
+                persist(&log, hard_state(1, 0), &[entry(1, next, 300)]).expect_err("it is full");
+            assert!(error.is_no_space(), "{error}");
+            assert_eq!(
+                read_all(&log).unwrap(),
+                before,
+                "reads go on, and nothing was written"
+            );
+        }
+        number.store(0, Ordering::Relaxed);
+        persist(&log, hard_state(1, 0), &[entry(1, next, 300)]).unwrap();
+        assert_eq!(read_all(&log).unwrap().len() as u64, next);
+    }
+}
+
+#[test]
+fn a_map_that_is_full_refuses_writes_and_reads_go_on() {
+    let folder = TempDir::new().unwrap();
+    let options = Options {
+        map_bytes: 1 << 20,
+        ..options()
+    };
+    let (_directory, log) = open(folder.path(), &options).unwrap();
+    let mut last = 0;
+    let error = loop {
+        match persist(&log, hard_state(1, 0), &[entry(1, last + 1, 60_000)]) {
+            Ok(()) => last += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_no_space(), "{error}");
+    assert_eq!(read_all(&log).unwrap().len() as u64, last);
+    persist(&log, hard_state(1, 0), &[entry(1, 2, 100)]).expect("a truncation makes room");
+    assert_eq!(read_all(&log).unwrap().len(), 2);
+}
+
+#[test]
+fn an_error_of_the_disk_is_told_from_a_full_one() {
+    let folder = TempDir::new().unwrap();
+    let (options, number) = armed(Point::Commit);
+    let (_directory, log) = open(folder.path(), &options).unwrap();
+    number.store(5, Ordering::Relaxed);
+    let error = persist(&log, hard_state(1, 0), &[entry(1, 1, 300)]).expect_err("the disk failed");
+    assert!(matches!(error, LogError::Lmdb { .. }), "{error}");
+    assert_eq!(read_all(&log).unwrap(), []);
+}
+
+#[test]
+fn a_panic_inside_a_transaction_leaves_the_log_as_it_was() {
+    let folder = TempDir::new().unwrap();
+    for point in [Point::Write, Point::Append, Point::Commit] {
+        let (options, number) = armed(point);
+        let (_directory, log) = open(folder.path(), &options).unwrap();
+        let before = read_all(&log).unwrap();
+        let next = [entry(1, before.len() as u64 + 1, 300)];
+        number.store(-1, Ordering::Relaxed);
+        let unwound = catch_unwind(AssertUnwindSafe(|| persist(&log, hard_state(1, 0), &next)));
+        assert!(unwound.is_err(), "the hook panics");
+        number.store(0, Ordering::Relaxed);
+        assert_eq!(read_all(&log).unwrap(), before);
+        persist(&log, hard_state(1, 0), &next).expect("the writer's lock was given back");
+    }
+}
+
+#[test]
+fn readers_see_whole_commits_while_the_writer_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let (_directory, log) = open(folder.path(), &options()).unwrap();
+    let reader = log.reader();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut seen = 0;
+            while seen < 400 {
+                let entries = reader
+                    .entries(rm_raft::Index(1), rm_raft::Index(400), usize::MAX)
+                    .unwrap();
+                assert!(
+                    entries.len() % 4 == 0 && entries.len() >= seen,
+                    "{} after {seen}",
+                    entries.len()
+                );
+                seen = entries.len();
+            }
+        });
+        for first in (1..400).step_by(4) {
+            let entries: Vec<Entry> = (first..first + 4)
+                .map(|index| entry(1, index, 100))
+                .collect();
+            persist(&log, hard_state(1, 0), &entries).unwrap();
+        }
+        reading.join().unwrap();
+    });
+}

@@ -1,0 +1,168 @@
+//! Whose data a directory holds, who may open it, and what it refuses.
+
+mod support;
+
+use std::{fs, process::Command};
+
+use rm_raft::MachineId;
+use rm_store::{DataDirectory, Environment, Identity, OpenError};
+use support::{entry, hard_state, identity, open, options, persist};
+use tempfile::TempDir;
+
+#[test]
+fn every_opening_counts_a_boot() {
+    let folder = TempDir::new().unwrap();
+    for boot in 1..4 {
+        assert_eq!(
+            DataDirectory::open(folder.path(), &identity())
+                .unwrap()
+                .boot(),
+            boot
+        );
+    }
+}
+
+#[test]
+fn data_of_another_domain_or_machine_is_refused() {
+    let folder = TempDir::new().unwrap();
+    drop(DataDirectory::open(folder.path(), &identity()).unwrap());
+    let others = [
+        Identity {
+            domain: "other.example".into(),
+            ..identity()
+        },
+        Identity {
+            machine: "RM.02".into(),
+            ..identity()
+        },
+        Identity {
+            id: MachineId(2),
+            ..identity()
+        },
+    ];
+    for other in others {
+        let refusal = DataDirectory::open(folder.path(), &other).expect_err("it is another's");
+        assert!(matches!(refusal, OpenError::Foreign { .. }), "{refusal}");
+    }
+    assert_eq!(
+        DataDirectory::open(folder.path(), &identity())
+            .unwrap()
+            .boot(),
+        2,
+        "a refusal is no boot"
+    );
+}
+
+#[test]
+fn data_of_a_newer_format_is_refused() {
+    let folder = TempDir::new().unwrap();
+    drop(DataDirectory::open(folder.path(), &identity()).unwrap());
+    let body = r#"{"format":2,"unknown":"field"}"#;
+    let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
+    fs::write(folder.path().join("identity.json"), text).unwrap();
+    let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("it is newer");
+    assert!(
+        matches!(
+            refusal,
+            OpenError::NewerFormat {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn every_flipped_bit_of_the_identity_is_refused() {
+    let folder = TempDir::new().unwrap();
+    drop(DataDirectory::open(folder.path(), &identity()).unwrap());
+    let path = folder.path().join("identity.json");
+    let text = fs::read(&path).unwrap();
+    for place in 0..text.len() * 8 {
+        let mut damaged = text.clone();
+        damaged[place / 8] ^= 1 << (place % 8);
+        fs::write(&path, damaged).unwrap();
+        let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("it is damaged");
+        assert!(
+            matches!(refusal, OpenError::Identity { .. }),
+            "bit {place}: {refusal}"
+        );
+    }
+}
+
+/// Runs in a process of its own when the variable is set: says how opening the directory went.
+#[test]
+fn a_locked_directory_is_refused_with_its_holder() {
+    const VARIABLE: &str = "RM_STORE_LOCKED_DIRECTORY";
+    if let Ok(path) = std::env::var(VARIABLE) {
+        let refusal = DataDirectory::open(path.as_ref(), &identity()).expect_err("it is locked");
+        println!("{refusal}");
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let _directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_locked_directory_is_refused_with_its_holder",
+            "--nocapture",
+        ])
+        .env(VARIABLE, folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let expected = format!("in use by process {}", std::process::id());
+    assert!(
+        output.status.success() && text.contains(&expected),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_lost_log_or_identity_is_refused() {
+    let folder = TempDir::new().unwrap();
+    {
+        let (_directory, log) = open(folder.path(), &options()).unwrap();
+        persist(&log, hard_state(1, 0), &[entry(1, 1, 10)]).unwrap();
+    }
+    fs::rename(
+        folder.path().join("identity.json"),
+        folder.path().join("kept"),
+    )
+    .unwrap();
+    let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("whose data is it?");
+    assert!(matches!(refusal, OpenError::Missing { .. }), "{refusal}");
+    fs::rename(
+        folder.path().join("kept"),
+        folder.path().join("identity.json"),
+    )
+    .unwrap();
+    fs::remove_dir_all(folder.path().join("log")).unwrap();
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    let refusal = Environment::open(&directory, "log", &options()).expect_err("the log is gone");
+    assert!(matches!(refusal, OpenError::Missing { .. }), "{refusal}");
+}
+
+#[test]
+fn an_environment_that_is_open_is_not_opened_again() {
+    let folder = TempDir::new().unwrap();
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    let _first = Environment::open(&directory, "log", &options()).unwrap();
+    let refusal = Environment::open(&directory, "log", &options()).expect_err("it is open");
+    assert!(
+        matches!(refusal, OpenError::AlreadyOpen { .. }),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_first_opening_that_was_cut_short_is_begun_anew() {
+    let folder = TempDir::new().unwrap();
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    fs::create_dir(folder.path().join("log")).unwrap();
+    fs::write(folder.path().join("log/data.mdb"), [0; 5000]).unwrap();
+    let environment = Environment::open(&directory, "log", &options()).unwrap();
+    assert!(environment.space().unwrap().file_bytes >= 8192);
+}

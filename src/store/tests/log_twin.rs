@@ -1,0 +1,213 @@
+//! The log against a naive twin: whatever is asked, refused, dropped or made to fail, both hold the same.
+
+mod support;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+use rm_raft::{Entry, EntryId, HardState, Index, Term};
+use rm_store::{FaultHook, LogError, Point};
+use support::{entry, open, options, read_all};
+use tempfile::TempDir;
+
+/// The log as a vector.
+#[derive(Clone, Debug, Default)]
+struct Twin {
+    hard_state: HardState,
+    entries: Vec<Entry>,
+}
+
+impl Twin {
+    fn last(&self) -> EntryId {
+        self.entries
+            .last()
+            .map_or(EntryId::default(), |entry| entry.id)
+    }
+
+    /// What the log must hold after a persist that is in order; none if it must be refused.
+    fn persist(&self, hard_state: HardState, entries: &[Entry]) -> Option<Twin> {
+        let mut next = Twin {
+            hard_state,
+            ..self.clone()
+        };
+        let (old, new) = (&self.hard_state, &hard_state);
+        let vote_kept = old.vote.is_none() || old.vote == new.vote || new.term > old.term;
+        if new.term < old.term || !vote_kept || new.commit < old.commit {
+            return None;
+        }
+        for entry in entries {
+            let place = entry.id.index.0.checked_sub(1)? as usize;
+            if place > next.entries.len() || entry.id.term > new.term {
+                return None;
+            }
+            if entry.id.index <= old.commit {
+                if next.entries[place] != *entry {
+                    return None;
+                }
+                continue;
+            }
+            next.entries.truncate(place);
+            if next.last().term > entry.id.term {
+                return None;
+            }
+            next.entries.push(entry.clone());
+        }
+        (new.commit <= next.last().index).then_some(next)
+    }
+
+    fn terms(&self) -> Vec<EntryId> {
+        let mut terms: Vec<EntryId> = self.entries.iter().map(|entry| entry.id).collect();
+        terms.dedup_by_key(|id| id.term);
+        terms
+    }
+}
+
+/// How a batch ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Commit,
+    Drop,
+    Fail(Point),
+    Reopen,
+}
+
+/// A persist, relative to what the log holds, so that most are in order.
+#[derive(Clone, Debug)]
+struct Step {
+    term_up: u64,
+    vote: Option<u64>,
+    commit_up: i64,
+    back: i64,
+    count: u64,
+    bytes: usize,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let numbers = (
+        prop_oneof![6 => Just(0), 2 => 1_u64..3],
+        prop_oneof![3 => Just(None), 1 => (1_u64..4).prop_map(Some)],
+        prop_oneof![6 => 0_i64..4, 1 => -2_i64..0],
+        prop_oneof![6 => Just(0_i64), 3 => 1_i64..12, 1 => -2_i64..0],
+        0_u64..9,
+        prop_oneof![9 => 0_usize..400, 1 => 4000_usize..9000],
+    );
+    numbers.prop_map(|(term_up, vote, commit_up, back, count, bytes)| Step {
+        term_up,
+        vote,
+        commit_up,
+        back,
+        count,
+        bytes,
+    })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        6 => Just(End::Commit),
+        1 => Just(End::Drop),
+        1 => prop_oneof![Just(Point::Write), Just(Point::Append), Just(Point::Commit)].prop_map(End::Fail),
+        2 => Just(End::Reopen),
+    ]
+}
+
+/// The persist that a step asks for, given what the batch has so far.
+fn ask(twin: &Twin, step: &Step) -> (HardState, Vec<Entry>) {
+    let term = twin.hard_state.term.0.max(1) + step.term_up;
+    let kept = if step.term_up == 0 {
+        twin.hard_state.vote
+    } else {
+        None
+    };
+    let first = (twin.last().index.0 as i64 + 1 - step.back).max(0) as u64;
+    let entries: Vec<Entry> = (first..first + step.count)
+        .map(|index| entry(term, index, step.bytes))
+        .collect();
+    let commit = (twin.hard_state.commit.0 as i64 + step.commit_up).max(0) as u64;
+    let hard_state = HardState {
+        term: Term(term),
+        vote: step.vote.map(rm_raft::MachineId).or(kept),
+        commit: Index(commit),
+    };
+    (hard_state, entries)
+}
+
+fn number(point: Point) -> u8 {
+    match point {
+        Point::Write => 1,
+        Point::Append => 2,
+        Point::Commit => 3,
+        Point::Committed => 4,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_does_what_a_vector_would(
+        batches in prop::collection::vec((prop::collection::vec(step(), 1..4), end()), 1..25)
+    ) {
+        let folder = TempDir::new().unwrap();
+        let armed = Arc::new(AtomicU8::new(0));
+        let hook = armed.clone();
+        let mut options = options();
+        options.fault = FaultHook::new(move |point| {
+            if hook.load(Ordering::Relaxed) == number(point) {
+                return Err(io::Error::from_raw_os_error(28));
+            }
+            Ok(())
+        });
+        let mut opened = open(folder.path(), &options).unwrap();
+        let mut twin = Twin::default();
+        for (steps, end) in batches {
+            if let End::Fail(point) = end {
+                armed.store(number(point), Ordering::Relaxed);
+            }
+            let mut append = opened.1.begin().unwrap();
+            let mut next = twin.clone();
+            let mut failed = false;
+            for step in &steps {
+                let (hard_state, entries) = ask(&next, step);
+                let expected = next.persist(hard_state, &entries);
+                match append.persist(&hard_state, &entries) {
+                    Ok(()) => next = expected.expect("the log took what the twin refuses"),
+                    Err(error) if error.is_refusal() => {
+                        prop_assert!(expected.is_none(), "{error}");
+                    }
+                    Err(error) => {
+                        let expected = error.is_no_space() || matches!(error, LogError::Broken);
+                        prop_assert!(expected && armed.load(Ordering::Relaxed) != 0, "{error}");
+                        failed = true;
+                    }
+                }
+                prop_assert_eq!(append.last(), next.last());
+            }
+            match end {
+                End::Drop => drop(append),
+                End::Commit | End::Reopen | End::Fail(_) => match append.commit() {
+                    Ok(()) => {
+                        prop_assert!(!failed, "a broken batch was committed");
+                        twin = next;
+                    }
+                    Err(error) => prop_assert!(armed.load(Ordering::Relaxed) != 0, "{error}"),
+                },
+            }
+            armed.store(0, Ordering::Relaxed);
+            if matches!(end, End::Reopen) {
+                drop(opened);
+                opened = open(folder.path(), &options).unwrap();
+            }
+            let loaded = opened.1.load().unwrap();
+            prop_assert_eq!(loaded.hard_state, twin.hard_state);
+            prop_assert_eq!(loaded.last, twin.last());
+            prop_assert_eq!(loaded.terms, twin.terms());
+            prop_assert_eq!(read_all(&opened.1).unwrap(), twin.entries.clone());
+        }
+    }
+}
