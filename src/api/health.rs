@@ -52,7 +52,10 @@ impl HealthService {
                 return None;
             }
             tokio::select! {
-                _ = self.draining.wait_for(|draining| *draining) => {}
+                stopping = self.draining.wait_for(|draining| *draining) => {
+                    // Without a sender the server is gone, and so is the watcher.
+                    stopping.ok()?;
+                }
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
             }
         }

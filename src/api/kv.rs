@@ -1,6 +1,7 @@
 //! etcd's KV service.
 
-use rm_actors::port::{Command, Port, Query, ReplyBody};
+use prost::Message;
+use rm_actors::port::{Command, Port, Query, Refusal, ReplyBody};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
@@ -17,6 +18,14 @@ pub(crate) struct KvService {
 impl KvService {
     pub(crate) fn new(port: Port) -> KvService {
         KvService { port }
+    }
+
+    /// Refuses what is too large for the log; `bytes` is the size of the request on the wire.
+    fn check_size(&self, bytes: usize) -> Result<(), Status> {
+        if bytes > self.port.config().limits.request_bytes_max {
+            return Err(refused(Refusal::TooLarge));
+        }
+        Ok(())
     }
 }
 
@@ -48,7 +57,9 @@ impl Kv for KvService {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let put = request::put(request.into_inner());
+        let request = request.into_inner();
+        self.check_size(request.encoded_len())?;
+        let put = request::put(request);
         put.check().map_err(invalid)?;
         let reply = self
             .port
@@ -68,7 +79,9 @@ impl Kv for KvService {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let delete = request::delete_range(request.into_inner());
+        let request = request.into_inner();
+        self.check_size(request.encoded_len())?;
+        let delete = request::delete_range(request);
         delete.check().map_err(invalid)?;
         let reply = self
             .port
@@ -90,6 +103,7 @@ impl Kv for KvService {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
+        let bytes = request.encoded_len();
         let linearizable = !request::is_serializable(&request);
         let txn = request::txn(request)?;
         txn.check(self.port.config().limits.transaction_operations_max)
@@ -97,6 +111,7 @@ impl Kv for KvService {
         let reply = if txn.is_read_only() {
             self.port.query(Query::Txn(txn), linearizable).await
         } else {
+            self.check_size(bytes)?;
             self.port.propose(Command::Txn(txn)).await
         }
         .map_err(refused)?;

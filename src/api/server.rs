@@ -31,6 +31,9 @@ const OVERHEAD_BYTES: usize = 512 << 10;
 /// the many small requests of a busy client seldom need leave for more.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// The largest window that HTTP/2 knows (RFC 9113, section 6.9.1).
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
 /// A client that is silent for so long is asked whether it is still there, and has so long to answer (etcd's
 /// DefaultGRPCKeepAliveInterval and DefaultGRPCKeepAliveTimeout).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
@@ -86,10 +89,8 @@ pub async fn serve(
     };
     let served = server.serve_with_incoming_shutdown(services, connections, stopping);
     let cut_off = async {
-        if draining.wait_for(|draining| *draining).await.is_err() {
-            // The server ended by itself: the other branch tells how.
-            std::future::pending::<()>().await;
-        }
+        // It cannot fail: the sender lives as long as this future.
+        let _ = draining.wait_for(|draining| *draining).await;
         tokio::time::sleep(Duration::from_millis(limit_ms)).await;
     };
     tokio::select! {
@@ -100,11 +101,12 @@ pub async fn serve(
 
 /// The settings of HTTP/2. A request fits into its stream's window, so that no client waits in the middle of one.
 fn builder(config: &Config) -> Server {
-    let window = u32::try_from(message_bytes_max(config)).unwrap_or(u32::MAX >> 1);
+    let window = u32::try_from(message_bytes_max(config))
+        .map_or(WINDOW_BYTES_MAX, |bytes| bytes.min(WINDOW_BYTES_MAX));
     let streams = config.limits.client_streams_max;
     Server::builder()
-        .initial_stream_window_size(window.min(u32::MAX >> 1))
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(window.min(u32::MAX >> 1)))
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(window))
         .max_concurrent_streams(streams)
         // A client whose deadlines all pass at once gives up all its streams at once, and means no harm.
         .http2_max_pending_accept_reset_streams(Some(streams as usize))
