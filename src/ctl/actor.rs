@@ -50,7 +50,7 @@ pub(crate) enum How {
 
 impl How {
     /// The word that the machine knows it by.
-    pub(crate) fn word(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             How::Panic => "panic",
             How::Stop => "stop",
@@ -114,13 +114,7 @@ pub(crate) async fn actors(
 pub(crate) async fn run(endpoints: &Endpoints, command: ActorCommand) -> Result<()> {
     let ActorCommand::Kill { name, how } = command;
     for endpoint in &endpoints.list {
-        let link = endpoints.connect(endpoint).await?;
-        let request = KillActorRequest {
-            actor: name.clone(),
-            how: how.word().to_owned(),
-        };
-        let answer = link.admin().kill_actor(request).await;
-        answer.map_err(link.failed("actor kill"))?;
+        kill(endpoints, endpoint, &name, how).await?;
     }
     print(b"OK")
 }
@@ -162,12 +156,32 @@ pub(crate) async fn fault(endpoints: &Endpoints, command: FaultCommand) -> Resul
 async fn collect(endpoints: &Endpoints) -> Result<Vec<(Endpoint, Vec<Actor>)>> {
     let mut found = Vec::new();
     for endpoint in &endpoints.list {
-        let link = endpoints.connect(endpoint).await?;
-        let answer = link.admin().actors(ActorsRequest {}).await;
-        let actors = answer.map_err(link.failed("actors"))?.into_inner().actors;
-        found.push((endpoint.clone(), actors));
+        found.push((endpoint.clone(), ask(endpoints, endpoint).await?));
     }
     Ok(found)
+}
+
+/// The actors of one machine.
+pub(crate) async fn ask(endpoints: &Endpoints, endpoint: &Endpoint) -> Result<Vec<Actor>> {
+    let link = endpoints.connect(endpoint).await?;
+    let answer = link.admin().actors(ActorsRequest {}).await;
+    Ok(answer.map_err(link.failed("actors"))?.into_inner().actors)
+}
+
+/// Makes an actor of one machine fail.
+pub(crate) async fn kill(
+    endpoints: &Endpoints,
+    endpoint: &Endpoint,
+    name: &str,
+    how: How,
+) -> Result<()> {
+    let link = endpoints.connect(endpoint).await?;
+    let request = KillActorRequest {
+        actor: name.to_owned(),
+        how: how.word().to_owned(),
+    };
+    let answer = link.admin().kill_actor(request).await;
+    answer.map(drop).map_err(link.failed("actor kill"))
 }
 
 fn table(found: &[(Endpoint, Vec<Actor>)]) -> Table {

@@ -10,6 +10,7 @@ use tokio::runtime;
 use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
 use crate::bench::{self, Bench};
 use crate::client::{Endpoint, Endpoints};
+use crate::demo::{self, DemoFlags};
 use crate::error::{Error, Result};
 use crate::info;
 use crate::kv::{self, DelFlags, GetFlags, PutFlags};
@@ -78,6 +79,8 @@ enum Command {
     /// Measure throughput and latencies; works against etcd too
     #[command(subcommand)]
     Bench(Bench),
+    /// Start three machines on this host and watch them live
+    Demo(DemoFlags),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -118,6 +121,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Fault(command) => actor::fault(&endpoints, command).await,
         Command::Log(command) => log::run(&endpoints, or(Format::Table), command).await,
         Command::Bench(bench) => bench::run(&endpoints, or(Format::Table), bench).await,
+        Command::Demo(flags) => demo::run(flags).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "rmctl", &mut io::stdout());
             Ok(())

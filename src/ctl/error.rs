@@ -56,6 +56,9 @@ pub(crate) enum Error {
         /// The text of the first failure.
         first: String,
     },
+    /// A demonstration could not be set up, or could not go on.
+    #[error("the demonstration ended: {0}")]
+    Demo(String),
     /// rmctl itself is at fault.
     #[error("{0} panicked; this is a fault of rmctl, please report it")]
     Panicked(&'static str),
@@ -82,9 +85,11 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Unreachable { .. } | Error::NoneReachable(_) => 3,
             Error::Request { status, .. } if is_absence(status) => 3,
-            Error::Request { .. } | Error::Bench { .. } | Error::Panicked(_) | Error::Io { .. } => {
-                1
-            }
+            Error::Request { .. }
+            | Error::Bench { .. }
+            | Error::Demo(_)
+            | Error::Panicked(_)
+            | Error::Io { .. } => 1,
         }
     }
 

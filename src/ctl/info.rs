@@ -167,6 +167,11 @@ impl Reached {
             fault_injection: answer.fault_injection,
         }
     }
+
+    /// Whether it leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.role == "leader"
+    }
 }
 
 /// A row for each machine.

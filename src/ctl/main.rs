@@ -6,6 +6,8 @@ mod actor;
 mod bench;
 mod cli;
 mod client;
+mod cluster;
+mod demo;
 mod error;
 #[cfg(test)]
 mod fake;
@@ -14,11 +16,15 @@ mod info;
 mod kv;
 mod load;
 mod log;
+mod neighbour;
 mod output;
 mod proto;
+mod random;
 mod range;
+mod screen;
 mod statistics;
 mod workload;
+mod writer;
 
 use std::io::Write;
 use std::process::ExitCode;

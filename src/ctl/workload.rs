@@ -9,6 +9,7 @@ use prost::Message;
 
 use crate::http2::{PREFIX_BYTES, frame};
 use crate::proto::{PutRequest, RangeRequest, RangeResponse};
+use crate::random::SplitMix64;
 
 /// What every key of a benchmark begins with; ten digits follow.
 const KEY_PREFIX: &str = "bench/";
@@ -111,7 +112,7 @@ impl Workload {
             order: self.order,
             keys: self.keys,
             next: self.next.clone(),
-            state: self.seed ^ (client as u64).wrapping_mul(0xa076_1d64_78bd_642f),
+            random: SplitMix64::new(self.seed, client as u64),
         }
     }
 }
@@ -122,7 +123,7 @@ pub(crate) struct Keys {
     keys: u64,
     // Sequential keys are handed out once, whichever client asks.
     next: Arc<AtomicU64>,
-    state: u64,
+    random: SplitMix64,
 }
 
 impl Keys {
@@ -130,17 +131,8 @@ impl Keys {
     pub(crate) fn next(&mut self) -> u64 {
         match self.order {
             Order::Sequential => self.next.fetch_add(1, Ordering::Relaxed) % self.keys,
-            Order::Random => self.random() % self.keys,
+            Order::Random => self.random.below(self.keys),
         }
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014): even enough, repeatable, and a few instructions.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
