@@ -8,7 +8,8 @@ use rm_proto::etcdserverpb::cluster_client::ClusterClient;
 use rm_proto::etcdserverpb::kv_client::KvClient;
 use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
-    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse,
+    request_op,
 };
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
@@ -260,5 +261,12 @@ impl Client {
             }
         })
         .await;
+    }
+}
+
+/// An operation of a transaction.
+pub fn operation(request: request_op::Request) -> RequestOp {
+    RequestOp {
+        request: Some(request),
     }
 }

@@ -122,6 +122,8 @@ pub fn text(output: &Output) -> String {
 /// What two clusters cannot have in common, by pattern, with what stands for it.
 static PARTICULAR: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
+        (r#""ts":"[^"]*""#, "WHEN"),
+        (r"client-[0-9a-f-]{36}", "CLIENT"),
         (r"[a-z]+://127\.0\.0\.1:\d+", "URL"),
         (r"127\.0\.0\.1:\d+", "ENDPOINT"),
         (r"RM\.\d\d", "NAME"),

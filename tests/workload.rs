@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rm_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use rm_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
-    request_op, response_op,
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, TxnResponse, request_op,
+    response_op,
 };
 use rm_proto::mvccpb::KeyValue;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::Status;
 
 use crate::checker::assert_linearizable;
-use crate::client::Client;
+use crate::client::{Client, operation};
 use crate::history::{Answer, History, Request, Value};
 use crate::wait::until;
 
@@ -191,10 +191,8 @@ fn compare_and_swap(key: Bytes, expected: Value, new: u64) -> TxnRequest {
     });
     TxnRequest {
         compare: vec![compare],
-        success: vec![RequestOp { request: Some(put) }],
-        failure: vec![RequestOp {
-            request: Some(range),
-        }],
+        success: vec![operation(put)],
+        failure: vec![operation(range)],
     }
 }
 

@@ -1,0 +1,271 @@
+//! Every machine takes every request of the key space, and answers as etcd does: a look at each option.
+
+use bytes::Bytes;
+use rm_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use rm_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use rm_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, MemberListRequest, PutRequest, RangeRequest, RangeResponse,
+    TxnRequest, request_op::Request, response_op::Response,
+};
+use rm_tests::client::operation;
+use rm_tests::{Client, Cluster, Settings};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_machine_takes_every_request() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    for machine in 0..client.machines() {
+        let prefix = format!("machine {machine}/");
+        puts(&client, machine, &prefix).await;
+        ranges(&client, machine, &prefix).await;
+        transactions(&client, machine, &prefix).await;
+        deletes(&client, machine, &prefix).await;
+        members(&client, machine).await;
+    }
+    cluster.same_everywhere().await;
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_machine_acknowledged_every_other_reads_at_once() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    for number in 0..30 {
+        let value = number.to_string();
+        client
+            .put_on(number % 3, "key", value.clone())
+            .await
+            .expect("a write succeeds");
+        for machine in 0..3 {
+            let pair = client
+                .get_on(machine, "key", false)
+                .await
+                .expect("a read succeeds");
+            assert_eq!(
+                pair.expect("it was written").value,
+                value,
+                "machine {machine}"
+            );
+        }
+    }
+}
+
+async fn puts(client: &Client, machine: usize, prefix: &str) {
+    let key = format!("{prefix}put");
+    let first = put(client, machine, &key, "one").await;
+    let second = put(client, machine, &key, "two").await;
+    assert_eq!(second, first + 1, "a write is one revision");
+
+    let request = PutRequest {
+        key: key.clone().into(),
+        ignore_value: true,
+        prev_kv: true,
+        ..Default::default()
+    };
+    let answer = client
+        .kv(machine)
+        .put(request)
+        .await
+        .expect("it is there")
+        .into_inner();
+    let before = answer.prev_kv.expect("it was asked for");
+    assert_eq!(
+        (&before.value[..], before.version, before.mod_revision),
+        (&b"two"[..], 2, second)
+    );
+
+    let now = client
+        .get_on(machine, key, false)
+        .await
+        .expect("a read succeeds");
+    let now = now.expect("it was written");
+    assert_eq!((&now.value[..], now.version), (&b"two"[..], 3));
+    assert_eq!((now.create_revision, now.mod_revision), (first, second + 1));
+}
+
+async fn ranges(client: &Client, machine: usize, prefix: &str) {
+    let prefix = format!("{prefix}range/");
+    let first = put(client, machine, &format!("{prefix}a"), "3").await;
+    put(client, machine, &format!("{prefix}b"), "2").await;
+    let last = put(client, machine, &format!("{prefix}c"), "1").await;
+    let all = RangeRequest {
+        key: prefix.clone().into(),
+        range_end: format!("{}0", prefix.trim_end_matches('/')).into(),
+        ..Default::default()
+    };
+    let read = async |request: RangeRequest| {
+        client
+            .range_on(machine, request)
+            .await
+            .expect("a read succeeds")
+    };
+    let values = |answer: &RangeResponse| -> Vec<Bytes> {
+        answer.kvs.iter().map(|pair| pair.value.clone()).collect()
+    };
+
+    assert_eq!(values(&read(all.clone()).await), ["3", "2", "1"]);
+    let limited = read(RangeRequest {
+        limit: 2,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!(
+        (values(&limited), limited.more, limited.count),
+        (vec!["3".into(), "2".into()], true, 3)
+    );
+    let counted = read(RangeRequest {
+        count_only: true,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!((counted.kvs.len(), counted.count), (0, 3));
+    let keys = read(RangeRequest {
+        keys_only: true,
+        ..all.clone()
+    })
+    .await;
+    assert!(keys.kvs.iter().all(|pair| pair.value.is_empty()));
+    let sorted = read(RangeRequest {
+        sort_target: SortTarget::Value.into(),
+        sort_order: SortOrder::Ascend.into(),
+        limit: 2,
+        ..all.clone()
+    });
+    assert_eq!(values(&sorted.await), ["1", "2"]);
+    let old = read(RangeRequest {
+        revision: first,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!(values(&old), ["3"]);
+    let new = read(RangeRequest {
+        min_mod_revision: last,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!(values(&new), ["1"]);
+    let created = read(RangeRequest {
+        max_create_revision: first,
+        ..all.clone()
+    })
+    .await;
+    assert_eq!(values(&created), ["3"]);
+}
+
+async fn transactions(client: &Client, machine: usize, prefix: &str) {
+    let key = Bytes::from(format!("{prefix}transaction"));
+    let absent = Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Version.into(),
+        key: key.clone(),
+        target_union: Some(TargetUnion::Version(0)),
+        ..Default::default()
+    };
+    let write = operation(Request::RequestPut(PutRequest {
+        key: key.clone(),
+        value: "written".into(),
+        ..Default::default()
+    }));
+    let read = operation(Request::RequestRange(RangeRequest {
+        key: key.clone(),
+        ..Default::default()
+    }));
+    let inner = operation(Request::RequestTxn(TxnRequest {
+        success: vec![read.clone()],
+        ..Default::default()
+    }));
+    let request = TxnRequest {
+        compare: vec![absent],
+        success: vec![write, inner],
+        failure: vec![read],
+    };
+    let first = client
+        .kv(machine)
+        .txn(request.clone())
+        .await
+        .expect("a transaction succeeds");
+    let first = first.into_inner();
+    assert!(first.succeeded);
+    let Some(Response::ResponseTxn(inner)) = &first.responses[1].response else {
+        panic!("a transaction inside is answered as one: {first:?}")
+    };
+    let Some(Response::ResponseRange(seen)) = &inner.responses[0].response else {
+        panic!("a read inside is answered as one: {first:?}")
+    };
+    assert_eq!(
+        &seen.kvs[0].value[..],
+        b"written",
+        "it sees the write before it"
+    );
+
+    let second = client
+        .kv(machine)
+        .txn(request)
+        .await
+        .expect("a transaction succeeds");
+    assert!(!second.into_inner().succeeded, "the key is there now");
+}
+
+async fn deletes(client: &Client, machine: usize, prefix: &str) {
+    let key = format!("{prefix}put");
+    let request = DeleteRangeRequest {
+        key: key.clone().into(),
+        prev_kv: true,
+        ..Default::default()
+    };
+    let mut kv = client.kv(machine);
+    let first = kv
+        .delete_range(request.clone())
+        .await
+        .expect("a delete succeeds")
+        .into_inner();
+    assert_eq!(
+        (first.deleted, &first.prev_kvs[0].value[..]),
+        (1, &b"two"[..])
+    );
+    let second = kv
+        .delete_range(request)
+        .await
+        .expect("a delete succeeds")
+        .into_inner();
+    assert_eq!(second.deleted, 0);
+    let revision =
+        |header: Option<rm_proto::etcdserverpb::ResponseHeader>| header.map(|h| h.revision);
+    assert_eq!(
+        revision(second.header),
+        revision(first.header),
+        "nothing was changed"
+    );
+    assert_eq!(
+        client
+            .get_on(machine, key, true)
+            .await
+            .expect("a read succeeds"),
+        None
+    );
+}
+
+async fn members(client: &Client, machine: usize) {
+    let request = MemberListRequest { linearizable: true };
+    let list = client
+        .cluster(machine)
+        .member_list(request)
+        .await
+        .expect("a list is answered");
+    let names: Vec<String> = list
+        .into_inner()
+        .members
+        .into_iter()
+        .map(|m| m.name)
+        .collect();
+    assert_eq!(names, ["RM.01", "RM.02", "RM.03"]);
+}
+
+/// Writes, and gives back the revision.
+async fn put(client: &Client, machine: usize, key: &str, value: &'static str) -> i64 {
+    let answer = client
+        .put_on(machine, key.to_owned(), value)
+        .await
+        .expect("a write succeeds");
+    answer.header.expect("every answer has a header").revision
+}

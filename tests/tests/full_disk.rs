@@ -1,0 +1,149 @@
+//! A disk that is full: writes are refused with a clear error, reads go on, and writes come back with the space.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use rm_tests::writers::assert_nothing_lost;
+use rm_tests::{Client, Cluster, Settings, Writers, until};
+use tonic::{Code, Status};
+
+/// What etcd says when its quota is used up.
+const FULL: &str = "etcdserver: mvcc: database space exceeded";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_are_refused_while_no_disk_has_space_and_come_back_with_it() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    writers.progress(50).await;
+    client.put("before", "kept").await;
+
+    for machine in 0..3 {
+        client
+            .arm_fault(machine, "storage", "commit", "no_space", u64::MAX)
+            .await;
+    }
+    for machine in 0..3 {
+        refused(&client, machine).await;
+        let pair = client.get(machine, "before").await.expect("it was written");
+        assert_eq!(&pair.value[..], b"kept");
+    }
+    let info = client
+        .info(0)
+        .await
+        .expect("a machine with a full disk answers");
+    assert!(info.no_space, "the machine says that its disk is full");
+
+    for machine in 0..3 {
+        client
+            .arm_fault(machine, "storage", "commit", "no_space", 0)
+            .await;
+    }
+    writers.progress(50).await;
+    client.put("after", "kept too").await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_space_does_not_stop_the_others_and_catches_up() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let follower = (cluster.leader().await + 1) % 3;
+    let writers = Writers::start(&client, 2);
+    client
+        .arm_fault(follower, "storage", "commit", "no_space", u64::MAX)
+        .await;
+    writers.progress(100).await;
+    client
+        .arm_fault(follower, "storage", "commit", "no_space", 0)
+        .await;
+    writers.progress(100).await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+/// A small file system in memory; where mounting one is not permitted the injected faults above must do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_really_full_loses_nothing() {
+    let settings = Settings::solo().with("limits.disk_reserve_bytes", 2 << 20);
+    let mut cluster = Cluster::prepare(settings).await;
+    let data = cluster.folder().join("data");
+    let Some(_small) = SmallDisk::mount(&data, 64) else {
+        println!("mounting is not permitted here: a really full disk is not tried");
+        return;
+    };
+    cluster.machines[0].start();
+    cluster.leader().await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    writers.progress(50).await;
+
+    let ballast = data.join("ballast");
+    fill(&ballast);
+    refused(&client, 0).await;
+    assert!(!client.dump(0).await.is_empty(), "reads go on");
+    client
+        .get(0, "written/0/000000")
+        .await
+        .expect("linearizable reads go on");
+
+    fs::remove_file(&ballast).expect("the ballast is there");
+    writers.progress(50).await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+
+    cluster.machines[0].kill();
+    cluster.machines[0].start();
+    cluster.leader().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    cluster.assert_nobody_panicked();
+    cluster.machines[0].kill();
+}
+
+/// Waits until a write is refused for want of space, in etcd's words.
+async fn refused(client: &Client, machine: usize) {
+    let refusal: Status = until("a write is refused", async || {
+        // Large enough to need new pages even where pages inside the files are free.
+        match client
+            .put_on(machine, "refused", vec![b'x'; 256 << 10])
+            .await
+        {
+            Err(status) if status.code() == Code::ResourceExhausted => Ok(status),
+            other => Err(format!("{:?}", other.map(|answer| answer.header))),
+        }
+    })
+    .await;
+    assert_eq!(refusal.message(), FULL);
+}
+
+/// Writes zeros into the file until the disk is full.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("the ballast can be created");
+    std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("every disk ends");
+}
+
+/// A file system that is gone with this value.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(path: &'a Path, mebibytes: usize) -> Option<Self> {
+        fs::create_dir_all(path).expect("the folder can be written");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(path)
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily, since after a failed test the machine may still be there.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
