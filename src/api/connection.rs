@@ -32,16 +32,17 @@ pub(crate) struct Connection {
 /// The connections that come in at `listener`. It never ends.
 pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
     stream::unfold((listener, Arc::new(())), |(listener, open)| async move {
-        let connection = accept(&listener, &open).await;
+        let connection = accept(&listener, &open, CONNECTIONS_MAX).await;
         Some((Ok(connection), (listener, open)))
     })
 }
 
-async fn accept(listener: &TcpListener, open: &Arc<()>) -> Connection {
+/// The next connection for which there is room: no more than `max` are held by anyone.
+async fn accept(listener: &TcpListener, open: &Arc<()>, max: usize) -> Connection {
     loop {
         match listener.accept().await {
             // The first reference is the counter's own.
-            Ok(_) if Arc::strong_count(open) > CONNECTIONS_MAX => {}
+            Ok(_) if Arc::strong_count(open) > max => {}
             Ok((stream, _)) => {
                 // Without it an answer would wait for the acknowledgement of the one before. It fails only on a
                 // connection that is already gone.
@@ -91,5 +92,43 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_closed_and_room_is_given_back() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let open = Arc::new(());
+        let _first_client = TcpStream::connect(address).await?;
+        let first = accept(&listener, &open, 1).await;
+
+        let mut second_client = TcpStream::connect(address).await?;
+        let mut byte = [0];
+        tokio::select! {
+            _ = accept(&listener, &open, 1) => panic!("there is room for one only"),
+            read = second_client.read(&mut byte) => assert_eq!(read?, 0, "closed"),
+        }
+
+        drop(first);
+        let third_client = TcpStream::connect(address).await?;
+        let third = accept(&listener, &open, 1).await;
+        assert_eq!(third.stream.peer_addr()?, third_client.local_addr()?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn small_payloads_are_left_to_be_written_together() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        let connection = accept(&listener, &Arc::new(()), 1).await;
+        assert!(client.is_write_vectored());
+        assert!(!connection.is_write_vectored());
+        Ok(())
     }
 }
