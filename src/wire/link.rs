@@ -1,7 +1,7 @@
 //! The way to one peer: a queue, a connection, and the task that keeps it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,8 +15,6 @@ use crate::{
     queue::Queue,
     session::{STREAM_MESSAGES, read_hello},
 };
-
-use std::sync::Arc;
 
 /// The most bytes that are handed to QUIC in one write.
 const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -119,7 +117,8 @@ impl Link {
 
     /// Dials the peer, sends what is queued, and dials again, for ever.
     ///
-    /// A connection that held is dialled again at once: the peer was built anew. Otherwise the wait doubles.
+    /// A connection that is lost is dialled again at once: the peer was built anew. Where that fails, or the peer sends
+    /// this machine away, the wait doubles.
     pub(crate) async fn keep_connected(self: Arc<Self>, endpoint: Endpoint) {
         let mut failures = 0;
         loop {
@@ -128,8 +127,11 @@ impl Link {
                     let since = Instant::now();
                     let ended = self.carry(&connection, stream).await;
                     self.state().lost(&ended.to_string());
-                    if since.elapsed() >= self.options.backoff_max && !sent_away(&ended) {
+                    let lived = since.elapsed();
+                    if lived >= self.options.backoff_max || !sent_away(&ended) {
                         failures = 0;
+                    }
+                    if lived >= self.options.backoff_min && !sent_away(&ended) {
                         continue;
                     }
                 }

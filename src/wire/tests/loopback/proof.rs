@@ -1,0 +1,224 @@
+//! Who may connect: domain, name, number, version and certificate.
+
+use std::path::{Path, PathBuf};
+
+use rm_raft::MachineId;
+use rm_wire::{Credentials, Event, Refusals, RefusedBecause};
+
+use crate::harness::{Machine, cluster, machines, numbered, until};
+
+fn refused(event: &Event) -> Option<RefusedBecause> {
+    match event {
+        Event::Refused { reason, .. } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+/// Lets the second machine dial the first, and gives the reason for which the first refuses it. The second must have
+/// learnt the same reason.
+async fn refusal_of_second(machines: &mut [Machine]) -> (RefusedBecause, Refusals) {
+    let [first, second] = machines else {
+        unreachable!("there are two");
+    };
+    first.start_inbound();
+    second.start_outbound();
+    let reason = first.event(refused).await;
+    until("the dialler learns the reason", || {
+        let status = second.status(MachineId(1));
+        !status.connected
+            && status
+                .last_error
+                .is_some_and(|e| e.contains(&reason.to_string()))
+    })
+    .await;
+    assert!(first.inbound().connected().is_empty());
+    (reason, first.inbound().refusals())
+}
+
+#[tokio::test]
+async fn another_domain_is_refused() {
+    let mut machines = machines(2);
+    machines[1].identity.domain = "other.com".to_owned();
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Domain { theirs, .. } if theirs == "other.com"));
+    assert!(counted.domain > 0);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_not_in_the_list_is_refused() {
+    let mut machines = machines(2);
+    machines[1].identity.name = "RM.99".to_owned();
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Machine { name, .. } if name == "RM.99"));
+    assert!(counted.machine > 0);
+}
+
+#[tokio::test]
+async fn a_known_name_with_another_number_is_refused() {
+    let mut machines = machines(2);
+    machines[1].identity.id = MachineId(7);
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Machine { id: 7, .. }));
+    assert!(counted.machine > 0);
+}
+
+#[tokio::test]
+async fn a_dial_that_was_meant_for_another_machine_is_refused() {
+    let mut machines = machines(2);
+    machines[1].peers[0].name = "RM.03".to_owned();
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Receiver { name, .. } if name == "RM.03"));
+    assert!(counted.receiver > 0);
+}
+
+#[tokio::test]
+async fn a_refused_machine_harms_no_other() {
+    let mut machines = machines(3);
+    machines[2].identity.domain = "other.com".to_owned();
+    let [first, second, third] = &mut machines[..] else {
+        unreachable!("there are three");
+    };
+    first.start();
+    third.start();
+    assert!(matches!(
+        first.event(refused).await,
+        RefusedBecause::Domain { .. }
+    ));
+    second.start();
+    second.gets_through_to(first, &numbered(1)).await;
+    assert_eq!(first.inbound().connected(), [MachineId(2)]);
+}
+
+/// Writes a CA and one certificate for each host, all signed by it.
+fn certificates(folder: &Path, hosts: &[&str]) -> (PathBuf, Vec<(PathBuf, PathBuf)>) {
+    let write = |name: String, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a temporary folder can be written to");
+        path
+    };
+    let key = || rcgen::KeyPair::generate().expect("a key can be made");
+    let parameters =
+        |names: Vec<String>| rcgen::CertificateParams::new(names).expect("the names are valid");
+    let ca_key = key();
+    let mut ca = parameters(vec![]);
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).expect("the CA can be signed");
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let signed = hosts.iter().enumerate().map(|(number, host)| {
+        let key = key();
+        let certificate = parameters(vec![(*host).to_owned()])
+            .signed_by(&key, &issuer)
+            .expect("a certificate can be signed");
+        (
+            write(format!("{number}.pem"), certificate.pem()),
+            write(format!("{number}.key"), key.serialize_pem()),
+        )
+    });
+    let signed = signed.collect();
+    (write("ca.pem".to_owned(), ca_certificate.pem()), signed)
+}
+
+fn load(machine: &mut Machine, ca: &Path, (certificate, key): &(PathBuf, PathBuf)) {
+    machine.credentials =
+        Credentials::from_pem_files(ca, certificate, key).expect("the files are good");
+}
+
+#[tokio::test]
+async fn machines_with_certificates_of_one_ca_connect() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (ca, signed) = certificates(folder.path(), &["127.0.0.1", "127.0.0.1"]);
+    let mut machines = machines(2);
+    for (machine, files) in machines.iter_mut().zip(&signed) {
+        load(machine, &ca, files);
+        machine.start();
+    }
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    first.gets_through_to(second, &numbered(1)).await;
+    second.gets_through_to(first, &numbered(2)).await;
+}
+
+#[tokio::test]
+async fn a_dialler_with_the_certificate_of_another_host_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (ca, signed) = certificates(folder.path(), &["127.0.0.1", "elsewhere.example"]);
+    let mut machines = machines(2);
+    for (machine, files) in machines.iter_mut().zip(&signed) {
+        load(machine, &ca, files);
+    }
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Certificate { host, .. } if host == "127.0.0.1"));
+    assert!(counted.certificate > 0);
+}
+
+#[tokio::test]
+async fn a_dialler_without_a_certificate_of_the_ca_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (ca, signed) = certificates(folder.path(), &["127.0.0.1"]);
+    let mut machines = machines(2);
+    load(&mut machines[0], &ca, &signed[0]);
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    first.start_inbound();
+    second.start_outbound();
+    assert!(matches!(
+        first.event(refused).await,
+        RefusedBecause::Transport(_)
+    ));
+    until("the dialler is told", || {
+        second.status(MachineId(1)).last_error.is_some()
+    })
+    .await;
+    assert!(!second.status(MachineId(1)).connected);
+}
+
+#[tokio::test]
+async fn a_listener_with_the_certificate_of_another_host_is_not_spoken_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (ca, signed) = certificates(folder.path(), &["elsewhere.example", "127.0.0.1"]);
+    let mut machines = machines(2);
+    for (machine, files) in machines.iter_mut().zip(&signed) {
+        load(machine, &ca, files);
+    }
+    machines[0].start_inbound();
+    machines[1].start_outbound();
+    until("the dialler refuses it", || {
+        let error = machines[1].status(MachineId(1)).last_error;
+        error.is_some_and(|error| error.contains("certificate"))
+    })
+    .await;
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let nowhere = Path::new("nowhere.pem");
+    let error =
+        Credentials::from_pem_files(nowhere, nowhere, nowhere).expect_err("there is no such file");
+    assert!(error.to_string().contains("nowhere.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_a_machine_takes_the_place_of_the_older() {
+    let mut machines = cluster(2).await;
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    // A second sender of the same machine, while the first one still lives.
+    let older = second.outbound.take();
+    second.start_outbound();
+    second.gets_through_to(first, &numbered(1)).await;
+    until("the older connection is sent away", || {
+        let statuses = older
+            .as_ref()
+            .map(rm_wire::Outbound::status)
+            .unwrap_or_default();
+        statuses.iter().any(|status| {
+            let error = status.last_error.as_deref().unwrap_or_default();
+            error.contains("a newer connection")
+        })
+    })
+    .await;
+    assert_eq!(first.inbound().connected(), [MachineId(2)]);
+}
