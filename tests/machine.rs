@@ -144,15 +144,23 @@ impl Machine {
     ///
     /// When it does not run, or does not end in time.
     pub async fn end(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("only a running machine can end");
-        let name = &self.name;
-        until(&format!("{name} ends"), async || {
-            child
-                .try_wait()
-                .expect("a child can be waited for")
-                .ok_or_else(|| "it runs".to_owned())
+        let what = format!("{} ends", self.name);
+        until(&what, async || {
+            self.ended().ok_or_else(|| "it runs".to_owned())
         })
         .await
+    }
+
+    /// Whether the process has ended by itself, and how.
+    ///
+    /// # Panics
+    ///
+    /// When it was not started.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("only a started machine can end");
+        let status = child.try_wait().expect("a child can be waited for")?;
+        self.child = None;
+        Some(status)
     }
 
     /// Pauses it, as a hypervisor would (SIGSTOP).
@@ -165,11 +173,19 @@ impl Machine {
         self.signal(Signal::CONT);
     }
 
-    /// What it has printed so far, in all its lives.
+    /// What it has printed so far, in all its lives, or since it was last taken away while none ran.
     pub fn log(&self) -> String {
         std::fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// Takes away what it has printed, so that what follows can be told from it. To be called while it does not run.
+    pub fn take_log(&self) -> String {
+        let log = self.log();
+        // A machine that was never started has none.
+        let _ = std::fs::remove_file(&self.log);
+        log
     }
 
     /// The last lines that it has printed.
@@ -202,6 +218,23 @@ impl Drop for Machine {
         }
     }
 }
+
+/// Proves that a process ended by its own decision, with an error: neither well, nor by a panic or a signal.
+///
+/// # Panics
+///
+/// When it did not.
+pub fn assert_refusal(status: ExitStatus, log: &str) {
+    let decided = status.code().is_some_and(|code| code != 0 && code != PANIC);
+    assert!(decided, "no refusal but {status}:\n{log}");
+    assert!(
+        !log.contains("panicked at"),
+        "a panic reached the user:\n{log}"
+    );
+}
+
+/// The exit code of a Rust program whose main thread panicked.
+const PANIC: i32 = 101;
 
 /// Lets the process end when the thread that starts it ends, however that happens.
 #[expect(

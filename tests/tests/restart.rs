@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use rm_tests::machine::assert_refusal;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Cluster, Settings, Workload, Writers, rounds, until};
-
-/// The exit code of a machine that refuses its data folder.
-const REFUSED: i32 = 1;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_killed_at_once_keeps_everything() {
@@ -87,9 +85,9 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     let cluster = Cluster::start(Settings::solo()).await;
     let machine = &cluster.machines[0];
     let status = machine.start_second().await;
-    assert_eq!(status.code(), Some(REFUSED), "{status}");
-    let holder = machine.process().to_string();
     let log = machine.log();
+    assert_refusal(status, &log);
+    let holder = machine.process().to_string();
     let refusal = log.lines().find(|line| line.contains(&holder));
     assert!(
         refusal.is_some(),
