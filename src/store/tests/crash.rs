@@ -193,3 +193,62 @@ fn readers_see_whole_commits_while_the_writer_goes_on() {
         reading.join().unwrap();
     });
 }
+
+/// A tmpfs of a megabyte; none where this user may not mount one (the injected errors above are tested there too).
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let folder = TempDir::new().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| SmallDisk(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, so that a failed test, whose files are still open, leaves nothing behind either.
+        Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status()
+            .expect("what was mounted unmounts");
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_loses_nothing_and_serves_again_when_there_is_space() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let path = disk.0.path();
+    let ballast = path.join("ballast");
+    std::fs::write(&ballast, [0; 256 << 10]).unwrap();
+    let (_directory, log) = open(path, &options()).unwrap();
+    let mut last = 0;
+    let mut append = |log| {
+        let result = persist(log, hard_state(1, last), &[entry(1, last + 1, 3000)]);
+        last += u64::from(result.is_ok());
+        (last, result)
+    };
+    let (kept, error) = loop {
+        if let (kept, Err(error)) = append(&log) {
+            break (kept, error);
+        }
+    };
+    assert!(error.is_no_space(), "{error}");
+    assert_eq!(read_all(&log).unwrap().len() as u64, kept);
+    std::fs::remove_file(ballast).unwrap();
+    for _ in 0..20 {
+        append(&log).1.expect("there is space again");
+    }
+    drop((_directory, log));
+    let (_directory, log) = open(path, &options()).unwrap();
+    assert_eq!(read_all(&log).unwrap().len() as u64, kept + 20);
+}
