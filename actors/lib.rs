@@ -1,1 +1,31 @@
-//! The running machine: its actors and the supervision over them.
+//! The running machine: its actors and the supervision over them. The only crate that names actix.
+//!
+//! [`start`] opens what the config names and starts the actors; [`port::Port`] is the door for those who serve clients.
+//! `docs/architecture.md` has the map, and the pictures of the ring and of the supervision tree.
+
+mod applier;
+mod board;
+mod fault;
+mod gate;
+mod group;
+mod guard;
+mod launch;
+mod life;
+mod listener;
+mod logic_center;
+mod logs;
+mod machine;
+mod message;
+pub mod port;
+mod resources;
+mod roster;
+mod sender;
+mod storage;
+mod supervisor;
+mod timer;
+
+pub use launch::{Running, start};
+pub use logs::LogFileError;
+pub use resources::StartError;
+pub use roster::{ActorName, GroupName};
+pub use supervisor::Outcome;

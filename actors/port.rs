@@ -2,13 +2,33 @@
 //! see and do. The only part of this crate that the gRPC services know.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use rm_config::{Config, Level};
 pub use rm_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue, Operation,
-    Put, Query, Range, RangeReply, Reply, ReplyBody, SortOrder, SortTarget, Txn, TxnReply,
+    Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError, SortOrder, SortTarget, Txn,
+    TxnReply,
 };
 pub use rm_raft::{Index, MachineId, Role, Term};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::ActorName;
+use crate::fault::{Action, Point};
+use crate::machine::Shared;
+use crate::message::{Poke, Read, ReadLinearizable, Serve, Submit};
+
+/// The pause before a read that was lost with an actor is asked again.
+const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
+
+/// The door. Cheap to clone.
+#[derive(Clone)]
+pub struct Port {
+    shared: Arc<Shared>,
+    /// Bounds the requests that the machine holds at a time.
+    room: Arc<Semaphore>,
+}
 
 /// Who a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,3 +180,222 @@ pub enum Refusal {
 
 /// The levels of the actors' logs, by actor.
 pub type Levels = BTreeMap<String, Level>;
+
+impl Port {
+    pub(crate) fn new(shared: Arc<Shared>) -> Port {
+        let room = Semaphore::new(shared.config.config.limits.requests_max);
+        Port {
+            shared,
+            room: Arc::new(room),
+        }
+    }
+
+    /// Has a command put into the log and answers when this machine has applied it.
+    ///
+    /// # Errors
+    /// Each [`Refusal`] says whether the command is known not to have been carried out.
+    pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
+        let permit = self.admit()?;
+        let command = command.encode();
+        let (answer, answered) = oneshot::channel();
+        self.shared.slots.gate.tell(Submit {
+            command,
+            answer,
+            permit,
+        });
+        answered.await.unwrap_or(Err(Refusal::Restarted))
+    }
+
+    /// Answers a query: as of a moment after it was asked if it is to be linearizable, else as of whatever this machine
+    /// has applied.
+    ///
+    /// # Errors
+    /// As [`Port::propose`]; a query that fails has changed nothing.
+    pub async fn query(&self, query: Query, linearizable: bool) -> Result<Reply, Refusal> {
+        let reply = self.read(Some(query), linearizable).await?;
+        reply.ok_or(Refusal::Restarted)
+    }
+
+    /// Returns once this machine has applied all that was committed when it was called.
+    ///
+    /// # Errors
+    /// As [`Port::query`].
+    pub async fn barrier(&self) -> Result<(), Refusal> {
+        self.read(None, true).await.map(|_| ())
+    }
+
+    /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing
+    /// it is asked again.
+    async fn read(
+        &self,
+        query: Option<Query>,
+        linearizable: bool,
+    ) -> Result<Option<Reply>, Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
+        loop {
+            let (answer, answered) = oneshot::channel();
+            let read = Read {
+                query: query.clone(),
+                answer,
+                _permit: self.admit()?,
+            };
+            if linearizable {
+                self.shared.slots.logic_center.tell(ReadLinearizable(read));
+            } else {
+                let serve = Serve {
+                    index: Index(0),
+                    reads: vec![read],
+                };
+                self.shared.slots.applier.tell(serve);
+            }
+            let outcome = tokio::time::timeout_at(deadline.into(), answered).await;
+            match outcome {
+                Err(_) => return Err(Refusal::TimedOut),
+                Ok(Ok(Err(Refusal::NoLeader))) | Ok(Err(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(READ_AGAIN_PAUSE).await;
+                }
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => return Err(Refusal::Restarted),
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if self.shared.board.stopping() {
+            return Err(Refusal::Stopped);
+        }
+        let permit = self.room.clone().try_acquire_owned();
+        permit.map_err(|_| Refusal::TooManyRequests)
+    }
+
+    /// Who the machine is.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// The config that is in force.
+    pub fn config(&self) -> &Config {
+        &self.shared.config.config
+    }
+
+    /// A logger for the services' own records.
+    pub fn logger(&self) -> slog::Logger {
+        self.shared.logs.logger("api")
+    }
+
+    /// What the machine knows of itself at the moment.
+    pub fn report(&self) -> Report {
+        let board = &self.shared.board;
+        let raft = board.raft();
+        let (file_bytes, used_bytes) = board.sizes();
+        Report {
+            role: raft.role,
+            term: raft.term,
+            leader: raft.leader,
+            last: raft.last,
+            commit: raft.commit,
+            applied: board.applied(),
+            revision: board.revision(),
+            file_bytes,
+            used_bytes,
+            no_space: board.no_space(),
+            boot: self.shared.resources.boot,
+            process: std::process::id(),
+            uptime_ms: self.shared.clock.micros() / 1_000,
+        }
+    }
+
+    /// What the supervisor knows of each actor.
+    pub fn actors(&self) -> Vec<ActorReport> {
+        ActorName::ALL
+            .into_iter()
+            .map(|name| self.actor(name))
+            .collect()
+    }
+
+    fn actor(&self, name: ActorName) -> ActorReport {
+        let lives = self.shared.board.actor(name).lives();
+        let present = lives.present.as_ref();
+        let handled = present.map_or(0, |life| life.handled());
+        ActorReport {
+            name: name.to_string(),
+            group: name.group().as_str().to_owned(),
+            state: lives.state.as_str().to_owned(),
+            incarnation: lives.incarnation,
+            restarts: lives.incarnation.saturating_sub(1),
+            failures: lives.failures,
+            last_failure: lives.last_failure,
+            recovery_us: lives.recovery_us,
+            mailbox: present.map_or(0, |life| life.mailbox()),
+            handled: lives.handled_before + handled,
+            level: self.shared.logs.level(name.as_str()),
+        }
+    }
+
+    /// Makes an actor fail.
+    ///
+    /// # Errors
+    /// Fault injection is off, or there is no such actor.
+    pub fn kill_actor(&self, name: &str, how: Failure) -> Result<(), Refusal> {
+        let action = match how {
+            Failure::Panic => Action::Panic,
+            Failure::Stop => Action::Stop,
+            Failure::Hang => Action::Hang,
+        };
+        let actor = self.fault_target(name)?;
+        self.shared.faults.arm(actor, Point::Handler, action, 1);
+        self.poke(actor);
+        Ok(())
+    }
+
+    /// Arms a fault point, or disarms it.
+    ///
+    /// # Errors
+    /// Fault injection is off, or there is no such actor, point or action.
+    pub fn arm_fault(&self, fault: Fault) -> Result<(), Refusal> {
+        let actor = self.fault_target(&fault.actor)?;
+        let point: Point = fault.point.parse().map_err(Refusal::Operator)?;
+        let action = fault.action.parse().map_err(Refusal::Operator)?;
+        self.shared.faults.arm(actor, point, action, fault.times);
+        if point == Point::Future && fault.times > 0 {
+            self.poke(actor);
+        }
+        Ok(())
+    }
+
+    fn fault_target(&self, name: &str) -> Result<ActorName, Refusal> {
+        if !self.shared.config.config.fault_injection {
+            let text = "fault injection is off: set fault_injection to true in the config and start the machine again";
+            return Err(Refusal::Operator(text.into()));
+        }
+        name.parse().map_err(Refusal::Operator)
+    }
+
+    /// Gives an actor something to handle.
+    fn poke(&self, actor: ActorName) {
+        let slots = &self.shared.slots;
+        match actor {
+            ActorName::Storage => slots.storage.tell(Poke),
+            ActorName::Applier => slots.applier.tell(Poke),
+            ActorName::LogicCenter => slots.logic_center.tell(Poke),
+            ActorName::Timer => slots.timer.tell(Poke),
+            ActorName::Listener => slots.listener.tell(Poke),
+            ActorName::Sender => slots.sender.tell(Poke),
+            ActorName::Gate => slots.gate.tell(Poke),
+        }
+    }
+
+    /// The level of each log.
+    pub fn levels(&self) -> Levels {
+        self.shared.logs.levels()
+    }
+
+    /// Sets the level of one log, or of all.
+    ///
+    /// # Errors
+    /// There is no such log.
+    pub fn set_level(&self, actor: Option<&str>, level: Level) -> Result<(), Refusal> {
+        let set = self.shared.logs.set_level(actor, level);
+        set.map_err(Refusal::Operator)
+    }
+}

@@ -1,2 +1,132 @@
-//! The binary raft-machine.
-fn main() {}
+//! The binary raft-machine: reads a config, starts the machine and its services, and stops them when told.
+//!
+//! Exit codes: 0 after a stop that was asked for, 1 when the machine cannot start, 2 for a wrong config or command line,
+//! 70 when the supervisor gave up.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rm_actors::{Outcome, Running};
+use rm_config::Effective;
+use slog::{crit, info};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// One machine of a replicated key-value store.
+#[derive(Parser)]
+#[command(name = "raft-machine", version)]
+struct Arguments {
+    /// The config file (JSON).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Which of the config's machines this is; else the config says it, or the addresses of this host.
+    #[arg(long, value_name = "NAME")]
+    local: Option<String>,
+    /// Only check the config, and print it with all defaults.
+    #[arg(long)]
+    check: bool,
+}
+
+/// The supervisor gave up (EX_SOFTWARE of sysexits.h).
+const EXIT_GAVE_UP: u8 = 70;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match rm_config::load(&arguments.config, arguments.local.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        println!("{}", config.to_json());
+        return ExitCode::SUCCESS;
+    }
+    match run(config) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("raft-machine: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Effective) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let address = config.local().client.clone();
+    let listener = address
+        .resolve()
+        .and_then(|addresses| TcpListener::bind(&addresses[..]))
+        .map_err(|error| {
+            format!("the client port {address} cannot be opened: {error}. Is another program there? Else correct machines[].client in the config")
+        })?;
+    let running = rm_actors::start(config)?;
+    let outcome = service_runtime()?.block_on(serve(running, listener))?;
+    Ok(match outcome {
+        Outcome::Stopped => ExitCode::SUCCESS,
+        Outcome::GaveUp(reason) => {
+            eprintln!("raft-machine: the supervisor gave up: {reason}");
+            // An actor that hangs would keep the process from ending by itself.
+            std::process::exit(EXIT_GAVE_UP.into());
+        }
+    })
+}
+
+/// The runtime of the services. The actors have threads of their own, so on a small host one more is enough.
+fn service_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match cores / 2 {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        many => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(many);
+            builder
+        }
+    };
+    builder.thread_name("service").enable_all().build()
+}
+
+/// Serves until a signal comes or the supervisor gives up.
+async fn serve(
+    mut running: Running,
+    listener: TcpListener,
+) -> Result<Outcome, Box<dyn std::error::Error>> {
+    let log = running.logger();
+    let (stop, stopped) = watch::channel(false);
+    let services = tokio::spawn(rm_api::serve(running.port(), listener, told(stopped)));
+    tokio::select! {
+        outcome = running.ended() => {
+            crit!(log, "the process ends"; "outcome" => ?outcome);
+            return Ok(outcome);
+        }
+        name = terminated() => info!(log, "told to stop"; "signal" => name?),
+    }
+    running.refuse_requests();
+    let _ = stop.send(true);
+    // Whatever the services did to end, the machine is stopped cleanly first.
+    let served = services.await;
+    let outcome = running.stop().await;
+    info!(log, "stopped");
+    served??;
+    Ok(outcome)
+}
+
+fn told(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        // The sender is dropped only when the process ends.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn terminated() -> std::io::Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
+}

@@ -1,0 +1,215 @@
+//! What a machine shows of itself: numbers that its actors post and that anyone may read without asking them.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rm_raft::{Index, MachineId, Role, Status, Term};
+
+use crate::ActorName;
+use crate::life::Life;
+
+/// The numbers of one machine.
+pub(crate) struct Board {
+    raft: Mutex<RaftNumbers>,
+    applied: AtomicU64,
+    revision: AtomicI64,
+    used_bytes: AtomicU64,
+    file_bytes: AtomicU64,
+    log_full: AtomicBool,
+    state_full: AtomicBool,
+    stopping: AtomicBool,
+    actors: [ActorBoard; 7],
+}
+
+/// What the core last told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RaftNumbers {
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    pub(crate) leader: Option<MachineId>,
+    pub(crate) last: Index,
+    pub(crate) commit: Index,
+}
+
+impl Board {
+    pub(crate) fn new() -> Board {
+        Board {
+            raft: Mutex::new(RaftNumbers {
+                role: Role::Follower,
+                term: Term(0),
+                leader: None,
+                last: Index(0),
+                commit: Index(0),
+            }),
+            applied: AtomicU64::new(0),
+            revision: AtomicI64::new(1),
+            used_bytes: AtomicU64::new(0),
+            file_bytes: AtomicU64::new(0),
+            log_full: AtomicBool::new(false),
+            state_full: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            actors: Default::default(),
+        }
+    }
+
+    pub(crate) fn post_raft(&self, status: &Status) {
+        *self.raft.lock().unwrap_or_else(|e| e.into_inner()) = RaftNumbers {
+            role: status.role,
+            term: status.term,
+            leader: status.leader,
+            last: status.last.index,
+            commit: status.commit,
+        };
+    }
+
+    pub(crate) fn raft(&self) -> RaftNumbers {
+        *self.raft.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Posts what a key space holds. Never goes back: a restarted Applier that has yet to catch up posts nothing new,
+    /// and serves nobody until it has.
+    pub(crate) fn post_applied(&self, applied: Index, revision: i64) {
+        self.revision.fetch_max(revision, Ordering::AcqRel);
+        self.applied.fetch_max(applied.0, Ordering::AcqRel);
+    }
+
+    /// The highest index whose effects anyone may have seen.
+    pub(crate) fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn post_sizes(&self, file_bytes: u64, used_bytes: u64) {
+        self.file_bytes.store(file_bytes, Ordering::Relaxed);
+        self.used_bytes.store(used_bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes of the state's file, and those in use.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        (
+            self.file_bytes.load(Ordering::Relaxed),
+            self.used_bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Posts whether the log finds room on its disk; true if that is news.
+    pub(crate) fn post_log_full(&self, full: bool) -> bool {
+        self.log_full.swap(full, Ordering::AcqRel) != full
+    }
+
+    /// Posts whether the state finds room on its disk; true if that is news.
+    pub(crate) fn post_state_full(&self, full: bool) -> bool {
+        self.state_full.swap(full, Ordering::AcqRel) != full
+    }
+
+    /// Whether writes are to be refused for want of space.
+    pub(crate) fn no_space(&self) -> bool {
+        self.log_full.load(Ordering::Acquire) || self.state_full.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn post_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn actor(&self, name: ActorName) -> &ActorBoard {
+        &self.actors[name as usize]
+    }
+}
+
+/// What the supervisor and the actor itself post about one actor.
+#[derive(Default)]
+pub(crate) struct ActorBoard {
+    lives: Mutex<Lives>,
+}
+
+/// The lives of one actor so far.
+#[derive(Clone, Default)]
+pub(crate) struct Lives {
+    pub(crate) state: ActorState,
+    pub(crate) incarnation: u64,
+    pub(crate) failures: u64,
+    pub(crate) last_failure: Option<String>,
+    pub(crate) recovery_us: Option<u64>,
+    /// Messages handled in the lives that are over.
+    pub(crate) handled_before: u64,
+    /// The life that it has now.
+    pub(crate) present: Option<Arc<Life>>,
+    failed_at_us: Option<u64>,
+}
+
+/// Where an actor stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ActorState {
+    #[default]
+    Stopped,
+    Starting,
+    Running,
+    Hung,
+}
+
+impl ActorState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            ActorState::Stopped => "stopped",
+            ActorState::Starting => "starting",
+            ActorState::Running => "running",
+            ActorState::Hung => "hung",
+        }
+    }
+}
+
+impl ActorBoard {
+    fn with<T>(&self, change: impl FnOnce(&mut Lives) -> T) -> T {
+        change(&mut self.lives.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    pub(crate) fn lives(&self) -> Lives {
+        self.with(|lives| lives.clone())
+    }
+
+    pub(crate) fn post_state(&self, state: ActorState) {
+        self.with(|lives| lives.state = state);
+    }
+
+    pub(crate) fn begin(&self, life: &Arc<Life>) {
+        self.with(|lives| {
+            lives.state = ActorState::Starting;
+            lives.incarnation = life.incarnation;
+            lives.present = Some(life.clone());
+        });
+    }
+
+    /// Notes that the present life is over.
+    pub(crate) fn end(&self) {
+        self.with(|lives| {
+            lives.state = ActorState::Stopped;
+            lives.handled_before += lives.present.take().map_or(0, |life| life.handled());
+        });
+    }
+
+    /// Notes a failure of the actor's own, and when it began.
+    pub(crate) fn failed(&self, reason: String, at_us: u64) {
+        self.with(|lives| {
+            lives.failures += 1;
+            lives.last_failure = Some(reason);
+            lives.recovery_us = None;
+            lives.failed_at_us = Some(at_us);
+        });
+    }
+
+    /// Notes that a life handles its first message.
+    pub(crate) fn works_again(&self, now_us: u64) {
+        self.with(|lives| {
+            if let Some(failed_at) = lives.failed_at_us.take() {
+                lives.recovery_us = Some(now_us.saturating_sub(failed_at));
+            }
+        });
+    }
+}

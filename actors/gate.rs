@@ -1,0 +1,277 @@
+//! Gate: clients' writes in. Numbers each, parks its answer with a deadline, and answers when this machine has applied it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use bytes::Bytes;
+use rm_kv::Reply;
+use rm_raft::{Proposal, Refusal as RaftRefusal, RequestId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::fault::Point;
+use crate::logic_center::refusal;
+use crate::machine::{Derived, Machine};
+use crate::message::{Answer, Answers, Flush, Poke, Propose, Refused, Submit, Tick, Unsettled};
+use crate::port::Refusal;
+use crate::roster::{Slot, Slots};
+
+/// The most commands in one message to LogicCenter.
+const BATCH_MAX: usize = 256;
+
+/// The actor.
+pub(crate) struct Gate {
+    machine: Machine,
+    /// The requests that wait for their answer, by number.
+    parked: HashMap<u64, Parked>,
+    /// The same in the order of their deadlines, which all lie the same time after the request came.
+    deadlines: VecDeque<(Instant, u64)>,
+    /// What goes to LogicCenter at the end of the batch.
+    batch: Vec<Proposal>,
+    /// Requests that were refused for want of a leader, which may be proposed again.
+    again: Vec<u64>,
+    /// Since when requests may have been lost, which were under way then, and what they will be told.
+    unsettled: Option<Unsettlement>,
+    flush_is_due: bool,
+    tick_is_due: bool,
+}
+
+struct Parked {
+    command: Bytes,
+    answer: Answer<Reply>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Unsettlement {
+    /// Requests with lower numbers are meant.
+    before: u64,
+    until: Instant,
+    reason: Refusal,
+}
+
+impl Derived for Gate {
+    fn build(machine: Machine) -> Result<Self, String> {
+        Ok(Gate {
+            machine,
+            parked: HashMap::new(),
+            deadlines: VecDeque::new(),
+            batch: Vec::new(),
+            again: Vec::new(),
+            unsettled: None,
+            flush_is_due: false,
+            tick_is_due: false,
+        })
+    }
+
+    fn slot(slots: &Slots) -> &Slot<Self> {
+        &slots.gate
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+}
+
+impl Actor for Gate {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.machine.strike(Point::Started);
+    }
+}
+
+impl Gate {
+    fn submit(&mut self, request: Submit, context: &mut Context<Self>) {
+        let shared = &self.machine.shared;
+        if shared.board.no_space() {
+            let _ = request.answer.send(Err(Refusal::NoSpace));
+            return;
+        }
+        let number = shared.resources.next_request_number();
+        let deadline = Instant::now() + shared.request_timeout();
+        self.batch.push(Proposal {
+            request: RequestId {
+                machine: shared.local(),
+                number,
+            },
+            command: request.command.clone(),
+        });
+        let parked = Parked {
+            command: request.command,
+            answer: request.answer,
+            _permit: request.permit,
+        };
+        self.parked.insert(number, parked);
+        self.deadlines.push_back((deadline, number));
+        self.plan_flush(context);
+        self.plan_tick(context);
+    }
+
+    fn plan_flush(&mut self, context: &mut Context<Self>) {
+        if self.batch.len() >= BATCH_MAX {
+            self.flush();
+        } else if !self.flush_is_due {
+            self.flush_is_due = true;
+            context.notify(Flush);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.flush_is_due = false;
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.machine.shared.slots.logic_center.tell(Propose(batch));
+        }
+    }
+
+    fn answer(&mut self, answers: Answers) {
+        for (number, reply) in answers.0 {
+            self.settle(number, reply.map_err(Refusal::Request));
+        }
+    }
+
+    /// Answers a request, unless it was answered before.
+    fn settle(&mut self, number: u64, outcome: Result<Reply, Refusal>) {
+        if let Some(parked) = self.parked.remove(&number) {
+            // A client that has gone away needs no answer.
+            let _ = parked.answer.send(outcome);
+        }
+    }
+
+    /// The core has refused: for certain these are not in the log. For want of a leader they are proposed again until
+    /// their deadline; the client only sees that it took longer.
+    fn refused(&mut self, message: Refused, context: &mut Context<Self>) {
+        for request in message.requests {
+            match message.reason {
+                RaftRefusal::NoLeader | RaftRefusal::NotLeader => self.again.push(request.number),
+                RaftRefusal::Overloaded => {
+                    self.settle(request.number, Err(refusal(message.reason)));
+                }
+            }
+        }
+        self.plan_tick(context);
+    }
+
+    /// What is under way may be lost. What is not is answered soon after there is a leader again; the rest need not
+    /// wait for its whole deadline.
+    fn unsettle(&mut self, reason: Refusal, context: &mut Context<Self>) {
+        let timings = &self.machine.shared.config.config.timings;
+        let patience = Duration::from_millis(timings.election_timeout_ms * 3);
+        if self.unsettled.is_none() && !self.parked.is_empty() {
+            self.unsettled = Some(Unsettlement {
+                before: self.machine.shared.resources.peek_request_number(),
+                until: Instant::now() + patience,
+                reason,
+            });
+        }
+        self.plan_tick(context);
+    }
+
+    fn plan_tick(&mut self, context: &mut Context<Self>) {
+        if !self.tick_is_due {
+            self.tick_is_due = true;
+            let heartbeat = self.machine.shared.config.config.timings.heartbeat_ms;
+            context.notify_later(Tick, Duration::from_millis(heartbeat));
+        }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        self.tick_is_due = false;
+        self.propose_again(context);
+        self.expire();
+        if !self.parked.is_empty() {
+            self.plan_tick(context);
+        }
+    }
+
+    fn propose_again(&mut self, context: &mut Context<Self>) {
+        let machine = self.machine.shared.local();
+        for number in std::mem::take(&mut self.again) {
+            if let Some(parked) = self.parked.get(&number) {
+                let request = RequestId { machine, number };
+                let command = parked.command.clone();
+                self.batch.push(Proposal { request, command });
+            }
+        }
+        self.plan_flush(context);
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        if let Some(unsettled) = self.unsettled.take_if(|unsettled| unsettled.until <= now) {
+            let waiting = self.again.iter().copied();
+            let known: std::collections::HashSet<u64> = waiting.collect();
+            let lost: Vec<u64> = self
+                .parked
+                .keys()
+                .copied()
+                .filter(|number| *number < unsettled.before && !known.contains(number))
+                .collect();
+            for number in lost {
+                self.settle(number, Err(unsettled.reason.clone()));
+            }
+        }
+        while let Some((deadline, number)) = self.deadlines.front().copied() {
+            let answered = !self.parked.contains_key(&number);
+            if !answered && deadline > now {
+                return;
+            }
+            self.deadlines.pop_front();
+            self.settle(number, Err(Refusal::TimedOut));
+        }
+    }
+}
+
+impl Handler<Submit> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: Submit, context: &mut Context<Self>) {
+        self.enter(context);
+        self.submit(message, context);
+    }
+}
+
+impl Handler<Answers> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: Answers, context: &mut Context<Self>) {
+        self.enter(context);
+        self.answer(message);
+    }
+}
+
+impl Handler<Refused> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: Refused, context: &mut Context<Self>) {
+        self.enter(context);
+        self.refused(message, context);
+    }
+}
+
+impl Handler<Unsettled> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: Unsettled, context: &mut Context<Self>) {
+        self.enter(context);
+        self.unsettle(message.reason, context);
+    }
+}
+
+impl Handler<Flush> for Gate {
+    type Result = ();
+    fn handle(&mut self, _: Flush, _: &mut Context<Self>) {
+        self.flush();
+    }
+}
+
+impl Handler<Tick> for Gate {
+    type Result = ();
+    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.tick(context);
+    }
+}
+
+impl Handler<Poke> for Gate {
+    type Result = ();
+    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
+        self.enter(context);
+        self.machine.spawn_fault_future(context);
+    }
+}

@@ -1,0 +1,155 @@
+//! Starts a machine and stops it.
+
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rm_config::Effective;
+use rm_raft::MachineId;
+use slog::{Logger, info, warn};
+use tokio::sync::oneshot;
+
+use crate::board::Board;
+use crate::fault::Faults;
+use crate::guard::install_panic_hook;
+use crate::logs::Logs;
+use crate::machine::{Clock, Shared};
+use crate::message::Retire;
+use crate::port::{Identity, Member, Port};
+use crate::resources::{Resources, StartError};
+use crate::roster::Slots;
+use crate::supervisor::{Event, Outcome, Supervisor};
+
+/// A machine that runs.
+pub struct Running {
+    shared: Arc<Shared>,
+    port: Port,
+    log: Logger,
+    events: mpsc::Sender<Event>,
+    supervisor: JoinHandle<Outcome>,
+    ended: oneshot::Receiver<Outcome>,
+}
+
+/// Starts a machine.
+///
+/// # Errors
+/// [`StartError`] says what cannot be opened and what to do.
+pub fn start(config: Effective) -> Result<Running, StartError> {
+    let identity = identity(&config);
+    let logs = Logs::open(&identity.name, &config.config.log)?;
+    let log = logs.logger("machine");
+    let resources = Resources::open(&config, &identity)?;
+    install_panic_hook();
+    info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
+        "machines" => identity.members.len(), "boot" => resources.boot);
+    let shared = Arc::new(Shared {
+        config,
+        identity,
+        clock: Clock::new(),
+        slots: Slots::default(),
+        board: Board::new(),
+        faults: Faults::default(),
+        logs,
+        resources,
+    });
+    let (events, inbox) = mpsc::channel();
+    let (end, ended) = oneshot::channel();
+    let supervisor = Supervisor::new(shared.clone(), inbox, events.clone());
+    let supervisor = std::thread::Builder::new()
+        .name("supervisor".into())
+        .spawn(move || {
+            // The actors' threads belong to a system; it has nothing to do but to be there.
+            let _system = actix_rt::System::new();
+            let outcome = supervisor.run();
+            // Nobody listens when the process is on its way out.
+            let _ = end.send(outcome.clone());
+            outcome
+        })
+        .map_err(StartError::Thread)?;
+    Ok(Running {
+        port: Port::new(shared.clone()),
+        shared,
+        log,
+        events,
+        supervisor,
+        ended,
+    })
+}
+
+impl Running {
+    /// The door for those who serve clients.
+    pub fn port(&self) -> Port {
+        self.port.clone()
+    }
+
+    /// The logger for the process itself.
+    pub fn logger(&self) -> Logger {
+        self.log.clone()
+    }
+
+    /// Waits until the supervisor gives up; for ever, if it never does.
+    pub async fn ended(&mut self) -> Outcome {
+        match (&mut self.ended).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::GaveUp("the supervisor failed".into()),
+        }
+    }
+
+    /// Refuses what comes from now on. What is under way goes on until [`Running::stop`].
+    pub fn refuse_requests(&self) {
+        self.shared.board.post_stopping();
+    }
+
+    /// Stops the machine: writes the state down, says farewell to the peers, ends every actor. Takes no longer than the
+    /// config allows; what is left then is cut off, which loses nothing that was acknowledged.
+    pub async fn stop(self) -> Outcome {
+        self.refuse_requests();
+        let timeout = Duration::from_millis(self.shared.config.config.timings.shutdown_timeout_ms);
+        if tokio::time::timeout(timeout, self.retire()).await.is_err() {
+            warn!(self.log, "the machine did not finish in time and is cut off"; "timeout_ms" => timeout.as_millis() as u64);
+            return Outcome::Stopped;
+        }
+        let _ = self.events.send(Event::Stop);
+        let supervisor = self.supervisor;
+        let joined = tokio::task::spawn_blocking(move || supervisor.join());
+        match tokio::time::timeout(timeout, joined).await {
+            Ok(Ok(Ok(outcome))) => outcome,
+            _ => Outcome::Stopped,
+        }
+    }
+
+    /// Lets those actors finish that have something to finish, one after the other.
+    async fn retire(&self) {
+        let slots = &self.shared.slots;
+        let (done, storage) = oneshot::channel();
+        slots.storage.tell(Retire(done));
+        // An actor that dies on the way has nothing left to finish.
+        let _ = storage.await;
+        let (done, applier) = oneshot::channel();
+        slots.applier.tell(Retire(done));
+        let _ = applier.await;
+        let (done, sender) = oneshot::channel();
+        slots.sender.tell(Retire(done));
+        let _ = sender.await;
+        let (done, listener) = oneshot::channel();
+        slots.listener.tell(Retire(done));
+        let _ = listener.await;
+    }
+}
+
+fn identity(config: &Effective) -> Identity {
+    let member = |machine: &rm_config::Machine| Member {
+        machine: MachineId(config.machine_id(&machine.name)),
+        name: machine.name.clone(),
+        peer: machine.peer.to_string(),
+        client: machine.client.to_string(),
+    };
+    let name = config.local().name.clone();
+    Identity {
+        domain: config.config.domain.clone(),
+        cluster_id: config.cluster_id(),
+        machine: MachineId(config.machine_id(&name)),
+        name,
+        members: config.config.machines.iter().map(member).collect(),
+    }
+}

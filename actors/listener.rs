@@ -1,0 +1,137 @@
+//! Listener: peers in. Owns the receiving half of the peer port and hands what comes to LogicCenter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
+use rm_wire::{Event, Inbound};
+use slog::{debug, info, warn};
+
+use crate::fault::Point;
+use crate::machine::{Derived, Machine};
+use crate::message::{Incoming, PeerGone, Poke, Received, Retire};
+use crate::roster::{Slot, Slots};
+
+/// At most one refusal in this time is logged as a warning; all are counted.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The actor.
+pub(crate) struct Listener {
+    machine: Machine,
+    inbound: Option<Inbound>,
+    refusal_logged_at: Option<Instant>,
+}
+
+impl Derived for Listener {
+    fn build(machine: Machine) -> Result<Self, String> {
+        let resources = &machine.shared.resources;
+        let socket = resources
+            .peer_socket
+            .try_clone()
+            .map_err(|error| format!("the peer port's socket cannot be cloned: {error}"))?;
+        let shared = machine.shared.clone();
+        let inbound = Inbound::new(
+            socket,
+            &resources.wire_identity,
+            &resources.peers(),
+            &resources.credentials,
+            &resources.wire_options,
+            Arc::new(move |event| shared.slots.listener.tell(Incoming(event))),
+        )
+        .map_err(|error| error.to_string())?;
+        Ok(Listener {
+            machine,
+            inbound: Some(inbound),
+            refusal_logged_at: None,
+        })
+    }
+
+    fn slot(slots: &Slots) -> &Slot<Self> {
+        &slots.listener
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.machine.strike(Point::Started);
+    }
+}
+
+impl Listener {
+    fn incoming(&mut self, event: Event) {
+        let slots = &self.machine.shared.slots;
+        match event {
+            Event::Received { from, messages } => {
+                slots.logic_center.tell(Received { from, messages });
+            }
+            Event::Connected { from, .. } => {
+                info!(self.machine.log, "a peer has connected"; "peer" => self.machine.shared.name_of(from));
+            }
+            Event::Gone {
+                from,
+                process_gone,
+                reason,
+            } => {
+                info!(self.machine.log, "a peer is gone"; "peer" => self.machine.shared.name_of(from),
+                    "process_gone" => process_gone, "reason" => reason);
+                if process_gone {
+                    slots.logic_center.tell(PeerGone(from));
+                }
+            }
+            Event::Refused { address, reason } => self.log_refusal(address, &reason),
+        }
+    }
+
+    fn log_refusal(&mut self, address: std::net::SocketAddr, reason: &rm_wire::RefusedBecause) {
+        let now = Instant::now();
+        let quiet = |at| now.duration_since(at) < REFUSAL_PAUSE;
+        if self.refusal_logged_at.is_some_and(quiet) {
+            debug!(self.machine.log, "refused"; "from" => address, "reason" => %reason);
+            return;
+        }
+        self.refusal_logged_at = Some(now);
+        let refusals = self.inbound.as_ref().map(Inbound::refusals);
+        warn!(self.machine.log, "refused"; "from" => address, "reason" => %reason, "so_far" => ?refusals);
+    }
+
+    fn retire(&mut self, message: Retire, context: &mut Context<Self>) {
+        let Some(inbound) = self.inbound.take() else {
+            return;
+        };
+        let farewell = actix::fut::wrap_future::<_, Self>(inbound.close_for_exit());
+        context.spawn(farewell.map(move |(), _, _| {
+            // Whoever asked may have stopped waiting.
+            let _ = message.0.send(());
+        }));
+    }
+}
+
+impl Handler<Incoming> for Listener {
+    type Result = ();
+    fn handle(&mut self, message: Incoming, context: &mut Context<Self>) {
+        self.enter(context);
+        self.incoming(message.0);
+    }
+}
+
+impl Handler<Poke> for Listener {
+    type Result = ();
+    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
+        self.enter(context);
+        self.machine.spawn_fault_future(context);
+    }
+}
+
+impl Handler<Retire> for Listener {
+    type Result = ();
+    fn handle(&mut self, message: Retire, context: &mut Context<Self>) {
+        self.enter(context);
+        self.retire(message, context);
+    }
+}

@@ -1,0 +1,417 @@
+//! LogicCenter: drains what waits for it into the Raft core, steps the core once, and performs its effects.
+
+use std::collections::HashMap;
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use rm_raft::{
+    Body, Durable, Effect, Index, Input, MachineId, Raft, ReadId, Refusal as RaftRefusal, Role,
+};
+use rm_store::Loaded;
+use slog::{debug, info, trace};
+
+use crate::fault::Point;
+use crate::machine::{Derived, Machine};
+use crate::message::{
+    Apply, Attach, Attached, Elapsed, EntriesRead, Flush, Load, LoadedLog, PeerGone, Persist,
+    Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received, Refused, Send, Serve,
+    Unsettled,
+};
+use crate::port::Refusal;
+use crate::roster::{Slot, Slots};
+
+/// The most messages in one batch, so that a flood cannot put its effects off for ever.
+const BATCH_MAX: usize = 1_024;
+
+/// The actor.
+pub(crate) struct LogicCenter {
+    machine: Machine,
+    core: Core,
+    /// Reads that came since the last flush.
+    new_reads: Vec<Read>,
+    /// Reads that the core is asked about.
+    reads: HashMap<ReadId, Vec<Read>>,
+    next_read: u64,
+    batched: usize,
+    flush_is_due: bool,
+}
+
+/// The core, or what is known while it cannot be made yet.
+enum Core {
+    Loading {
+        log: Option<Loaded>,
+        applied: Option<Index>,
+        /// What came meanwhile from clients of this machine; bounded by what the machine holds at a time.
+        proposals: Vec<Propose>,
+    },
+    Running(Box<Raft>),
+}
+
+impl Derived for LogicCenter {
+    fn build(machine: Machine) -> Result<Self, String> {
+        // Answers to the reads of an earlier life, or of an earlier process, must not be taken for answers to this one's.
+        let (boot, life) = (machine.shared.resources.boot, machine.incarnation());
+        let next_read = (boot & 0xffff) << 48 | (life & 0xffff) << 32;
+        Ok(LogicCenter {
+            machine,
+            core: Core::Loading {
+                log: None,
+                applied: None,
+                proposals: Vec::new(),
+            },
+            new_reads: Vec::new(),
+            reads: HashMap::new(),
+            next_read,
+            batched: 0,
+            flush_is_due: false,
+        })
+    }
+
+    fn slot(slots: &Slots) -> &Slot<Self> {
+        &slots.logic_center
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+}
+
+impl Actor for LogicCenter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.machine.strike(Point::Started);
+        let incarnation = self.machine.incarnation();
+        let slots = &self.machine.shared.slots;
+        slots.storage.tell(Load { incarnation });
+        slots.applier.tell(Attach { incarnation });
+    }
+}
+
+impl LogicCenter {
+    fn loaded_log(&mut self, message: LoadedLog, context: &mut Context<Self>) {
+        if message.incarnation != self.machine.incarnation() {
+            return;
+        }
+        if let Core::Loading { log, .. } = &mut self.core {
+            *log = Some(message.loaded);
+            self.start_core(context);
+        }
+    }
+
+    fn attached(&mut self, message: Attached, context: &mut Context<Self>) {
+        if message.incarnation != self.machine.incarnation() {
+            return;
+        }
+        if let Core::Loading { applied, .. } = &mut self.core {
+            *applied = Some(message.applied);
+            self.start_core(context);
+        }
+    }
+
+    /// Makes the core as soon as Storage and Applier have told what they hold.
+    fn start_core(&mut self, context: &mut Context<Self>) {
+        let Core::Loading {
+            log: Some(log),
+            applied: Some(applied),
+            proposals,
+        } = &mut self.core
+        else {
+            return;
+        };
+        let proposals = std::mem::take(proposals);
+        let durable = Durable {
+            hard_state: log.hard_state,
+            terms: log.terms.clone(),
+            last: log.last,
+            applied: *applied,
+        };
+        let config = self.machine.shared.core_config(self.machine.incarnation());
+        let now = self.machine.shared.clock.now();
+        match Raft::new(config, durable, now) {
+            Ok(raft) => self.core = Core::Running(Box::new(raft)),
+            Err(error) => return self.give_up(context, error.to_string()),
+        }
+        self.take_up_where_the_last_life_ended();
+        for message in proposals {
+            self.step(Input::Propose(message.0), context);
+        }
+        self.plan_flush(context);
+    }
+
+    /// A leader that died a moment ago campaigns at once: the only lease that this can break is its own.
+    fn take_up_where_the_last_life_ended(&mut self) {
+        if self.machine.incarnation() == 1 {
+            return;
+        }
+        let shared = &self.machine.shared;
+        shared.slots.gate.tell(Unsettled {
+            reason: Refusal::Restarted,
+        });
+        if shared.board.raft().role == Role::Leader
+            && let Core::Running(raft) = &mut self.core
+        {
+            raft.step(shared.clock.now(), Input::Campaign);
+        }
+    }
+
+    fn propose(&mut self, message: Propose, context: &mut Context<Self>) {
+        match &mut self.core {
+            Core::Loading { proposals, .. } => proposals.push(message),
+            Core::Running(_) => self.step(Input::Propose(message.0), context),
+        }
+    }
+
+    fn received(&mut self, message: Received, context: &mut Context<Self>) {
+        for each in message.messages {
+            trace!(self.machine.log, "received"; "from" => message.from.0, "message" => ?each);
+            if self.refuses_for_want_of_space(message.from, &each) {
+                continue;
+            }
+            let from = message.from;
+            self.step(
+                Input::Received {
+                    from,
+                    message: each,
+                },
+                context,
+            );
+        }
+    }
+
+    /// A leader whose disk is full takes nothing more into its log, whoever asks.
+    fn refuses_for_want_of_space(&self, from: MachineId, message: &rm_raft::Message) -> bool {
+        let Body::Propose { proposals } = &message.body else {
+            return false;
+        };
+        let Core::Running(raft) = &self.core else {
+            return false;
+        };
+        if !self.machine.shared.board.no_space() {
+            return false;
+        }
+        let refusal = rm_raft::Message {
+            term: raft.status().term,
+            body: Body::ProposeRefused {
+                requests: proposals.iter().map(|each| each.request).collect(),
+                reason: RaftRefusal::Overloaded,
+            },
+        };
+        self.machine.shared.slots.sender.tell(Send {
+            to: vec![from],
+            message: refusal,
+        });
+        true
+    }
+
+    fn persisted(&mut self, message: Persisted, context: &mut Context<Self>) {
+        if message.incarnation != self.machine.incarnation() {
+            return;
+        }
+        let input = Input::Persisted {
+            hard_state: message.hard_state,
+            last: message.last,
+        };
+        self.step(input, context);
+    }
+
+    fn entries_read(&mut self, message: EntriesRead, context: &mut Context<Self>) {
+        if message.incarnation == self.machine.incarnation() {
+            let entries = message.entries;
+            self.step(Input::EntriesRead { entries }, context);
+        }
+    }
+
+    fn read(&mut self, read: Read, context: &mut Context<Self>) {
+        self.new_reads.push(read);
+        self.plan_flush(context);
+    }
+
+    /// Gives the core an input; its effects follow at the end of the batch. A core that is not there yet hears nothing,
+    /// as if the message had been lost.
+    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+        let now = self.machine.shared.clock.now();
+        if let Core::Running(raft) = &mut self.core {
+            raft.step(now, input);
+            self.plan_flush(context);
+        }
+    }
+
+    fn plan_flush(&mut self, context: &mut Context<Self>) {
+        self.batched += 1;
+        if self.batched >= BATCH_MAX {
+            self.flush();
+        } else if !self.flush_is_due {
+            self.flush_is_due = true;
+            context.notify(Flush);
+        }
+    }
+
+    /// Ends the batch: asks the core about the new reads and performs its effects.
+    fn flush(&mut self) {
+        self.flush_is_due = false;
+        self.batched = 0;
+        let Core::Running(raft) = &mut self.core else {
+            return; // the reads wait until there is a core
+        };
+        let now = self.machine.shared.clock.now();
+        if !self.new_reads.is_empty() {
+            self.next_read += 1;
+            let id = ReadId(self.next_read);
+            self.reads.insert(id, std::mem::take(&mut self.new_reads));
+            raft.step(now, Input::Read(id));
+        }
+        let effects = raft.effects(now);
+        let status = raft.status();
+        self.post(&status);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn post(&mut self, status: &rm_raft::Status) {
+        let board = &self.machine.shared.board;
+        let before = board.raft();
+        if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
+            info!(self.machine.log, "role"; "role" => ?status.role, "term" => status.term.0,
+                "leader" => status.leader.map_or(0, |id| id.0), "last" => %status.last);
+            if before.leader.is_some() && before.leader != status.leader {
+                self.machine.shared.slots.gate.tell(Unsettled {
+                    reason: Refusal::LeaderLost,
+                });
+            }
+        }
+        board.post_raft(status);
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        trace!(self.machine.log, "effect"; "effect" => ?effect);
+        let incarnation = self.machine.incarnation();
+        let slots = &self.machine.shared.slots;
+        match effect {
+            Effect::Persist(persist) => slots.storage.tell(Persist {
+                incarnation,
+                persist,
+            }),
+            Effect::Send { to, message } => slots.sender.tell(Send { to, message }),
+            Effect::ReadEntries {
+                from,
+                up_to,
+                bytes_max,
+            } => slots.storage.tell(ReadEntries {
+                incarnation,
+                from,
+                up_to,
+                bytes_max,
+            }),
+            Effect::Apply { up_to, entries } => slots.applier.tell(Apply { up_to, entries }),
+            Effect::Readable { read, index } => {
+                if let Some(reads) = self.reads.remove(&read) {
+                    slots.applier.tell(Serve { index, reads });
+                }
+            }
+            Effect::ReadRefused { read, reason } => {
+                debug!(self.machine.log, "reads refused"; "reason" => ?reason);
+                for read in self.reads.remove(&read).unwrap_or_default() {
+                    // A client that has gone away needs no answer.
+                    let _ = read.answer.send(Err(refusal(reason)));
+                }
+            }
+            Effect::Refused { requests, reason } => slots.gate.tell(Refused { requests, reason }),
+        }
+    }
+}
+
+/// What a client is told when the core refuses.
+pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
+    match reason {
+        RaftRefusal::NoLeader | RaftRefusal::NotLeader => Refusal::NoLeader,
+        RaftRefusal::Overloaded => Refusal::TooManyRequests,
+    }
+}
+
+impl Handler<Propose> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Propose, context: &mut Context<Self>) {
+        self.enter(context);
+        self.propose(message, context);
+    }
+}
+
+impl Handler<ReadLinearizable> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
+        self.enter(context);
+        self.read(message.0, context);
+    }
+}
+
+impl Handler<Received> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Received, context: &mut Context<Self>) {
+        self.enter(context);
+        self.received(message, context);
+    }
+}
+
+impl Handler<PeerGone> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: PeerGone, context: &mut Context<Self>) {
+        self.enter(context);
+        self.step(Input::PeerGone(message.0), context);
+    }
+}
+
+impl Handler<LoadedLog> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: LoadedLog, context: &mut Context<Self>) {
+        self.enter(context);
+        self.loaded_log(message, context);
+    }
+}
+
+impl Handler<Attached> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Attached, context: &mut Context<Self>) {
+        self.enter(context);
+        self.attached(message, context);
+    }
+}
+
+impl Handler<Persisted> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Persisted, context: &mut Context<Self>) {
+        self.enter(context);
+        self.persisted(message, context);
+    }
+}
+
+impl Handler<EntriesRead> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: EntriesRead, context: &mut Context<Self>) {
+        self.enter(context);
+        self.entries_read(message, context);
+    }
+}
+
+impl Handler<Elapsed> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, _: Elapsed, context: &mut Context<Self>) {
+        self.enter(context);
+        self.step(Input::Elapsed, context);
+    }
+}
+
+impl Handler<Flush> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, _: Flush, _: &mut Context<Self>) {
+        self.flush();
+    }
+}
+
+impl Handler<Poke> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
+        self.enter(context);
+        self.machine.spawn_fault_future(context);
+    }
+}

@@ -1,0 +1,239 @@
+//! Loggers: one for each actor, each with a level of its own that may change at any time, all into the same sinks.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rm_config::{Level, Sink};
+use slog::{Drain, Duplicate, Logger, Never, OwnedKVList, Record, o};
+
+use crate::port::Levels;
+
+/// The names of all loggers: the actors, and the parts of a machine that are no actors.
+const NAMES: [&str; 10] = [
+    "machine",
+    "supervisor",
+    "listener",
+    "sender",
+    "logic_center",
+    "storage",
+    "applier",
+    "timer",
+    "gate",
+    "api",
+];
+
+type Sinks = Arc<dyn slog::SendSyncRefUnwindSafeDrain<Ok = (), Err = Never>>;
+
+/// All loggers of a machine.
+pub(crate) struct Logs {
+    machine: String,
+    sinks: Sinks,
+    levels: BTreeMap<&'static str, Arc<AtomicUsize>>,
+}
+
+/// A log file that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the log file {path} cannot be opened: {source}. Create its folder, or change log.sinks in the config"
+)]
+pub struct LogFileError {
+    path: String,
+    source: io::Error,
+}
+
+impl Logs {
+    /// Opens the sinks.
+    ///
+    /// # Errors
+    /// A log file cannot be opened.
+    pub(crate) fn open(machine: &str, config: &rm_config::Log) -> Result<Logs, LogFileError> {
+        let mut sinks: Sinks = Arc::new(slog::Discard);
+        for sink in &config.sinks {
+            sinks = Arc::new(Duplicate::new(open_sink(sink)?, sinks).fuse());
+        }
+        let level = |name| config.actors.get(name).copied().unwrap_or(config.level);
+        let levels = NAMES
+            .into_iter()
+            .map(|name| (name, Arc::new(AtomicUsize::new(number(level(name))))))
+            .collect();
+        Ok(Logs {
+            machine: machine.to_owned(),
+            sinks,
+            levels,
+        })
+    }
+
+    /// The logger of an actor, or of another part of the machine.
+    pub(crate) fn logger(&self, name: &'static str) -> Logger {
+        let level = self.levels.get(name).cloned().unwrap_or_default();
+        let drain = Leveled {
+            level,
+            sinks: self.sinks.clone(),
+        };
+        Logger::root(drain, o!("actor" => format!("{}.{name}", self.machine)))
+    }
+
+    /// The present levels.
+    pub(crate) fn levels(&self) -> Levels {
+        self.levels
+            .iter()
+            .map(|(name, level)| (name.to_string(), level_of(level.load(Ordering::Relaxed))))
+            .collect()
+    }
+
+    /// The present level of one actor's log.
+    pub(crate) fn level(&self, name: &str) -> Level {
+        self.levels
+            .get(name)
+            .map_or(Level::Off, |level| level_of(level.load(Ordering::Relaxed)))
+    }
+
+    /// Sets the level of one log, or of all.
+    ///
+    /// # Errors
+    /// There is no log of that name.
+    pub(crate) fn set_level(&self, name: Option<&str>, level: Level) -> Result<(), String> {
+        if let Some(name) = name.filter(|name| !self.levels.contains_key(name)) {
+            let names = NAMES.join(", ");
+            return Err(format!("there is no log {name:?}; the logs are {names}"));
+        }
+        for (each, present) in &self.levels {
+            if name.is_none_or(|name| name == *each) {
+                present.store(number(level), Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_sink(sink: &Sink) -> Result<Sinks, LogFileError> {
+    Ok(match sink {
+        Sink::Terminal => {
+            let decorator = slog_term::TermDecorator::new().stderr().build();
+            Arc::new(Mutex::new(full_format(decorator)).fuse())
+        }
+        Sink::File { path } => {
+            let decorator = slog_term::PlainSyncDecorator::new(open_file(path)?);
+            Arc::new(full_format(decorator).fuse())
+        }
+        Sink::Json { path: Some(path) } => json(open_file(path)?),
+        Sink::Json { path: None } => json(io::stderr()),
+    })
+}
+
+fn full_format<D: slog_term::Decorator>(decorator: D) -> slog_term::FullFormat<D> {
+    slog_term::FullFormat::new(decorator)
+        .use_utc_timestamp()
+        .build()
+}
+
+fn json(to: impl io::Write + Send + 'static) -> Sinks {
+    Arc::new(Mutex::new(slog_json::Json::default(to)).fuse())
+}
+
+fn open_file(path: &Path) -> Result<File, LogFileError> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|source| LogFileError {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+/// A drain that lets through what its level allows; a record below it costs one atomic load.
+struct Leveled {
+    level: Arc<AtomicUsize>,
+    sinks: Sinks,
+}
+
+impl Drain for Leveled {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        if self.is_enabled(record.level()) {
+            self.sinks.log(record, values)?;
+        }
+        Ok(())
+    }
+
+    fn is_enabled(&self, level: slog::Level) -> bool {
+        level.as_usize() <= self.level.load(Ordering::Relaxed)
+    }
+}
+
+/// The config's level as slog counts: zero for off, up to six for trace.
+fn number(level: Level) -> usize {
+    match level {
+        Level::Off => 0,
+        Level::Critical => slog::Level::Critical.as_usize(),
+        Level::Error => slog::Level::Error.as_usize(),
+        Level::Warning => slog::Level::Warning.as_usize(),
+        Level::Info => slog::Level::Info.as_usize(),
+        Level::Debug => slog::Level::Debug.as_usize(),
+        Level::Trace => slog::Level::Trace.as_usize(),
+    }
+}
+
+fn level_of(number: usize) -> Level {
+    match slog::Level::from_usize(number) {
+        None => Level::Off,
+        Some(slog::Level::Critical) => Level::Critical,
+        Some(slog::Level::Error) => Level::Error,
+        Some(slog::Level::Warning) => Level::Warning,
+        Some(slog::Level::Info) => Level::Info,
+        Some(slog::Level::Debug) => Level::Debug,
+        Some(slog::Level::Trace) => Level::Trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slog::{debug, info, trace};
+
+    fn logs(folder: &tempfile::TempDir) -> (Logs, std::path::PathBuf) {
+        let path = folder.path().join("log");
+        let config = rm_config::Log {
+            sinks: vec![Sink::File { path: path.clone() }],
+            ..rm_config::Log::default()
+        };
+        (Logs::open("RM.01", &config).expect("opens"), path)
+    }
+
+    #[test]
+    fn one_actor_can_be_switched_to_trace_while_the_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (logs, path) = logs(&folder);
+        let (storage, sender) = (logs.logger("storage"), logs.logger("sender"));
+        trace!(storage, "before");
+        logs.set_level(Some("storage"), Level::Trace).expect("set");
+        trace!(storage, "after");
+        debug!(sender, "not this");
+        info!(sender, "but this");
+        let text = std::fs::read_to_string(path).expect("reads");
+        assert!(
+            !text.contains("before") && !text.contains("not this"),
+            "{text}"
+        );
+        assert!(
+            text.contains("after") && text.contains("but this"),
+            "{text}"
+        );
+        assert!(text.contains("RM.01.storage"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_log_is_answered_with_the_known_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (logs, _) = logs(&folder);
+        let error = logs.set_level(Some("stroage"), Level::Info).unwrap_err();
+        assert!(error.contains("stroage") && error.contains("storage, applier"));
+    }
+}

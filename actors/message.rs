@@ -1,0 +1,197 @@
+//! Every message between the actors of a machine, with who tells it to whom.
+
+use actix::Message;
+use bytes::Bytes;
+use rm_kv::{Query, Reply, RequestError};
+use rm_raft::{
+    Entry, EntryId, HardState, Index, MachineId, Proposal, Refusal as RaftRefusal, RequestId,
+};
+use rm_store::Loaded;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::port::Refusal;
+
+/// Where the answer to a client's request goes. Dropped unused, it tells the client that it was lost.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// Port -> Gate: a client wants this command in the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Submit {
+    pub(crate) command: Bytes,
+    pub(crate) answer: Answer<Reply>,
+    /// The request's share of what the machine holds at a time.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Gate -> LogicCenter: clients want these commands in the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Propose(pub(crate) Vec<Proposal>);
+
+/// LogicCenter -> Gate: these have not entered the log and will not.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Refused {
+    pub(crate) requests: Vec<RequestId>,
+    pub(crate) reason: RaftRefusal,
+}
+
+/// LogicCenter -> Gate: whatever is under way may have been lost just now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Unsettled {
+    pub(crate) reason: Refusal,
+}
+
+/// Applier -> Gate: what the commands of this machine's clients have yielded, by request number.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Answers(pub(crate) Vec<(u64, Result<Reply, RequestError>)>);
+
+/// A client's read on its way: it carries its own answer, so that none can be lost in silence.
+pub(crate) struct Read {
+    /// None for a read of nothing, which only waits its turn.
+    pub(crate) query: Option<Query>,
+    pub(crate) answer: Answer<Option<Reply>>,
+    /// As for a `Submit`.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// Port -> LogicCenter: a linearizable read.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadLinearizable(pub(crate) Read);
+
+/// Port -> Applier, LogicCenter -> Applier: answer these reads once this index is applied.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Serve {
+    /// Zero for serializable reads.
+    pub(crate) index: Index,
+    pub(crate) reads: Vec<Read>,
+}
+
+/// Listener -> LogicCenter: messages from a peer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Received {
+    pub(crate) from: MachineId,
+    pub(crate) messages: Vec<rm_raft::Message>,
+}
+
+/// Listener -> LogicCenter: the process of a peer has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeerGone(pub(crate) MachineId);
+
+/// The peer port -> Listener: something happened on it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Incoming(pub(crate) rm_wire::Event);
+
+/// LogicCenter -> Sender, Storage -> Sender: send this to each of these.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Send {
+    pub(crate) to: Vec<MachineId>,
+    pub(crate) message: rm_raft::Message,
+}
+
+/// LogicCenter -> Storage: tell me what is durable. From now on nothing of an earlier LogicCenter is taken.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Load {
+    pub(crate) incarnation: u64,
+}
+
+/// Storage -> LogicCenter: what is durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LoadedLog {
+    pub(crate) incarnation: u64,
+    pub(crate) loaded: Loaded,
+}
+
+/// LogicCenter -> Storage: make this durable, then send what rests on it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Persist {
+    pub(crate) incarnation: u64,
+    pub(crate) persist: rm_raft::Persist,
+}
+
+/// Storage -> LogicCenter: it is durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Persisted {
+    pub(crate) incarnation: u64,
+    pub(crate) hard_state: HardState,
+    pub(crate) last: EntryId,
+}
+
+/// LogicCenter -> Storage: read these entries.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadEntries {
+    pub(crate) incarnation: u64,
+    pub(crate) from: Index,
+    pub(crate) up_to: Index,
+    pub(crate) bytes_max: usize,
+}
+
+/// Storage -> LogicCenter: the entries.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EntriesRead {
+    pub(crate) incarnation: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// LogicCenter -> Applier: how far have you applied?
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attach {
+    pub(crate) incarnation: u64,
+}
+
+/// Applier -> LogicCenter: this far.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attached {
+    pub(crate) incarnation: u64,
+    pub(crate) applied: Index,
+}
+
+/// LogicCenter -> Applier: apply up to this index; all of it is committed and durable here.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Apply {
+    pub(crate) up_to: Index,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Timer -> LogicCenter: time has passed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Elapsed;
+
+/// An actor -> itself: what waited to be done at the end of a batch is to be done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Flush;
+
+/// An actor -> itself: it is time to look at what time brings.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Tick;
+
+/// Port -> any actor: handle a message, so that a fault may strike.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Poke;
+
+/// The machine's end -> Storage, Applier, Listener, Sender: finish what is worth finishing, and say when.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire(pub(crate) oneshot::Sender<()>);

@@ -1,0 +1,184 @@
+//! Who lives in a machine: the seven actors, the groups they are restarted in, and the slots by which they reach each
+//! other across restarts.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message};
+use arc_swap::ArcSwapOption;
+
+use crate::applier::Applier;
+use crate::gate::Gate;
+use crate::life::Life;
+use crate::listener::Listener;
+use crate::logic_center::LogicCenter;
+use crate::sender::Sender;
+use crate::storage::Storage;
+use crate::timer::Timer;
+
+/// One of the actors of a machine. The order is the order in which they are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ActorName {
+    /// The durable log.
+    Storage,
+    /// The key space.
+    Applier,
+    /// The Raft core.
+    LogicCenter,
+    /// The clock.
+    Timer,
+    /// Peers in.
+    Listener,
+    /// Peers out.
+    Sender,
+    /// Clients' writes.
+    Gate,
+}
+
+impl ActorName {
+    /// All of them, in the order in which they are started.
+    pub const ALL: [ActorName; 7] = [
+        ActorName::Storage,
+        ActorName::Applier,
+        ActorName::LogicCenter,
+        ActorName::Timer,
+        ActorName::Listener,
+        ActorName::Sender,
+        ActorName::Gate,
+    ];
+
+    /// The name in the config, in the logs and in `rmctl`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ActorName::Storage => "storage",
+            ActorName::Applier => "applier",
+            ActorName::LogicCenter => "logic_center",
+            ActorName::Timer => "timer",
+            ActorName::Listener => "listener",
+            ActorName::Sender => "sender",
+            ActorName::Gate => "gate",
+        }
+    }
+
+    /// The group that it is restarted in.
+    pub fn group(self) -> GroupName {
+        match self {
+            ActorName::Storage | ActorName::Applier | ActorName::LogicCenter | ActorName::Timer => {
+                GroupName::Brain
+            }
+            ActorName::Listener | ActorName::Sender => GroupName::Net,
+            ActorName::Gate => GroupName::Front,
+        }
+    }
+
+    /// Whether it holds LMDB's writer lock, so that it cannot be replaced while it hangs.
+    pub fn holds_writer_lock(self) -> bool {
+        matches!(self, ActorName::Storage | ActorName::Applier)
+    }
+}
+
+impl fmt::Display for ActorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ActorName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        ActorName::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| {
+                let names = ActorName::ALL.map(ActorName::as_str).join(", ");
+                format!("there is no actor {text:?}; the actors are {names}")
+            })
+    }
+}
+
+/// A group of actors that share a restart strategy and an intensity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupName {
+    /// Storage, Applier, LogicCenter, Timer: each rests on those before it.
+    Brain,
+    /// Listener and Sender.
+    Net,
+    /// Gate.
+    Front,
+}
+
+impl GroupName {
+    /// All of them, in the order in which they are started.
+    pub const ALL: [GroupName; 3] = [GroupName::Brain, GroupName::Net, GroupName::Front];
+
+    /// Its name in the config and in `rmctl`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupName::Brain => "brain",
+            GroupName::Net => "net",
+            GroupName::Front => "front",
+        }
+    }
+
+    /// Its actors, in the order in which they are started.
+    pub fn actors(self) -> Vec<ActorName> {
+        ActorName::ALL
+            .into_iter()
+            .filter(|name| name.group() == self)
+            .collect()
+    }
+}
+
+/// Where an actor is reached. It outlives the actor: what is told to an empty slot, or to an actor that has died, is
+/// lost, which Raft endures and clients see as an error.
+pub(crate) struct Slot<A: Actor> {
+    present: ArcSwapOption<(Addr<A>, Arc<Life>)>,
+}
+
+impl<A: Actor> Default for Slot<A> {
+    fn default() -> Self {
+        Slot {
+            present: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl<A: Actor> Slot<A> {
+    /// Tells the present incarnation, if there is one.
+    pub(crate) fn tell<M>(&self, message: M)
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        if let Some(present) = &*self.present.load() {
+            present.1.queued.fetch_add(1, Ordering::Relaxed);
+            present.0.do_send(message);
+        }
+    }
+
+    pub(crate) fn fill(&self, address: Addr<A>, life: Arc<Life>) {
+        self.present.store(Some(Arc::new((address, life))));
+    }
+
+    pub(crate) fn clear(&self) {
+        self.present.store(None);
+    }
+}
+
+/// The slots of all actors.
+#[derive(Default)]
+pub(crate) struct Slots {
+    pub(crate) storage: Slot<Storage>,
+    pub(crate) applier: Slot<Applier>,
+    pub(crate) logic_center: Slot<LogicCenter>,
+    pub(crate) timer: Slot<Timer>,
+    pub(crate) listener: Slot<Listener>,
+    pub(crate) sender: Slot<Sender>,
+    pub(crate) gate: Slot<Gate>,
+}

@@ -1,0 +1,249 @@
+//! Storage: the durable half. Drains what waits for it into one durable commit, and only then lets go what promises it.
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use rm_raft::{EntryId, HardState};
+use rm_store::LogError;
+use slog::{debug, error, info, warn};
+use std::time::Duration;
+
+use crate::fault::Point;
+use crate::machine::{Derived, Machine};
+use crate::message::{
+    EntriesRead, Flush, Load, LoadedLog, Persist, Persisted, Poke, ReadEntries, Retire, Send, Tick,
+};
+use crate::roster::{Slot, Slots};
+
+/// How long to wait before a commit that found no space is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The most requests in one commit, so that a flood cannot put it off for ever.
+const BATCH_MAX: usize = 512;
+
+/// The actor.
+pub(crate) struct Storage {
+    machine: Machine,
+    /// The LogicCenter that is served; what an earlier one asked for late is dropped.
+    served: u64,
+    /// What waits for the next commit, in order.
+    waiting: Vec<rm_raft::Persist>,
+    flush_is_due: bool,
+    retry_is_due: bool,
+}
+
+impl Derived for Storage {
+    fn build(machine: Machine) -> Result<Self, String> {
+        Ok(Storage {
+            machine,
+            served: 0,
+            waiting: Vec::new(),
+            flush_is_due: false,
+            retry_is_due: false,
+        })
+    }
+
+    fn slot(slots: &Slots) -> &Slot<Self> {
+        &slots.storage
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+}
+
+impl Actor for Storage {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.machine.strike(Point::Started);
+        // The alarm may be an earlier life's.
+        context.notify(Tick);
+    }
+}
+
+impl Storage {
+    fn load(&mut self, incarnation: u64, context: &mut Context<Self>) {
+        // What an earlier LogicCenter asked for comes first: it is durable before the next one learns what is.
+        self.flush(context);
+        if !self.waiting.is_empty() {
+            info!(self.machine.log, "what an earlier LogicCenter asked for finds no space and is dropped"; "requests" => self.waiting.len());
+            self.waiting.clear();
+        }
+        self.served = self.served.max(incarnation);
+        match self.machine.shared.resources.log.load() {
+            Ok(loaded) => {
+                debug!(self.machine.log, "loaded"; "last" => %loaded.last, "term" => loaded.hard_state.term.0);
+                let message = LoadedLog {
+                    incarnation,
+                    loaded,
+                };
+                self.machine.shared.slots.logic_center.tell(message);
+            }
+            Err(error) => self.give_up(context, error.to_string()),
+        }
+    }
+
+    fn persist(&mut self, request: Persist, context: &mut Context<Self>) {
+        if request.incarnation != self.served {
+            return; // a LogicCenter that was replaced
+        }
+        self.waiting.push(request.persist);
+        if self.waiting.len() >= BATCH_MAX {
+            self.flush(context);
+        } else if !self.flush_is_due {
+            self.flush_is_due = true;
+            context.notify(Flush);
+        }
+    }
+
+    /// Makes all that waits durable in one commit.
+    fn flush(&mut self, context: &mut Context<Self>) {
+        self.flush_is_due = false;
+        if self.waiting.is_empty() {
+            return;
+        }
+        match self.commit() {
+            Ok((hard_state, last)) => self.let_go(hard_state, last),
+            Err(error) if error.is_no_space() => self.hold_back(&error, context),
+            Err(error) => {
+                error!(self.machine.log, "the log cannot be written"; "error" => %error);
+                self.give_up(context, error.to_string());
+            }
+        }
+    }
+
+    fn commit(&self) -> Result<(HardState, EntryId), LogError> {
+        self.require_space()?;
+        let mut append = self.machine.shared.resources.log.begin()?;
+        let mut hard_state = HardState::default();
+        for persist in &self.waiting {
+            append.persist(&persist.hard_state, &persist.entries)?;
+            hard_state = persist.hard_state;
+        }
+        self.machine.strike_disk(Point::Transaction)?;
+        let last = append.last();
+        self.machine.strike_disk(Point::Commit)?;
+        append.commit()?;
+        Ok((hard_state, last))
+    }
+
+    /// Refuses before the disk does, so that what must still be written always can be.
+    fn require_space(&self) -> Result<(), LogError> {
+        let reserve = self.machine.shared.config.config.limits.disk_reserve_bytes;
+        if self.machine.shared.resources.free_bytes() < reserve {
+            return Err(std::io::Error::from(rustix::io::Errno::NOSPC).into());
+        }
+        Ok(())
+    }
+
+    /// All that waited is durable: sends what rests on it and tells LogicCenter.
+    fn let_go(&mut self, hard_state: HardState, last: EntryId) {
+        let shared = &self.machine.shared;
+        if shared.board.post_log_full(false) {
+            info!(self.machine.log, "there is space again, writes are taken");
+        }
+        for persist in self.waiting.drain(..) {
+            for (to, message) in persist.then {
+                shared.slots.sender.tell(Send {
+                    to: vec![to],
+                    message,
+                });
+            }
+        }
+        shared.slots.logic_center.tell(Persisted {
+            incarnation: self.served,
+            hard_state,
+            last,
+        });
+    }
+
+    /// The disk is full: keeps what waits, refuses more writes, and tries again. Nothing has been promised of it.
+    fn hold_back(&mut self, error: &LogError, context: &mut Context<Self>) {
+        if self.machine.shared.board.post_log_full(true) {
+            warn!(self.machine.log, "no space: writes are refused until there is"; "error" => %error);
+        }
+        self.plan_retry(context);
+    }
+
+    fn plan_retry(&mut self, context: &mut Context<Self>) {
+        if !self.retry_is_due {
+            self.retry_is_due = true;
+            context.notify_later(Tick, RETRY_PAUSE);
+        }
+    }
+
+    fn retry(&mut self, context: &mut Context<Self>) {
+        self.retry_is_due = false;
+        if !self.waiting.is_empty() {
+            self.flush(context);
+        } else if self.require_space().is_ok() {
+            self.machine.shared.board.post_log_full(false);
+        } else {
+            self.plan_retry(context);
+        }
+    }
+
+    fn read(&mut self, request: ReadEntries, context: &mut Context<Self>) {
+        let reader = self.machine.shared.resources.log.reader();
+        match reader.entries(request.from, request.up_to, request.bytes_max) {
+            Ok(entries) => self.machine.shared.slots.logic_center.tell(EntriesRead {
+                incarnation: request.incarnation,
+                entries,
+            }),
+            Err(error) => self.give_up(context, error.to_string()),
+        }
+    }
+}
+
+impl Handler<Load> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Load, context: &mut Context<Self>) {
+        self.enter(context);
+        self.load(message.incarnation, context);
+    }
+}
+
+impl Handler<Persist> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Persist, context: &mut Context<Self>) {
+        self.enter(context);
+        self.persist(message, context);
+    }
+}
+
+impl Handler<ReadEntries> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: ReadEntries, context: &mut Context<Self>) {
+        self.enter(context);
+        self.read(message, context);
+    }
+}
+
+impl Handler<Flush> for Storage {
+    type Result = ();
+    fn handle(&mut self, _: Flush, context: &mut Context<Self>) {
+        self.flush(context);
+    }
+}
+
+impl Handler<Tick> for Storage {
+    type Result = ();
+    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.retry(context);
+    }
+}
+
+impl Handler<Poke> for Storage {
+    type Result = ();
+    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
+        self.enter(context);
+        self.machine.spawn_fault_future(context);
+    }
+}
+
+impl Handler<Retire> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Retire, context: &mut Context<Self>) {
+        self.enter(context);
+        self.flush(context);
+        let _ = message.0.send(());
+    }
+}
