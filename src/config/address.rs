@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,24 @@ impl Address {
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
     }
+
+    /// Whether only this host can reach it, as far as its text tells: a loopback number, or `localhost` (RFC 6761).
+    pub fn is_loopback(&self) -> bool {
+        let name = self.host.trim_end_matches('.').to_lowercase();
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => name == "localhost" || name.ends_with(".localhost"),
+        }
+    }
+
+    /// The one spelling of all that mean this address, to compare by.
+    pub(crate) fn canonical(&self) -> (String, u16) {
+        let host = match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().to_string(),
+            Err(_) => self.host.trim_end_matches('.').to_lowercase(),
+        };
+        (host, self.port)
+    }
 }
 
 impl FromStr for Address {
@@ -30,15 +48,20 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = || AddressError(text.to_owned());
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
-        let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
-            Some(inside) => inside.ok_or_else(wrong)?,
-            None if host.contains(':') => return Err(wrong()),
-            None => host,
+        let in_brackets = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let host_is_good = match in_brackets {
+            Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+            None => is_name_or_ipv4(host),
         };
-        if host.is_empty() || port == 0 {
+        // The parser of numbers would let a plus sign pass.
+        let port_is_good = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().map_err(|_| wrong())?;
+        if !host_is_good || !port_is_good || port == 0 {
             return Err(wrong());
         }
+        let host = in_brackets.unwrap_or(host);
         Ok(Address {
             host: host.to_owned(),
             port,
@@ -46,9 +69,24 @@ impl FromStr for Address {
     }
 }
 
+/// What only looks like a number, such as 10.0.0.300, is neither.
+fn is_name_or_ipv4(host: &str) -> bool {
+    let is_name_character = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let last_label = host.trim_end_matches('.').rsplit('.').next();
+    let is_numeric =
+        last_label.is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_numeric {
+        host.parse::<Ipv4Addr>().is_ok()
+    } else {
+        host.bytes().all(is_name_character) && !host.starts_with(['.', '-'])
+    }
+}
+
 /// A text that is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: write host:port, with a port from 1 to 65535 and an IPv6 host in brackets")]
+#[error(
+    "{0:?} is no address: write host:port, with a port from 1 to 65535 and an IPv6 host in brackets"
+)]
 pub struct AddressError(String);
 
 impl fmt::Display for Address {

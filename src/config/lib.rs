@@ -1,7 +1,20 @@
-//! The JSON config of a machine: schema, defaults, validation.
+//! The JSON config of a machine: its shape with every default, reading it, and judging all of it at once.
+//!
+//! [`load`] is the way in. It gives an [`Effective`] config, or a [`ConfigError`] that lists everything that is wrong.
 
 mod address;
+mod effective;
+mod error;
+mod identity;
+mod interfaces;
+mod numbers;
+mod parse;
+mod rules;
 mod schema;
 
 pub use address::{Address, AddressError};
+pub use effective::{Effective, load};
+pub use error::{ConfigError, Problem};
+pub use identity::{cluster_id, machine_id};
+pub use rules::ACTORS;
 pub use schema::*;

@@ -44,6 +44,25 @@ pub struct Config {
     pub fault_injection: bool,
 }
 
+impl Config {
+    /// A config of defaults.
+    pub fn new(domain: impl Into<String>, machines: Vec<Machine>) -> Self {
+        Config {
+            domain: domain.into(),
+            machines,
+            local: None,
+            data_dir: default_data_dir(),
+            timings: Timings::default(),
+            limits: Limits::default(),
+            storage: Storage::default(),
+            log: Log::default(),
+            supervision: Supervision::default(),
+            peers: Peers::default(),
+            fault_injection: false,
+        }
+    }
+}
+
 fn default_data_dir() -> PathBuf {
     PathBuf::from("data/{name}")
 }

@@ -1,0 +1,193 @@
+//! The rules for numbers: what is too short, too large, or at odds with another.
+
+use std::ops::RangeInclusive;
+
+use crate::error::Problem;
+use crate::schema::{Config, Limits, Restarts, Storage, Supervision, Timings};
+
+/// A day: longer than anything here sensibly takes, and far from any overflow.
+const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// The most of anything that is counted.
+const COUNT_MAX: u64 = 1_000_000;
+/// The most bytes of anything that is held in memory.
+const MEMORY_BYTES_MAX: u64 = 1 << 40;
+/// The most bytes of a request or an append: both travel in one piece.
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+/// The most bytes of a file: two of them fit into the 47 bits of address space that a process has.
+const FILE_BYTES_MAX: u64 = 1 << 46;
+
+/// Everything wrong with the numbers of a config.
+pub(crate) fn check(config: &Config) -> Vec<Problem> {
+    let mut rules = Rules(Vec::new());
+    rules.timings(&config.timings);
+    rules.limits(&config.limits);
+    rules.storage(&config.storage);
+    rules.supervision(&config.supervision);
+    rules.0
+}
+
+struct Rules(Vec<Problem>);
+
+impl Rules {
+    fn timings(&mut self, timings: &Timings) {
+        let Timings {
+            heartbeat_ms,
+            election_timeout_ms,
+            request_timeout_ms,
+            shutdown_timeout_ms,
+            reconnect_min_ms,
+            reconnect_max_ms,
+        } = *timings;
+        let heartbeat_is_good = self.within("timings.heartbeat_ms", heartbeat_ms, 10..=MS_MAX);
+        let election_is_good = self.within(
+            "timings.election_timeout_ms",
+            election_timeout_ms,
+            100..=MS_MAX,
+        );
+        if heartbeat_is_good && election_is_good && election_timeout_ms < 5 * heartbeat_ms {
+            self.0.push(Problem::new(
+                "timings.election_timeout_ms",
+                format!(
+                    "is {election_timeout_ms}, less than five heartbeats of {heartbeat_ms}: write {} or more, or \
+                     shorten timings.heartbeat_ms",
+                    5 * heartbeat_ms
+                ),
+            ));
+        }
+        self.within("timings.request_timeout_ms", request_timeout_ms, 1..=MS_MAX);
+        self.within(
+            "timings.shutdown_timeout_ms",
+            shutdown_timeout_ms,
+            1..=MS_MAX,
+        );
+        self.within("timings.reconnect_min_ms", reconnect_min_ms, 1..=MS_MAX);
+        self.within("timings.reconnect_max_ms", reconnect_max_ms, 1..=MS_MAX);
+        self.at_most(
+            ("timings.reconnect_min_ms", reconnect_min_ms),
+            ("timings.reconnect_max_ms", reconnect_max_ms),
+        );
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let Limits {
+            request_bytes_max,
+            transaction_operations_max,
+            requests_max,
+            uncommitted_bytes_max,
+            inflight_requests_max,
+            inflight_bytes_max,
+            append_bytes_max,
+            log_cache_bytes_max,
+            peer_queue_bytes_max,
+            messages_per_poll_max,
+            client_streams_max,
+            disk_reserve_bytes,
+            map_bytes_max,
+        } = *limits;
+        let request = ("limits.request_bytes_max", request_bytes_max as u64);
+        let append = ("limits.append_bytes_max", append_bytes_max as u64);
+        let uncommitted = ("limits.uncommitted_bytes_max", uncommitted_bytes_max as u64);
+        let inflight = ("limits.inflight_bytes_max", inflight_bytes_max as u64);
+        let cache = ("limits.log_cache_bytes_max", log_cache_bytes_max as u64);
+        let queue = ("limits.peer_queue_bytes_max", peer_queue_bytes_max as u64);
+        for (key, bytes) in [request, append] {
+            self.within(key, bytes, 1..=MESSAGE_BYTES_MAX);
+        }
+        for (key, bytes) in [uncommitted, inflight, cache, queue] {
+            self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
+        }
+        for (key, count) in [
+            (
+                "limits.transaction_operations_max",
+                transaction_operations_max as u64,
+            ),
+            ("limits.requests_max", requests_max as u64),
+            ("limits.inflight_requests_max", inflight_requests_max as u64),
+            ("limits.messages_per_poll_max", messages_per_poll_max as u64),
+            ("limits.client_streams_max", u64::from(client_streams_max)),
+        ] {
+            self.within(key, count, 1..=COUNT_MAX);
+        }
+        self.within(
+            "limits.disk_reserve_bytes",
+            disk_reserve_bytes,
+            0..=FILE_BYTES_MAX,
+        );
+        self.within(
+            "limits.map_bytes_max",
+            map_bytes_max,
+            1 << 20..=FILE_BYTES_MAX,
+        );
+        self.at_most(append, inflight);
+        self.at_most(append, queue);
+        self.at_most(request, uncommitted);
+        self.at_most(request, queue);
+    }
+
+    fn storage(&mut self, storage: &Storage) {
+        let interval_ms = storage.checkpoint_interval_ms;
+        self.within("storage.checkpoint_interval_ms", interval_ms, 1..=MS_MAX);
+        let bytes = storage.checkpoint_bytes as u64;
+        self.within("storage.checkpoint_bytes", bytes, 1..=MEMORY_BYTES_MAX);
+    }
+
+    fn supervision(&mut self, supervision: &Supervision) {
+        self.restarts("supervision.brain", &supervision.brain);
+        self.restarts("supervision.net", &supervision.net);
+        self.restarts("supervision.front", &supervision.front);
+        let hang = ("supervision.hang_ms", supervision.hang_ms);
+        let storage_hang = ("supervision.storage_hang_ms", supervision.storage_hang_ms);
+        for (key, time_ms) in [hang, storage_hang] {
+            self.within(key, time_ms, 10..=MS_MAX);
+        }
+        self.at_most(hang, storage_hang);
+    }
+
+    fn restarts(&mut self, group: &str, restarts: &Restarts) {
+        let key = |name: &str| format!("{group}.{name}");
+        let Restarts {
+            strategy: _,
+            intensity,
+            window_ms,
+            backoff_min_ms,
+            backoff_max_ms,
+        } = *restarts;
+        self.within(&key("intensity"), u64::from(intensity), 0..=COUNT_MAX);
+        self.within(&key("window_ms"), window_ms, 1..=MS_MAX);
+        self.within(&key("backoff_min_ms"), backoff_min_ms, 1..=MS_MAX);
+        self.within(&key("backoff_max_ms"), backoff_max_ms, 1..=MS_MAX);
+        self.at_most(
+            (&key("backoff_min_ms"), backoff_min_ms),
+            (&key("backoff_max_ms"), backoff_max_ms),
+        );
+        // Beyond that no two failures fall into one window, and nothing ever goes to the level above.
+        self.at_most(
+            (&key("backoff_max_ms"), backoff_max_ms),
+            (&key("window_ms"), window_ms),
+        );
+    }
+
+    /// Whether the number lies within its limits.
+    fn within(&mut self, key: &str, value: u64, range: RangeInclusive<u64>) -> bool {
+        let remedy = if value < *range.start() {
+            format!("{} or more", range.start())
+        } else if value > *range.end() {
+            format!("{} or less", range.end())
+        } else {
+            return true;
+        };
+        self.0
+            .push(Problem::new(key, format!("is {value}: write {remedy}")));
+        false
+    }
+
+    fn at_most(&mut self, (key, value): (&str, u64), (other_key, other): (&str, u64)) {
+        // Zero has been refused by itself.
+        if value > other && other > 0 {
+            let text = format!(
+                "is {value}, more than {other_key}, which is {other}: make it less, or that more"
+            );
+            self.0.push(Problem::new(key, text));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The rules that a readable config must keep: names, addresses, paths, logs and certificates.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Problem, did_you_mean};
+use crate::identity::machine_id;
+use crate::schema::{Config, Log, Machine, Sink};
+use crate::{Address, numbers};
+
+/// The actors of a machine, by the names that `log.actors` and the loggers use.
+pub const ACTORS: [&str; 10] = [
+    "machine",
+    "supervisor",
+    "listener",
+    "sender",
+    "logic_center",
+    "storage",
+    "applier",
+    "timer",
+    "gate",
+    "api",
+];
+
+/// The longest domain and the longest name of a machine; the longest name that DNS has.
+const NAME_BYTES_MAX: usize = 253;
+
+/// Everything wrong with a config, whichever machine reads it.
+pub(crate) fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(check_name("domain", &config.domain));
+    problems.extend(check_machines(&config.domain, &config.machines));
+    problems.extend(check_path("data_dir", &config.data_dir));
+    problems.extend(numbers::check(config));
+    problems.extend(check_log(&config.log));
+    if let Some(tls) = &config.peers.tls {
+        for (name, path) in [
+            ("ca", &tls.ca),
+            ("certificate", &tls.certificate),
+            ("key", &tls.key),
+        ] {
+            problems.extend(check_path(&format!("peers.tls.{name}"), path));
+        }
+        if config.peers.insecure {
+            let text = "is true, yet peers.tls is there: take one of them out";
+            problems.push(Problem::new("peers.insecure", text));
+        }
+    }
+    problems
+}
+
+/// Everything wrong with a config on the host of one machine.
+pub(crate) fn check_local(config: &Config, place: usize) -> Vec<Problem> {
+    let Some(tls) = &config.peers.tls else {
+        let peer = &config.machines[place].peer;
+        if peer.is_loopback() || config.peers.insecure {
+            return Vec::new();
+        }
+        let text = format!(
+            "is {peer}, beyond loopback, where whoever reaches the port can join: give certificates in peers.tls, or \
+             allow it with peers.insecure"
+        );
+        return vec![Problem::new(format!("machines[{place}].peer"), text)];
+    };
+    [
+        ("ca", &tls.ca),
+        ("certificate", &tls.certificate),
+        ("key", &tls.key),
+    ]
+    .into_iter()
+    .filter(|(_, path)| !path.is_file())
+    .map(|(name, path)| {
+        let text = format!("{path:?} is no file: put the PEM file there, or correct the path");
+        Problem::new(format!("peers.tls.{name}"), text)
+    })
+    .collect()
+}
+
+/// A name becomes part of paths, of certificates and of log records, so few characters are good.
+fn check_name(key: &str, name: &str) -> Option<Problem> {
+    let odd = name
+        .chars()
+        .find(|char| !(char.is_ascii_alphanumeric() || ".-_".contains(*char)));
+    let text = if name.is_empty() {
+        "is empty: write a name".to_owned()
+    } else if let Some(odd) = odd {
+        format!(
+            "is {name:?}, which holds {odd:?}: use letters from a to z, digits, '.', '-' and '_'"
+        )
+    } else if name.starts_with(['.', '-']) {
+        format!("is {name:?}: begin it with a letter or a digit")
+    } else if name.len() > NAME_BYTES_MAX {
+        format!(
+            "is {} characters long: use {NAME_BYTES_MAX} or fewer",
+            name.len()
+        )
+    } else {
+        return None;
+    };
+    Some(Problem::new(key, text))
+}
+
+fn check_machines(domain: &str, machines: &[Machine]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if machines.is_empty() {
+        problems.push(Problem::new(
+            "machines",
+            "is empty: list every machine of the domain",
+        ));
+    }
+    let mut names = HashMap::new();
+    let mut ids = HashMap::new();
+    let mut peers = HashMap::new();
+    let mut clients = HashMap::new();
+    for (place, machine) in machines.iter().enumerate() {
+        let key = |name| format!("machines[{place}].{name}");
+        let name = &machine.name;
+        problems.extend(check_name(&key("name"), name));
+        if let Some(other) = names.insert(name, place) {
+            let text = format!(
+                "is {name:?}, as machines[{other}].name is: give each machine a name of its own"
+            );
+            problems.push(Problem::new(key("name"), text));
+        } else if let Some(other) = ids.insert(machine_id(domain, name), place) {
+            let text = format!(
+                "is {name:?}, whose id is also that of machines[{other}]: choose another name"
+            );
+            problems.push(Problem::new(key("name"), text));
+        }
+        for (kind, address, others) in [
+            ("peer", &machine.peer, &mut peers),
+            ("client", &machine.client, &mut clients),
+        ] {
+            problems.extend(check_address(&key(kind), address));
+            if let Some(other) = others.insert(address.canonical(), place) {
+                let text = format!(
+                    "is {address}, as machines[{other}].{kind} is: give each machine an address of its own"
+                );
+                problems.push(Problem::new(key(kind), text));
+            }
+        }
+    }
+    problems
+}
+
+fn check_address(key: &str, address: &Address) -> Option<Problem> {
+    let ip: IpAddr = address.host.parse().ok()?;
+    let everybody = ip.is_unspecified() || ip.is_multicast();
+    let text = format!(
+        "is {address}, which is no single host's: write the address at which others reach this machine"
+    );
+    everybody.then(|| Problem::new(key, text))
+}
+
+fn check_path(key: &str, path: &Path) -> Option<Problem> {
+    let Some(text) = path.to_str() else {
+        return Some(Problem::new(
+            key,
+            format!("is {path:?}, which is not UTF-8: choose another path"),
+        ));
+    };
+    let rest = text.replace("{name}", "");
+    let text = if text.is_empty() {
+        "is empty: write a path".to_owned()
+    } else if text.contains('\0') {
+        format!("is {text:?}, which holds a zero character: take it out")
+    } else if rest.contains(['{', '}']) {
+        format!("is {text:?}: the only word in braces that is replaced is {{name}}")
+    } else {
+        return None;
+    };
+    Some(Problem::new(key, text))
+}
+
+fn check_log(log: &Log) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for name in log
+        .actors
+        .keys()
+        .filter(|name| !ACTORS.contains(&name.as_str()))
+    {
+        let hint = did_you_mean(name, ACTORS);
+        let text = format!("is no actor{hint}: the actors are {}", ACTORS.join(", "));
+        problems.push(Problem::new(format!("log.actors.{name}"), text));
+    }
+    let mut paths: HashMap<&PathBuf, usize> = HashMap::new();
+    for (place, sink) in log.sinks.iter().enumerate() {
+        let (key, path) = match sink {
+            Sink::File { path } => (format!("log.sinks[{place}].file.path"), path),
+            Sink::Json { path: Some(path) } => (format!("log.sinks[{place}].json.path"), path),
+            Sink::Terminal | Sink::Json { path: None } => continue,
+        };
+        problems.extend(check_path(&key, path));
+        if let Some(other) = paths.insert(path, place) {
+            let text = format!(
+                "is {path:?}, where log.sinks[{other}] goes too: give each sink a file of its own"
+            );
+            problems.push(Problem::new(key, text));
+        }
+    }
+    problems
+}
