@@ -63,7 +63,7 @@ impl Default for Options {
         Options {
             map_bytes: 1 << 40,
             durability: Durability::Full,
-            verify_bytes_max: 4 << 30,
+            verify_bytes_max: 1 << 30,
             read_ahead: true,
             tables_max: 32,
             readers_max: 126,
@@ -150,7 +150,8 @@ impl Environment {
 
     /// Writes the number of the transaction into it, so that a damaged or stale root is known when the file is opened.
     ///
-    /// An environment in which one transaction is stamped must have all of them stamped.
+    /// An environment in which one transaction is stamped must have all of them stamped, and a compacted copy of it anew:
+    /// LMDB numbers the transactions of a copy from one.
     pub fn stamp(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
         let number = txn.id() as u64;
         self.roots.put(txn, STAMP_KEY, &number.to_ne_bytes())

@@ -15,6 +15,7 @@ mod page;
 mod reader;
 mod tables;
 mod verify;
+mod walk;
 
 pub use append::Append;
 pub use directory::DataDirectory;
