@@ -16,5 +16,7 @@ pub(crate) const BAD_FRAME: VarInt = VarInt::from_u32(4);
 pub(crate) const UNKNOWN_STREAM: VarInt = VarInt::from_u32(5);
 /// The handshake was not finished in time.
 pub(crate) const HANDSHAKE_TIMEOUT: VarInt = VarInt::from_u32(6);
+/// The receiver learnt that the machine's process is gone, though its connection was still there.
+pub(crate) const PRESUMED_GONE: VarInt = VarInt::from_u32(7);
 /// The machine at the other end is not the one that it should be, or may not connect; the reason stands beside it.
 pub(crate) const REFUSED: VarInt = VarInt::from_u32(8);

@@ -17,6 +17,7 @@ mod inbound;
 mod link;
 mod options;
 mod outbound;
+mod presence;
 mod queue;
 mod refusals;
 mod session;

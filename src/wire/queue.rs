@@ -106,3 +106,73 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Bytes {
+        Bytes::from(vec![bytes as u8; bytes])
+    }
+
+    #[test]
+    fn the_newest_frame_is_dropped_when_frames_or_bytes_are_too_many() {
+        let mut queue = Queue::new(3, 100);
+        assert!(queue.push(frame(40)));
+        assert!(queue.push(frame(60)));
+        assert!(!queue.push(frame(1)), "there is no room for another byte");
+        assert_eq!((queue.frames(), queue.bytes()), (2, 100));
+
+        let mut queue = Queue::new(1, 100);
+        assert!(queue.push(frame(0)));
+        assert!(!queue.push(frame(0)), "there is no room for another frame");
+    }
+
+    #[test]
+    fn an_empty_queue_takes_a_frame_that_is_larger_than_its_limit() {
+        let mut queue = Queue::new(3, 100);
+        assert!(queue.push(frame(1_000)));
+        assert!(!queue.push(frame(1)));
+        assert_eq!(queue.take(10).bytes, 1_000);
+        assert!(queue.push(frame(1)));
+    }
+
+    #[test]
+    fn small_frames_are_copied_together_and_large_ones_are_not_copied() {
+        let large = frame(COALESCED_FRAME_BYTES_MAX + 1);
+        let mut queue = Queue::new(1_000, 1 << 20);
+        for frame in [frame(10), frame(20), large.clone(), frame(30), frame(40)] {
+            assert!(queue.push(frame));
+        }
+        let batch = queue.take(1 << 20);
+        let lengths: Vec<_> = batch.chunks.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [30, large.len(), 70]);
+        assert_eq!(batch.chunks[1].as_ptr(), large.as_ptr());
+        assert_eq!((batch.frames, batch.bytes), (5, 100 + large.len()));
+        assert_eq!((queue.frames(), queue.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_frame_that_fills_it_and_keeps_the_order() {
+        let mut queue = Queue::new(1_000, 1 << 20);
+        for bytes in 1..=100 {
+            assert!(queue.push(frame(bytes)));
+        }
+        let mut all = Vec::new();
+        while queue.frames() > 0 {
+            let batch = queue.take(300);
+            assert!(batch.bytes < 300 + 100);
+            all.extend(batch.chunks.concat());
+        }
+        let sent: Vec<u8> = (1..=100_u8).flat_map(|n| vec![n; n.into()]).collect();
+        assert_eq!(all, sent);
+    }
+
+    #[test]
+    fn a_frame_that_stands_alone_is_not_copied() {
+        let only = frame(10);
+        let mut queue = Queue::new(10, 100);
+        assert!(queue.push(only.clone()));
+        assert_eq!(queue.take(100).chunks[0].as_ptr(), only.as_ptr());
+    }
+}

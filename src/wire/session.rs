@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
-use rm_raft::{MachineId, Message};
+use rm_raft::Message;
 
 use crate::{
     Event, FrameError, Peer, RefusedBecause, close, decode,
     frame::{self, HEADER_BYTES},
     hello::{HELLO_BYTES_MAX, Hello},
     inbound::{Shared, Slot},
+    presence,
 };
 
 /// The first byte of a one-way stream says what it carries: messages, in order.
@@ -40,7 +41,7 @@ pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming, _slot: Slot) {
         Err(_) => Err(RefusedBecause::Slow),
     };
     match proved {
-        Ok((peer, incarnation)) => serve(&shared, &connection, peer.id, incarnation).await,
+        Ok((peer, incarnation)) => serve(&shared, &connection, peer, incarnation).await,
         Err(reason) => refuse(&shared, &connection, reason),
     }
 }
@@ -72,15 +73,23 @@ pub(crate) async fn read_hello(stream: &mut RecvStream) -> Result<Hello, Refused
     Hello::decode(bytes.freeze())
 }
 
-async fn serve(shared: &Shared, connection: &Connection, from: MachineId, incarnation: u64) {
+async fn serve(shared: &Shared, connection: &Connection, peer: &Peer, incarnation: u64) {
+    let from = peer.id;
     shared.enter(from, connection);
     shared.tell(Event::Connected { from, incarnation });
     let received = |messages| shared.tell(Event::Received { from, messages });
     let limit = shared.options.frame_bytes_max;
+    let heartbeat = shared.options.heartbeat_interval;
+    let mut process_gone = false;
     let broken = tokio::select! {
         _ = connection.closed() => None,
         broken = read_streams(connection, limit, &received) => broken,
         broken = read_datagrams(connection, &received) => broken,
+        () = presence::process_gone(connection, peer.address, heartbeat) => {
+            process_gone = true;
+            connection.close(close::PRESUMED_GONE, b"nobody listens at the machine's address");
+            None
+        }
     };
     if let Some(reason) = broken {
         refuse(shared, connection, reason);
@@ -89,7 +98,7 @@ async fn serve(shared: &Shared, connection: &Connection, from: MachineId, incarn
     if shared.leave(from, connection) {
         shared.tell(Event::Gone {
             from,
-            process_gone: process_gone(&ended),
+            process_gone: process_gone || says_process_ends(&ended),
             reason: ended.to_string(),
         });
     }
@@ -110,7 +119,7 @@ fn code_of(reason: &RefusedBecause) -> VarInt {
     }
 }
 
-fn process_gone(ended: &ConnectionError) -> bool {
+fn says_process_ends(ended: &ConnectionError) -> bool {
     match ended {
         ConnectionError::ApplicationClosed(closed) => closed.error_code == close::PROCESS_EXIT,
         _ => false,

@@ -4,5 +4,6 @@ mod exchange;
 mod garbage;
 mod harness;
 mod limits;
+mod presence;
 mod proof;
 mod restarts;
