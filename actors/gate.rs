@@ -19,6 +19,9 @@ use crate::roster::{Slot, Slots};
 /// The most commands in one message to LogicCenter.
 const BATCH_MAX: usize = 256;
 
+/// The most moments of possible loss that are remembered; what is lost in further ones is told at its deadline.
+const UNSETTLED_MAX: usize = 64;
+
 /// The actor.
 pub(crate) struct Gate {
     machine: Machine,
@@ -30,8 +33,8 @@ pub(crate) struct Gate {
     batch: Vec<Proposal>,
     /// Requests that were refused for want of a leader, which may be proposed again.
     again: Vec<u64>,
-    /// Since when requests may have been lost, which were under way then, and what they will be told.
-    unsettled: Option<Unsettlement>,
+    /// The moments at which requests may have been lost, oldest first.
+    unsettled: VecDeque<Unsettlement>,
     flush_is_due: bool,
     tick_is_due: bool,
 }
@@ -42,10 +45,13 @@ struct Parked {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A moment at which what was under way may have been lost.
 struct Unsettlement {
-    /// Requests with lower numbers are meant.
+    /// Requests with lower numbers were under way.
     before: u64,
+    /// When those that are not answered by then are given up.
     until: Instant,
+    /// What they are told.
     reason: Refusal,
 }
 
@@ -57,7 +63,7 @@ impl Derived for Gate {
             deadlines: VecDeque::new(),
             batch: Vec::new(),
             again: Vec::new(),
-            unsettled: None,
+            unsettled: VecDeque::new(),
             flush_is_due: false,
             tick_is_due: false,
         })
@@ -157,8 +163,8 @@ impl Gate {
     fn unsettle(&mut self, reason: Refusal, context: &mut Context<Self>) {
         let timings = &self.machine.shared.config.config.timings;
         let patience = Duration::from_millis(timings.election_timeout_ms * 3);
-        if self.unsettled.is_none() && !self.parked.is_empty() {
-            self.unsettled = Some(Unsettlement {
+        if self.unsettled.len() < UNSETTLED_MAX && !self.parked.is_empty() {
+            self.unsettled.push_back(Unsettlement {
                 before: self.machine.shared.resources.peek_request_number(),
                 until: Instant::now() + patience,
                 reason,
@@ -196,19 +202,26 @@ impl Gate {
         self.plan_flush(context);
     }
 
+    /// Answers what was under way then and is under way still, but for what is known not to be in the log.
+    fn give_up_lost(&mut self, unsettled: &Unsettlement) {
+        let numbers = self.parked.keys().copied();
+        let lost: Vec<u64> = numbers
+            .filter(|number| *number < unsettled.before && !self.again.contains(number))
+            .collect();
+        for number in lost {
+            self.settle(number, Err(unsettled.reason.clone()));
+        }
+    }
+
     fn expire(&mut self) {
         let now = Instant::now();
-        if let Some(unsettled) = self.unsettled.take_if(|unsettled| unsettled.until <= now) {
-            let waiting = self.again.iter().copied();
-            let known: std::collections::HashSet<u64> = waiting.collect();
-            let lost: Vec<u64> = self
-                .parked
-                .keys()
-                .copied()
-                .filter(|number| *number < unsettled.before && !known.contains(number))
-                .collect();
-            for number in lost {
-                self.settle(number, Err(unsettled.reason.clone()));
+        while self
+            .unsettled
+            .front()
+            .is_some_and(|first| first.until <= now)
+        {
+            if let Some(unsettled) = self.unsettled.pop_front() {
+                self.give_up_lost(&unsettled);
             }
         }
         while let Some((deadline, number)) = self.deadlines.front().copied() {

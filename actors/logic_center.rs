@@ -273,7 +273,7 @@ impl LogicCenter {
         let before = board.raft();
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
             info!(self.machine.log, "role"; "role" => ?status.role, "term" => status.term.0,
-                "leader" => status.leader.map_or(0, |id| id.0), "last" => %status.last);
+                "leader" => status.leader.map(|id| self.machine.shared.name_of(id)), "last" => %status.last);
             if before.leader.is_some() && before.leader != status.leader {
                 self.machine.shared.slots.gate.tell(Unsettled {
                     reason: Refusal::LeaderLost,

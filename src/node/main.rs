@@ -3,7 +3,6 @@
 //! Exit codes: 0 after a stop that was asked for, 1 when the machine cannot start, 2 for a wrong config or command line,
 //! 70 when the supervisor gave up.
 
-use std::future::Future;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -114,11 +113,9 @@ async fn serve(
     Ok(outcome)
 }
 
-fn told(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // The sender is dropped only when the process ends.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    }
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // The sender is dropped only when the process ends.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Waits for SIGINT or SIGTERM.
