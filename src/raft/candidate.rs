@@ -113,6 +113,8 @@ impl Candidate {
             .agrees(|machine| self.granted.contains(&machine));
         match self.ballot {
             _ if !won => Turn::Stay,
+            // While the disk has not even answered to the last election, no vote request of a new one could leave.
+            Ballot::PreVote if !node.term_is_durable() => Turn::Stay,
             Ballot::PreVote => Turn::Campaign {
                 leader_gave_way: false,
             },

@@ -19,7 +19,7 @@ pub struct Config {
     pub seed: u64,
     /// The most append requests on their way to one follower.
     pub inflight_requests_max: usize,
-    /// The most bytes of entries on their way to one follower.
+    /// A follower to which this many bytes of entries are on their way, or more, is sent no more until it answers.
     pub inflight_bytes_max: usize,
     /// The most bytes of entries in one append request, unless a single entry is larger.
     pub append_bytes_max: usize,

@@ -158,16 +158,12 @@ impl Follower {
     }
 
     /// Time has passed.
-    pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
+    pub(crate) fn elapsed(&self, node: &Node) -> Turn {
         if node.now < self.deadline {
-            return Turn::Stay;
+            Turn::Stay
+        } else {
+            Turn::PreCampaign
         }
-        if !node.term_is_durable() {
-            // The disk has not even answered to the last election: a new one could not be won.
-            self.deadline = node.now.after(self.timeout);
-            return Turn::Stay;
-        }
-        Turn::PreCampaign
     }
 
     /// When time alone makes it act.

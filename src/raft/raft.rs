@@ -331,7 +331,7 @@ impl Raft {
         };
         self.node.expire_reads(reason);
         let turn = match &mut self.state {
-            State::Follower(follower) => follower.elapsed(&mut self.node),
+            State::Follower(follower) => follower.elapsed(&self.node),
             State::Candidate(candidate) => candidate.elapsed(&mut self.node),
             State::Leader(leader) => leader.elapsed(&mut self.node),
         };

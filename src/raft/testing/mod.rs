@@ -2,5 +2,7 @@
 
 mod machine;
 mod properties;
+mod script;
+mod show;
 
 mod simulation;

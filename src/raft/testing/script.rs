@@ -1,0 +1,580 @@
+//! Runs the scripts in `testscripts/`: one behaviour each, told by commands to a cluster whose network delivers only what it
+//! is told to. `UPDATE_GOLDENFILES=1` writes what came out as what is expected: read it before you accept it.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [disk=manual]` | starts machines 1 to N |
+//! | `elect N` | lets machine N win an election and bring all others up to date |
+//! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it |
+//! | `tick SPAN` | moves the clock for all; nothing is delivered |
+//! | `jump SPAN` | moves the clock by so much at once |
+//! | `run SPAN` | moves the clock for all, and delivers all that is sent |
+//! | `propose N COMMAND.. [size=]`, `read N NUMBER` | clients come to machine N |
+//! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there |
+//! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
+//! | `cut A-B..`, `isolate N`, `heal` | lets nothing pass from A to B; from and to N; ends all that |
+//! | `disk N manual`, `disk N auto` | whether machine N's disk waits to be told |
+//! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
+//! | `forget N` | the disk loses what it was asked to read |
+//! | `crash N`, `restart N [applied=]` | |
+//! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
+//! | `gone N M` | machine N hears that M's process ended |
+//! | `campaign N` | machine N, which led until a moment ago, stands at once |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..` | B gets this message from A |
+//! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
+//! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use goldenscript::{ArgumentConsumer, Command, Context};
+
+use super::machine::Machine;
+use super::show;
+use crate::{
+    Body, Config, Effect, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal,
+    ReadId, RequestId, Role, Term, Time,
+};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+#[derive(Default)]
+struct Cluster {
+    now: Time,
+    machines: BTreeMap<MachineId, Machine>,
+    /// What is on its way, by sender and receiver.
+    links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
+    cut: BTreeSet<(MachineId, MachineId)>,
+    manual: BTreeSet<MachineId>,
+    /// Machines that see neither the clock nor messages.
+    paused: BTreeSet<MachineId>,
+    requests: u64,
+    output: String,
+}
+
+impl goldenscript::Runner for Cluster {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut args = command.consume_args();
+        self.perform_command(&command.name, &mut args)?;
+        args.reject_next()?;
+        Ok(std::mem::take(&mut self.output))
+    }
+}
+
+/// The next positional argument.
+fn next<T: FromStr>(args: &mut ArgumentConsumer<'_>) -> Result<T, Box<dyn Error>> {
+    let text = args.next_pos().ok_or("an argument is missing")?;
+    text.parse()
+        .map_err(|_| format!("{text} is not understood").into())
+}
+
+/// A keyed argument.
+fn key<T: FromStr>(
+    args: &mut ArgumentConsumer<'_>,
+    name: &str,
+    default: T,
+) -> Result<T, Box<dyn Error>> {
+    match args.take_key(name) {
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("{name}={text} is not understood").into()),
+        None => Ok(default),
+    }
+}
+
+fn next_machine(args: &mut ArgumentConsumer<'_>) -> Result<MachineId, Box<dyn Error>> {
+    next(args).map(MachineId)
+}
+
+/// A link, as `1-2`.
+fn link(text: &str) -> Result<(MachineId, MachineId), Box<dyn Error>> {
+    let (from, to) = text.split_once('-').ok_or("a link is FROM-TO")?;
+    Ok((MachineId(from.parse()?), MachineId(to.parse()?)))
+}
+
+/// An entry's name, as `index@term`.
+fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
+    let (index, term) = text.split_once('@').ok_or("an entry is INDEX@TERM")?;
+    Ok(EntryId {
+        term: Term(term.parse()?),
+        index: Index(index.parse()?),
+    })
+}
+
+fn span(text: &str) -> Result<Duration, Box<dyn Error>> {
+    let millis = text.strip_suffix("ms").ok_or("a span is in ms")?;
+    Ok(Duration::from_millis(millis.parse()?))
+}
+
+impl Cluster {
+    fn perform_command(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        match name {
+            "cluster" => self.start_cluster(args)?,
+            "elect" => {
+                let id = next_machine(args)?;
+                self.timeout(id)?;
+                self.deliver_all();
+                self.run_clock(Duration::from_millis(200), true);
+                if self.status(id)?.role != Role::Leader {
+                    return Err("it does not lead".into());
+                }
+            }
+            "timeout" => {
+                let id = next_machine(args)?;
+                self.timeout(id)?;
+            }
+            "tick" | "run" => {
+                let duration = span(args.next_pos().ok_or("how long?")?)?;
+                self.run_clock(duration, name == "run");
+            }
+            "jump" => {
+                self.now = self.now.after(span(args.next_pos().ok_or("how long?")?)?);
+                self.run_clock(Duration::from_millis(10), false);
+            }
+            "propose" => self.propose(args)?,
+            "batch" => self.batch(args)?,
+            "read" => {
+                let id = next_machine(args)?;
+                let read = ReadId(next(args)?);
+                self.input(id, Input::Read(read));
+            }
+            "deliver" | "drop" => self.deliver(args, name == "deliver")?,
+            "copy" => {
+                let link = link(args.next_pos().ok_or("which link?")?)?;
+                let place: usize = key(args, "at", 1)?;
+                let queue = self.links.get_mut(&link).ok_or("nothing is there")?;
+                let message = queue.get(place - 1).ok_or("nothing is there")?.clone();
+                queue.push_back(message);
+            }
+            "cut" => {
+                while let Some(text) = args.next_pos() {
+                    self.cut.insert(link(text)?);
+                }
+            }
+            "isolate" => {
+                let id = next_machine(args)?;
+                let others = self.machines.keys().filter(|&&other| other != id);
+                let links = others.flat_map(|&other| [(id, other), (other, id)]);
+                self.cut.extend(links);
+            }
+            "heal" => self.cut.clear(),
+            "disk" => {
+                let id = next_machine(args)?;
+                match args.next_pos() {
+                    Some("manual") => {
+                        self.manual.insert(id);
+                    }
+                    Some("auto") => {
+                        self.manual.remove(&id);
+                        self.perform(id);
+                    }
+                    _ => return Err("manual or auto?".into()),
+                }
+            }
+            "persist" => {
+                let id = next_machine(args)?;
+                let jobs = match args.next_pos() {
+                    Some(count) => count.parse()?,
+                    None => usize::MAX,
+                };
+                self.persist(id, jobs);
+            }
+            "merge" => {
+                let id = next_machine(args)?;
+                self.merge(id);
+            }
+            "forget" => {
+                let id = next_machine(args)?;
+                let machine = self.machine(id)?;
+                machine
+                    .jobs
+                    .retain(|job| matches!(job, super::machine::Job::Persist(_)));
+            }
+            "crash" => {
+                let id = next_machine(args)?;
+                self.machine(id)?.crash();
+            }
+            "restart" => {
+                let id = next_machine(args)?;
+                let now = self.now;
+                let machine = self.machine(id)?;
+                let applied = key(args, "applied", machine.applied.len() as u64)?;
+                machine.start(now, Index(applied));
+                self.perform(id);
+            }
+            "pause" => {
+                self.paused.insert(next_machine(args)?);
+            }
+            "resume" => {
+                self.paused.remove(&next_machine(args)?);
+            }
+            "gone" => {
+                let (id, other) = (next_machine(args)?, next_machine(args)?);
+                self.input(id, Input::PeerGone(other));
+            }
+            "campaign" => {
+                let id = next_machine(args)?;
+                self.input(id, Input::Campaign);
+            }
+            "heartbeat" | "append" | "appended" | "vote" | "prevote" => self.inject(name, args)?,
+            "status" => self.show_status(),
+            "log" => self.show_logs(|machine| machine.log()),
+            "disks" => self.show_logs(|machine| machine.disk.log.clone()),
+            "applied" => self.show_logs(|machine| machine.applied.clone()),
+            "network" => self.show_network(),
+            "deadlines" => self.show_deadlines(),
+            _ => return Err(format!("no command {name}").into()),
+        }
+        Ok(())
+    }
+
+    fn start_cluster(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let count = next(args)?;
+        let config = Config {
+            local: MachineId(0),
+            voters: (1..=count).map(MachineId).collect(),
+            election_timeout: Duration::from_millis(1000),
+            heartbeat_interval: Duration::from_millis(100),
+            seed: key(args, "seed", 1)?,
+            inflight_requests_max: key(args, "inflight", 4)?,
+            inflight_bytes_max: key(args, "inflight_bytes", 1 << 20)?,
+            append_bytes_max: key(args, "append", 1 << 16)?,
+            uncommitted_bytes_max: key(args, "uncommitted", 1 << 20)?,
+            log_cache_bytes_max: key(args, "cache", 1 << 20)?,
+            reads_max: key(args, "reads", 8)?,
+            trust_peer_gone: key(args, "gone", false)?,
+        };
+        if args.take_key("disk") == Some("manual") {
+            self.manual.extend(config.voters.iter().copied());
+        }
+        for &local in &config.voters {
+            let config = Config {
+                local,
+                ..config.clone()
+            };
+            self.machines.insert(local, Machine::new(config, self.now));
+        }
+        Ok(())
+    }
+
+    fn machine(&mut self, id: MachineId) -> Result<&mut Machine, String> {
+        self.machines.get_mut(&id).ok_or(format!("no machine {id}"))
+    }
+
+    fn status(&self, id: MachineId) -> Result<crate::Status, String> {
+        let machine = self.machines.get(&id);
+        let core = machine.and_then(|machine| machine.core.as_ref());
+        core.map(|core| core.status())
+            .ok_or(format!("machine {id} does not run"))
+    }
+
+    fn tell(&mut self, id: MachineId, what: &str) {
+        writeln!(self.output, "{id} {what}").expect("a string takes all");
+    }
+
+    /// Gives a machine an input and performs what comes out.
+    fn input(&mut self, id: MachineId, input: Input) {
+        self.step(id, input);
+        self.perform(id);
+    }
+
+    /// Gives a machine an input; shows how its role changes.
+    fn step(&mut self, id: MachineId, input: Input) {
+        let Ok(before) = self.status(id) else {
+            return;
+        };
+        let now = self.now;
+        let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
+            return;
+        };
+        core.step(now, input);
+        let after = core.status();
+        if (before.role, before.term) != (after.role, after.term) {
+            let role = show::role(after.role);
+            self.tell(id, &format!("is {role} in term {}", after.term));
+        }
+    }
+
+    fn perform(&mut self, id: MachineId) {
+        loop {
+            let now = self.now;
+            let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
+                return;
+            };
+            for effect in core.effects(now) {
+                let text = show::effect(&effect);
+                self.tell(id, &text);
+                let machine = self.machines.get_mut(&id).expect("it runs");
+                if let Some(Effect::Send { to, message }) = machine.keep(effect) {
+                    for to in to {
+                        self.send(id, to, message.clone());
+                    }
+                }
+            }
+            if self.manual.contains(&id) || !self.work(id) {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
+        if !self.cut.contains(&(from, to)) {
+            self.links.entry((from, to)).or_default().push_back(message);
+        }
+    }
+
+    /// Does the next job of a machine's disk; false if there is none.
+    fn work(&mut self, id: MachineId) -> bool {
+        let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) else {
+            return false;
+        };
+        self.release(id, done.then);
+        self.step(id, done.answer);
+        true
+    }
+
+    /// Sends what waited for the disk.
+    fn release(&mut self, id: MachineId, then: Vec<(MachineId, Message)>) {
+        for (to, message) in then {
+            self.tell(id, &format!("-> {to}: {}", show::message(&message)));
+            self.send(id, to, message);
+        }
+    }
+
+    fn persist(&mut self, id: MachineId, jobs: usize) {
+        for _ in 0..jobs {
+            if !self.work(id) {
+                break;
+            }
+            self.perform(id);
+        }
+    }
+
+    fn merge(&mut self, id: MachineId) {
+        let mut notice = None;
+        while let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) {
+            self.release(id, done.then);
+            notice = Some(done.answer);
+        }
+        if let Some(notice) = notice {
+            self.input(id, notice);
+        }
+    }
+
+    fn timeout(&mut self, id: MachineId) -> Outcome {
+        let core = self.machine(id)?.core.as_ref().ok_or("it does not run")?;
+        let due = core.next_deadline();
+        self.now = self.now.max(due);
+        self.input(id, Input::Elapsed);
+        Ok(())
+    }
+
+    fn run_clock(&mut self, duration: Duration, deliver: bool) {
+        let end = self.now.after(duration);
+        while self.now < end {
+            self.now = self.now.after(Duration::from_millis(10)).min(end);
+            for id in self.machines.keys().copied().collect::<Vec<_>>() {
+                let core = self.machines[&id].core.as_ref();
+                let due = core.is_some_and(|core| core.next_deadline() <= self.now);
+                if due && !self.paused.contains(&id) {
+                    self.input(id, Input::Elapsed);
+                }
+            }
+            if deliver {
+                self.deliver_all();
+            }
+        }
+    }
+
+    fn propose(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let id = next_machine(args)?;
+        let size = key(args, "size", 0)?;
+        let mut proposals = Vec::new();
+        while let Some(text) = args.next_pos() {
+            let mut command = text.to_owned();
+            while command.len() < size {
+                command += text;
+            }
+            proposals.push(self.proposal(id, &command));
+        }
+        self.input(id, Input::Propose(proposals));
+        Ok(())
+    }
+
+    fn proposal(&mut self, machine: MachineId, command: &str) -> Proposal {
+        self.requests += 1;
+        let number = self.requests;
+        Proposal {
+            request: RequestId { machine, number },
+            command: Bytes::copy_from_slice(command.as_bytes()),
+        }
+    }
+
+    fn batch(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let id = next_machine(args)?;
+        for number in 0..next(args)? {
+            let proposal = self.proposal(id, &format!("c{number}"));
+            self.step(id, Input::Propose(vec![proposal]));
+        }
+        self.perform(id);
+        Ok(())
+    }
+
+    fn deliver(&mut self, args: &mut ArgumentConsumer<'_>, keep: bool) -> Outcome {
+        let Some(text) = args.next_pos() else {
+            if keep {
+                self.deliver_all();
+            } else {
+                self.links.clear();
+            }
+            return Ok(());
+        };
+        let (from, to) = link(text)?;
+        let place: usize = key(args, "at", 0)?;
+        let queue = self.links.entry((from, to)).or_default();
+        let messages: Vec<Message> = match place {
+            0 => queue.drain(..).collect(),
+            _ => vec![queue.remove(place - 1).ok_or("nothing is there")?],
+        };
+        if messages.is_empty() {
+            return Err("nothing is there".into());
+        }
+        for message in messages {
+            if keep {
+                self.input(to, Input::Received { from, message });
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver_all(&mut self) {
+        for _ in 0..1000 {
+            let paused = &self.paused;
+            let link = self
+                .links
+                .iter_mut()
+                .find(|((_, to), queue)| !queue.is_empty() && !paused.contains(to));
+            let Some((&(from, to), queue)) = link else {
+                return;
+            };
+            if let Some(message) = queue.pop_front()
+                && !self.cut.contains(&(from, to))
+            {
+                self.input(to, Input::Received { from, message });
+            }
+        }
+        panic!("the machines never come to rest");
+    }
+
+    /// Gives a machine a message that the script makes up.
+    fn inject(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+        let term = Term(key(args, "term", 1)?);
+        let round = key(args, "round", 0)?;
+        let commit = args.take_key("commit").unwrap_or("0@0");
+        let last = entry_id(args.take_key("last").unwrap_or("0@0"))?;
+        let body = match name {
+            "heartbeat" => Body::Heartbeat {
+                commit: entry_id(commit)?,
+                round,
+            },
+            "vote" => Body::VoteRequest {
+                last,
+                leader_gave_way: false,
+            },
+            "prevote" => Body::PreVoteRequest { last },
+            "appended" => Body::Appended {
+                matched: Index(key(args, "matched", 0)?),
+                round,
+            },
+            _ => {
+                let previous = entry_id(args.take_key("previous").unwrap_or("0@0"))?;
+                let mut entries = Vec::new();
+                while let Some(text) = args.next_pos() {
+                    let id = entry_id(text)?;
+                    let payload = Payload::Empty;
+                    entries.push(Entry { id, payload });
+                }
+                Body::AppendRequest {
+                    previous,
+                    entries,
+                    commit: entry_id(commit)?.index,
+                    round,
+                }
+            }
+        };
+        let message = Message { term, body };
+        self.input(to, Input::Received { from, message });
+        Ok(())
+    }
+
+    fn show_status(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let Ok(status) = self.status(id) else {
+                self.tell(id, "is down");
+                continue;
+            };
+            let text = format!(
+                "{} term={} leader={} last={} durable={} commit={}",
+                show::role(status.role),
+                status.term,
+                show::machine(status.leader),
+                status.last,
+                status.durable,
+                status.commit
+            );
+            self.tell(id, &text);
+        }
+    }
+
+    fn show_logs(&mut self, log: impl Fn(&Machine) -> Vec<Entry>) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let entries = log(&self.machines[&id]);
+            self.tell(id, &format!("[{}]", show::list(&entries, show::entry)));
+        }
+    }
+
+    fn show_deadlines(&mut self) {
+        let now = self.now;
+        let machines = self.machines.iter();
+        let cores = machines.filter_map(|(&id, machine)| Some((id, machine.core.as_ref()?)));
+        let waits: Vec<_> = cores
+            .map(|(id, core)| (id, core.next_deadline().since(now).as_millis()))
+            .collect();
+        for (id, millis) in waits {
+            self.tell(id, &format!("waits for {millis} ms"));
+        }
+    }
+
+    fn show_network(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        for ((from, to), queue) in &links {
+            for message in queue {
+                let text = format!("-> {to}: {}", show::message(message));
+                self.tell(*from, &text);
+            }
+        }
+        self.links = links;
+    }
+}
+
+#[test]
+fn scripts_say_what_comes_out() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts");
+    let files = std::fs::read_dir(folder).expect("the scripts are there");
+    let mut paths: Vec<_> = files
+        .map(|file| file.expect("a folder can be read").path())
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 50, "no script is lost");
+    for path in paths {
+        println!("{}", path.display());
+        goldenscript::run(&mut Cluster::default(), &path).expect("a script is sound");
+    }
+}

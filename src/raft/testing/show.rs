@@ -1,0 +1,157 @@
+//! How scripts show what a core says.
+
+use crate::{
+    Body, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal, Refusal, Role,
+};
+
+/// Several things, with spaces between.
+pub(super) fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    items.iter().map(show).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn machine(id: Option<MachineId>) -> String {
+    id.map_or("none".into(), |id| id.to_string())
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn refusal(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::NoLeader => "no leader",
+        Refusal::NotLeader => "not leader",
+        Refusal::Overloaded => "overloaded",
+    }
+}
+
+/// An entry as index@term, with its command.
+pub(super) fn entry(entry: &Entry) -> String {
+    match &entry.payload {
+        Payload::Empty => entry.id.to_string(),
+        Payload::Command(command) => format!("{}={}", entry.id, proposal(command)),
+    }
+}
+
+fn proposal(proposal: &Proposal) -> String {
+    let text = String::from_utf8_lossy(&proposal.command);
+    match text.len() {
+        0..=8 => text.into_owned(),
+        long => format!("{}({long} bytes)", &text[..1]),
+    }
+}
+
+/// A range of entries, short.
+pub(super) fn ids(entries: &[Entry]) -> String {
+    list(entries, |entry| entry.id.to_string())
+}
+
+fn id(id: &EntryId) -> String {
+    id.to_string()
+}
+
+pub(super) fn message(message: &Message) -> String {
+    let body = match &message.body {
+        Body::PreVoteRequest { last } => format!("PreVoteRequest last={}", id(last)),
+        Body::PreVoteResponse { granted } => format!("PreVoteResponse {}", yes(*granted)),
+        Body::VoteRequest {
+            last,
+            leader_gave_way,
+        } => {
+            let gave_way = if *leader_gave_way {
+                " leader gave way"
+            } else {
+                ""
+            };
+            format!("VoteRequest last={}{gave_way}", id(last))
+        }
+        Body::VoteResponse { granted } => format!("VoteResponse {}", yes(*granted)),
+        Body::AppendRequest {
+            previous,
+            entries,
+            commit,
+            round,
+        } => format!(
+            "AppendRequest previous={} entries=[{}] commit={commit} round={round}",
+            id(previous),
+            list(entries, entry)
+        ),
+        Body::Appended { matched, round } => format!("Appended matched={matched} round={round}"),
+        Body::AppendRejected {
+            previous,
+            hint,
+            round,
+        } => format!(
+            "AppendRejected previous={previous} hint={} round={round}",
+            id(hint)
+        ),
+        Body::Heartbeat { commit, round } => {
+            format!("Heartbeat commit={} round={round}", id(commit))
+        }
+        Body::HeartbeatResponse { round, last } => {
+            format!("HeartbeatResponse round={round} last={last}")
+        }
+        Body::Propose { proposals } => format!("Propose [{}]", list(proposals, proposal)),
+        Body::ProposeRefused { requests, reason } => {
+            format!("ProposeRefused {} ({})", requests.len(), refusal(*reason))
+        }
+        Body::ReadIndexRequest { read } => format!("ReadIndexRequest read={}", read.0),
+        Body::ReadIndexResponse { read, index } => {
+            let index = index.map_or("none".into(), |index| index.to_string());
+            format!("ReadIndexResponse read={} index={index}", read.0)
+        }
+    };
+    let (name, rest) = body.split_once(' ').unwrap_or((&body, ""));
+    format!("{name} term={} {rest}", message.term)
+        .trim_end()
+        .into()
+}
+
+fn yes(granted: bool) -> &'static str {
+    if granted { "granted" } else { "refused" }
+}
+
+fn persist(persist: &Persist) -> String {
+    let Persist {
+        hard_state,
+        entries,
+        then,
+    } = persist;
+    let mut text = format!(
+        "persist term={} vote={} commit={} entries=[{}]",
+        hard_state.term,
+        machine(hard_state.vote),
+        hard_state.commit,
+        ids(entries)
+    );
+    if !then.is_empty() {
+        text += &format!(" then {} to send", then.len());
+    }
+    text
+}
+
+pub(super) fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Persist(what) => persist(what),
+        Effect::Send { to, message: what } => {
+            format!("-> {}: {}", list(to, |id| id.to_string()), message(what))
+        }
+        Effect::ReadEntries { from, up_to, .. } => format!("read entries {from}..{up_to}"),
+        Effect::Apply { up_to, entries } => {
+            format!("apply up to {up_to} [{}]", list(entries, entry))
+        }
+        Effect::Readable { read, index } => format!("read {} is readable at {index}", read.0),
+        Effect::ReadRefused { read, reason } => {
+            format!("read {} refused ({})", read.0, refusal(*reason))
+        }
+        Effect::Refused { requests, reason } => {
+            let numbers = list(requests, |request| request.number.to_string());
+            format!("proposals {numbers} refused ({})", refusal(*reason))
+        }
+    }
+}
