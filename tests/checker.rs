@@ -3,7 +3,7 @@
 //!
 //! Keys are checked one by one, which suffices: linearizability is local (Herlihy and Wing, 1990, theorem 1).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use crate::history::{Answer, History, Operation, Request, Value};
 
@@ -11,20 +11,43 @@ use crate::history::{Answer, History, Operation, Request, Value};
 ///
 /// # Panics
 ///
-/// When a key's history is not, with that history in the order of the answers.
+/// When a key's history is not, with its beginning up to the answer that nothing can explain.
 pub fn assert_linearizable(history: History) -> usize {
     let answered = history.answered();
-    let keys: BTreeMap<String, Vec<Operation>> = history.into_keys();
-    for (key, operations) in keys {
-        if !linearizable(&operations) {
-            let lines: Vec<String> = in_order(&operations)
-                .iter()
-                .map(|o| format!("{o:?}"))
-                .collect();
-            panic!("{key} is not linearizable:\n{}", lines.join("\n"));
+    for (key, operations) in history.into_keys() {
+        if let Some(beginning) = unexplained(&operations) {
+            let lines: Vec<String> = beginning.iter().map(|o| format!("{o:?}")).collect();
+            panic!(
+                "{key} is not linearizable, nothing explains the last answer:\n{}",
+                lines.join("\n")
+            );
         }
     }
     answered
+}
+
+/// The shortest beginning of a history that is not linearizable, or nothing when all of it is.
+fn unexplained(operations: &[Operation]) -> Option<Vec<Operation>> {
+    if linearizable(operations) {
+        return None;
+    }
+    let answers = operations.iter().filter(|o| o.answer.is_some());
+    let mut moments: Vec<_> = answers.map(|operation| operation.answered).collect();
+    moments.sort_unstable();
+    let beginning = |moment| {
+        let asked = operations.iter().filter(move |o| o.asked <= moment);
+        // What was not answered by then was not known by then.
+        let known = |o: &Operation| o.answer.filter(|_| o.answered <= moment);
+        let cut: Vec<_> = asked
+            .map(|o| Operation {
+                answer: known(o),
+                ..*o
+            })
+            .collect();
+        in_order(&relevant(&cut))
+    };
+    let mut beginnings = moments.into_iter().map(beginning);
+    beginnings.find(|beginning| !linearizable(beginning))
 }
 
 /// Whether the operations on one key, which holds nothing at first, are linearizable.
@@ -221,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn a_report_ends_with_the_answer_that_nothing_explains() {
+        let write = operation(0, 1, Request::Put(1), Some(Answer::Written));
+        let stale = operation(2, 3, Request::Get, Some(Answer::Held(None)));
+        let fresh = operation(4, 5, Request::Get, Some(Answer::Held(ONE)));
+        assert_eq!(
+            unexplained(&[write, stale, fresh]),
+            Some(vec![write, stale])
+        );
+        assert_eq!(unexplained(&[write, fresh]), None);
+    }
+
+    #[test]
     fn a_delete_tells_what_it_deleted() {
         let write = operation(0, 1, Request::Put(1), Some(Answer::Written));
         let delete = operation(2, 3, Request::Delete, Some(Answer::Deleted(ONE)));
@@ -257,7 +292,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..Default::default() })]
         #[test]
         fn the_verdict_is_that_of_brute_force(operations in operations()) {
             prop_assert_eq!(linearizable(&operations), linearizable_by_force(&operations));
