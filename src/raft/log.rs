@@ -252,3 +252,179 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Payload;
+
+    /// The naive twin: all entries in a vector, and what is durable counted by the letter of the rule.
+    #[derive(Default)]
+    struct Twin {
+        entries: Vec<EntryId>,
+        durable: usize,
+    }
+
+    impl Twin {
+        fn term_at(&self, index: u64) -> Option<Term> {
+            match index {
+                0 => Some(Term(0)),
+                _ => self.entries.get(index as usize - 1).map(|id| id.term),
+            }
+        }
+
+        fn last_compatible(&self, limit: EntryId) -> EntryId {
+            let compatible = |id: &&EntryId| id.index <= limit.index && id.term <= limit.term;
+            self.entries
+                .iter()
+                .rfind(compatible)
+                .copied()
+                .unwrap_or_default()
+        }
+    }
+
+    /// What may happen to a log.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append { count: u64, later_term: bool },
+        Truncate { share: u64 },
+        Ask,
+        Persist,
+        Evict { bytes_max: usize },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1u64..5, any::<bool>()).prop_map(|(count, later_term)| Step::Append { count, later_term }),
+            1 => (0u64..100).prop_map(|share| Step::Truncate { share }),
+            3 => Just(Step::Ask),
+            3 => Just(Step::Persist),
+            2 => (0usize..300).prop_map(|bytes_max| Step::Evict { bytes_max }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_log_is_what_its_naive_twin_is(steps in prop::collection::vec(step(), 1..60)) {
+            let mut log = Log::new(Vec::new(), EntryId::default());
+            let mut twin = Twin::default();
+            let mut term = Term(1);
+            // What Storage was asked and has not said to be done: the machine's term then, and the last entry.
+            let mut asked: VecDeque<(Term, EntryId, usize)> = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Append { count, later_term } => {
+                        if later_term {
+                            term = term.next();
+                        }
+                        for _ in 0..count {
+                            let id = EntryId { term, index: log.last().index.next() };
+                            log.append(Entry { id, payload: Payload::Empty });
+                            twin.entries.push(id);
+                        }
+                    }
+                    Step::Truncate { share } => {
+                        let keep = twin.entries.len() * share as usize / 100;
+                        if keep < twin.entries.len() {
+                            term = term.next();
+                            log.truncate(Index(keep as u64 + 1), term);
+                            twin.entries.truncate(keep);
+                            twin.durable = twin.durable.min(keep);
+                            // What was asked before no longer tells about what is written after, and a leader
+                            // truncates only to put something else there.
+                            for (_, _, proves) in &mut asked {
+                                *proves = (*proves).min(keep);
+                            }
+                            let index = log.last().index.next();
+                            let id = EntryId { term, index };
+                            let payload = Payload::Empty;
+                            log.append(Entry { id, payload });
+                            twin.entries.push(id);
+                        }
+                    }
+                    Step::Ask => {
+                        log.take_unasked();
+                        asked.push_back((term, log.last(), twin.entries.len()));
+                    }
+                    Step::Persist => {
+                        if let Some((then, last, proves)) = asked.pop_front() {
+                            log.persisted(then, last);
+                            // The log may know less than the twin, never more: it counts only whole notices.
+                            prop_assert!(log.durable().0 as usize <= twin.durable.max(proves));
+                            if proves as u64 == last.index.0 {
+                                twin.durable = twin.durable.max(proves);
+                            }
+                            if asked.is_empty() && !log.has_unasked() && proves as u64 == last.index.0 {
+                                prop_assert_eq!(log.durable(), last.index);
+                            }
+                        }
+                    }
+                    Step::Evict { bytes_max } => log.evict(log.durable(), bytes_max),
+                }
+                log.check();
+                compare(&log, &twin)?;
+            }
+        }
+    }
+
+    fn compare(log: &Log, twin: &Twin) -> Result<(), TestCaseError> {
+        let last = twin.entries.len() as u64;
+        for index in 0..last + 3 {
+            prop_assert_eq!(log.term_at(Index(index)), twin.term_at(index));
+        }
+        for index in 0..last + 2 {
+            for term in 0..last + 2 {
+                let limit = EntryId {
+                    term: Term(term),
+                    index: Index(index),
+                };
+                prop_assert_eq!(log.last_compatible(limit), twin.last_compatible(limit));
+            }
+        }
+        let first = log.first_in_memory();
+        let in_memory = log.entries(first, Index(last));
+        let ids: Vec<EntryId> = in_memory.iter().map(|entry| entry.id).collect();
+        prop_assert_eq!(&ids[..], &twin.entries[first.0 as usize - 1..]);
+        for entry in &in_memory {
+            let index = entry.id.index;
+            let bytes: usize = in_memory
+                .iter()
+                .filter(|e| e.id.index > index)
+                .map(Entry::size)
+                .sum();
+            prop_assert_eq!(log.bytes_after(index), bytes);
+            let end = log.chunk_end(index, 2 * entry.size());
+            prop_assert_eq!(end, index.next().min(Index(last)));
+            prop_assert_eq!(log.chunk_end(index, 1), index);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_notice_of_an_entrys_first_life_does_not_count() {
+        let entry = |term, index| Entry {
+            id: EntryId {
+                term: Term(term),
+                index: Index(index),
+            },
+            payload: Payload::Empty,
+        };
+        let mut log = Log::new(Vec::new(), EntryId::default());
+        log.append(entry(2, 1));
+        log.take_unasked();
+        log.truncate(Index(1), Term(3));
+        log.append(entry(3, 1));
+        log.take_unasked();
+        log.truncate(Index(1), Term(4));
+        log.append(entry(2, 1));
+        log.take_unasked();
+        log.persisted(Term(2), entry(2, 1).id);
+        assert_eq!(log.durable(), Index(0));
+        log.persisted(Term(4), entry(2, 1).id);
+        assert_eq!(log.durable(), Index(1));
+    }
+}

@@ -69,6 +69,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn counting_finds_what_sorting_finds(values in prop::collection::vec(0u64..12, 1..9)) {
             let quorum = Quorum::new((1..=values.len() as u64).map(MachineId).collect());

@@ -132,6 +132,21 @@ impl Machine {
         log
     }
 
+    /// The entry before the one at `index`, which the latest request to Storage begins with.
+    pub(super) fn written_before(&self, index: Index) -> EntryId {
+        let before = index.previous();
+        let earlier = self.jobs.iter().rev().skip(1);
+        let written = earlier.filter_map(|job| match job {
+            Job::Persist(persist) => persist
+                .entries
+                .iter()
+                .find(|entry| entry.id.index == before),
+            Job::Read { .. } => None,
+        });
+        let entry = written.chain(self.disk.entry(before)).next();
+        entry.map(|entry| entry.id).unwrap_or_default()
+    }
+
     /// Keeps what concerns this machine alone; gives back the rest.
     pub(super) fn keep(&mut self, effect: Effect) -> Option<Effect> {
         match effect {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::testing::machine::{Job, Machine};
-use crate::{Entry, EntryId, Index};
+use crate::{Entry, EntryId};
 
 #[derive(Debug, Default)]
 pub(super) struct LogMatching {
@@ -20,12 +20,7 @@ impl LogMatching {
         let Some(first) = persist.entries.first() else {
             return;
         };
-        let log = machine.log();
-        let place = |index: Index| index.0 as usize;
-        let mut before = match place(first.id.index).checked_sub(2) {
-            Some(previous) => log[previous].id,
-            None => EntryId::default(),
-        };
+        let mut before = machine.written_before(first.id.index);
         for entry in &persist.entries {
             let here = (before, entry.clone());
             let known = self.entries.entry(entry.id).or_insert_with(|| here.clone());
