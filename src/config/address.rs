@@ -112,3 +112,109 @@ impl From<Address> for String {
         address.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_good_address_is_written_as_it_was_read() {
+        for text in [
+            "127.0.0.1:7600",
+            "[::1]:1",
+            "db-1.csy.com:65535",
+            "node_3:80",
+        ] {
+            assert_eq!(address(text).to_string(), text);
+        }
+        assert_eq!(address("[fd00::1]:7600").host, "fd00::1");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_way_to_write_one() {
+        for text in [
+            "",
+            ":",
+            "7600",
+            "host",
+            "host:",
+            ":7600",
+            "host:0",
+            "host:65536",
+            "host:+80",
+            "host:-1",
+            "host: 80",
+            "ho st:80",
+            "http://host:80",
+            "host/:80",
+            "::1:80",
+            "[::1:80",
+            "::1]:80",
+            "[host]:80",
+            "[]:80",
+            "10.0.0.300:80",
+            "10.0.0:80",
+            "1:2:80",
+            ".:80",
+            "-a:80",
+        ] {
+            let error = text.parse::<Address>().expect_err(text).to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "{text:?} is no address: write host:port, with a port from 1 to 65535 and an IPv6 host in brackets"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_address_are_the_same() {
+        let pairs = [
+            ("[::1]:1", "[0:0:0:0:0:0:0:1]:1"),
+            ("Host.csy.com:1", "host.csy.com.:1"),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
+        ];
+        for (left, right) in pairs {
+            assert_eq!(address(left).canonical(), address(right).canonical());
+        }
+        assert_ne!(address("host:1").canonical(), address("host:2").canonical());
+    }
+
+    #[test]
+    fn loopback_is_told_from_the_text() {
+        for text in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "localhost:1",
+            "Localhost.:1",
+            "a.localhost:1",
+        ] {
+            assert!(address(text).is_loopback(), "{text}");
+        }
+        for text in [
+            "10.0.0.1:1",
+            "[fd00::1]:1",
+            "host:1",
+            "notlocalhost:1",
+            "0.0.0.0:1",
+        ] {
+            assert!(!address(text).is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_resolves_to_itself() {
+        let resolved = address("[::1]:7600").resolve().expect("needs no resolver");
+        assert_eq!(
+            resolved,
+            ["[::1]:7600".parse::<SocketAddr>().expect("an address")]
+        );
+    }
+}

@@ -75,12 +75,13 @@ fn judge(
             Ok(found) => {
                 place = found;
                 fill_in(&mut config, place);
+                let told: Vec<String> =
+                    problems.iter().map(|problem| problem.key.clone()).collect();
                 let of_host = rules::check_local(&config, place).into_iter();
-                problems.extend(
-                    of_host.filter(|problem| {
-                        !unreadable.iter().any(|other| other.covers(&problem.key))
-                    }),
-                );
+                problems.extend(of_host.filter(|problem| {
+                    !told.contains(&problem.key)
+                        && !unreadable.iter().any(|other| other.covers(&problem.key))
+                }));
             }
             Err(problem) => problems.push(problem),
         }
@@ -107,10 +108,11 @@ fn find(config: &Config, local: Option<&str>) -> Result<usize, Problem> {
     let names = || config.machines.iter().map(|machine| machine.name.as_str());
     names().position(|other| other == name).ok_or_else(|| {
         let hint = did_you_mean(name, names());
-        Problem::new(
-            key,
-            format!("{name:?} is not in the list of machines{hint}: name one that is"),
-        )
+        let listed = names().collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "is {name:?}, which is not in the list of machines{hint}: write one of {listed}"
+        );
+        Problem::new(key, text)
     })
 }
 

@@ -21,10 +21,7 @@ pub(crate) struct Parsed {
 /// # Errors
 /// Where the text is no JSON, or says a thing twice, nothing else can be said about it.
 pub(crate) fn parse(text: &[u8]) -> Result<Parsed, Problem> {
-    let fault = match serde_json::from_slice::<Config>(text) {
-        Ok(_) => None,
-        Err(error) => Some(error),
-    };
+    let fault = serde_json::from_slice::<Config>(text).err();
     let mut given: Value = serde_json::from_slice(text).map_err(|error| at_line(&error))?;
     let Value::Object(members) = &mut given else {
         let text = format!("is {}: write an object, {{ ... }}", shown(&given));
@@ -214,8 +211,9 @@ struct Place<'a> {
 }
 
 fn member_key(object: &str, name: &str) -> String {
+    let name = name.escape_debug();
     match object {
-        "" => name.to_owned(),
+        "" => name.to_string(),
         _ => format!("{object}.{name}"),
     }
 }
@@ -239,7 +237,7 @@ fn unfit(place: &Place, given: &Value, expected: &Value, fault: &str) -> String 
             r#""terminal", { "file": { "path": "..." } } or { "json": { "path": "..." } }"#
         }
         (Value::Number(_), Value::Number(number)) if number.is_u64() => "a smaller number",
-        (Value::Number(_), _) => "a whole number, without quotes",
+        (Value::Number(_), _) => "a whole number from 0 on, without quotes",
         (Value::Bool(_), _) => "true or false, without quotes",
         (Value::String(_), _) => "a text, in quotes",
         (Value::Array(_), _) => "a list, [ ... ]",

@@ -71,7 +71,8 @@ pub(crate) fn check_local(config: &Config, place: usize) -> Vec<Problem> {
     .into_iter()
     .filter(|(_, path)| !path.is_file())
     .map(|(name, path)| {
-        let text = format!("{path:?} is no file: put the PEM file there, or correct the path");
+        let text =
+            format!("is {path:?}, which is no file: put the PEM file there, or correct the path");
         Problem::new(format!("peers.tls.{name}"), text)
     })
     .collect()
@@ -182,7 +183,10 @@ fn check_log(log: &Log) -> Vec<Problem> {
     {
         let hint = did_you_mean(name, ACTORS);
         let text = format!("is no actor{hint}: the actors are {}", ACTORS.join(", "));
-        problems.push(Problem::new(format!("log.actors.{name}"), text));
+        problems.push(Problem::new(
+            format!("log.actors.{}", name.escape_debug()),
+            text,
+        ));
     }
     let mut paths: HashMap<&PathBuf, usize> = HashMap::new();
     for (place, sink) in log.sinks.iter().enumerate() {
