@@ -49,11 +49,10 @@ impl Cluster {
             .map_err(Error::io("cannot write the machines' config"))?;
         let members = ports.iter().enumerate().map(|(number, ports)| {
             let client = ports.client().parse();
-            Member {
-                name: name(number),
-                client: client.expect("a port of loopback is an endpoint"),
-                child: None,
-            }
+            Member::absent(
+                name(number),
+                client.expect("a port of loopback is an endpoint"),
+            )
         });
         let mut cluster = Cluster {
             binary,
@@ -76,9 +75,12 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Starts one machine, on the data that it has.
+    /// Starts one machine, on the data that it has; one that runs is left alone.
     pub(crate) fn start_machine(&mut self, number: usize) -> Result<()> {
         let member = &mut self.members[number];
+        if member.child.is_some() {
+            return Ok(());
+        }
         let log = log_path(self.folder.path(), &member.name);
         let log = File::options()
             .create(true)
@@ -157,6 +159,15 @@ impl Drop for Cluster {
 }
 
 impl Member {
+    /// A machine without a process.
+    pub(crate) fn absent(name: impl Into<String>, client: Endpoint) -> Self {
+        Member {
+            name: name.into(),
+            client,
+            child: None,
+        }
+    }
+
     /// The number of its process, while it runs.
     pub(crate) fn process(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
@@ -320,6 +331,9 @@ mod tests {
         assert_eq!(cluster.members()[1].process(), None);
         assert!(cluster.ended().is_empty());
         cluster.start_machine(1).expect("a start");
-        assert!(cluster.members()[1].process().is_some());
+        let process = cluster.members()[1].process();
+        assert!(process.is_some());
+        cluster.start_machine(1).expect("nothing to do");
+        assert_eq!(cluster.members()[1].process(), process);
     }
 }

@@ -4,10 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
-use futures::future::join_all;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::actor::{self, How};
@@ -15,11 +12,12 @@ use crate::bench::seconds;
 use crate::client::{Endpoint, Endpoints};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::info::{self, State};
 use crate::neighbour;
+use crate::observer::Observer;
 use crate::output::print;
 use crate::random::SplitMix64;
-use crate::screen::{Machine, Picture, Terminal};
+use crate::screen::{Picture, Terminal};
+use crate::wish::{Wish, wishes};
 use crate::writer::Writers;
 
 /// How often the picture is drawn on a terminal.
@@ -43,14 +41,6 @@ pub(crate) struct DemoFlags {
     /// End by itself after so long
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
-}
-
-/// What the visitor wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    KillActor,
-    KillLeader,
-    Quit,
 }
 
 /// Runs the demonstration until it is ended, then stops the machines and removes their folder.
@@ -94,12 +84,11 @@ fn end(after: Option<Duration>) -> Result<impl Future<Output = ()>> {
 /// The demonstration under way.
 struct Demo {
     cluster: Cluster,
-    endpoints: Endpoints,
+    observer: Observer,
     started: Instant,
     writers: Option<Writers>,
     /// What was acknowledged at the last look, and when that was.
     before: (u64, Instant),
-    machines: Vec<Machine>,
     events: Vec<String>,
     /// Machines to be started again, and when.
     away: Vec<(usize, Instant)>,
@@ -113,14 +102,13 @@ impl Demo {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Demo {
             cluster,
-            endpoints: Endpoints {
+            observer: Observer::new(Endpoints {
                 list,
                 timeout: LOOK_LIMIT,
-            },
+            }),
             started: Instant::now(),
             writers: None,
             before: (0, Instant::now()),
-            machines: Vec::new(),
             events: Vec::new(),
             away: Vec::new(),
             random: SplitMix64::new(now.map_or(0, |now| u64::from(now.subsec_nanos())), 0),
@@ -133,7 +121,7 @@ impl Demo {
         self.await_leader().await?;
         let endpoints = Endpoints {
             timeout: PUT_LIMIT,
-            ..self.endpoints.clone()
+            ..self.observer.endpoints.clone()
         };
         self.writers = Some(Writers::start(&endpoints));
         if io::stdout().is_terminal() && io::stdin().is_terminal() {
@@ -151,8 +139,8 @@ impl Demo {
                 let log = self.cluster.log_tail(*number);
                 return Err(Error::Demo(format!("{name} ended with {status}:\n{log}")));
             }
-            self.look().await;
-            if self.leader().is_some() {
+            self.observer.look(self.cluster.members()).await;
+            if self.observer.leader().is_some() {
                 return Ok(());
             }
             sleep(Duration::from_millis(50)).await;
@@ -181,7 +169,7 @@ impl Demo {
                 _ = looks.tick() => {}
             }
             self.mend()?;
-            self.look().await;
+            self.observer.look(self.cluster.members()).await;
             let text = self.picture(|picture| picture.draw());
             terminal.show(&text).map_err(Error::io(broken))?;
         }
@@ -194,7 +182,7 @@ impl Demo {
         loop {
             looks.tick().await;
             self.mend()?;
-            self.look().await;
+            self.observer.look(self.cluster.members()).await;
             for event in std::mem::take(&mut self.events) {
                 print(event.as_bytes())?;
             }
@@ -203,50 +191,9 @@ impl Demo {
         }
     }
 
-    /// Asks every machine how it is.
-    async fn look(&mut self) {
-        let Ok(rows) = info::collect(&self.endpoints).await else {
-            // Nobody answers: what is on the screen stays, but for the state.
-            for machine in &mut self.machines {
-                machine.row.state = State::Silent {
-                    error: "no answer".to_owned(),
-                };
-            }
-            return;
-        };
-        let asked = self.endpoints.list.iter();
-        let actors = join_all(asked.map(|endpoint| actor::ask(&self.endpoints, endpoint))).await;
-        let members = self.cluster.members().iter();
-        self.machines = rows
-            .into_iter()
-            .zip(actors)
-            .zip(members)
-            .map(|((row, actors), member)| Machine {
-                row,
-                process: member.process(),
-                actors: actors.unwrap_or_default(),
-            })
-            .collect();
-    }
-
-    /// The number of the machine that leads, as it says itself.
-    fn leader(&self) -> Option<usize> {
-        self.machines.iter().position(
-            |machine| matches!(&machine.row.state, State::Reached(state) if state.leads()),
-        )
-    }
-
     /// Lets a random actor of a random machine fail.
     async fn kill_actor(&mut self) {
-        let standing: Vec<_> = self
-            .machines
-            .iter()
-            .enumerate()
-            .flat_map(|(number, machine)| {
-                let actors = machine.actors.iter();
-                actors.map(move |actor| (number, actor.name.clone()))
-            })
-            .collect();
+        let standing = self.observer.actors();
         if standing.is_empty() {
             return self.tell("no actor answers: nothing to kill".to_owned());
         }
@@ -256,8 +203,8 @@ impl Demo {
         } else {
             (How::Stop, "stopped")
         };
-        let endpoint = &self.endpoints.list[*number];
-        let killed = actor::kill(&self.endpoints, endpoint, name, how).await;
+        let endpoint = &self.observer.endpoints.list[*number];
+        let killed = actor::kill(&self.observer.endpoints, endpoint, name, how).await;
         let machine = &self.cluster.members()[*number].name;
         self.tell(match killed {
             Ok(()) => format!("{name} of {machine} {word}"),
@@ -272,7 +219,7 @@ impl Demo {
 
     /// Ends the leader's process as `kill -9` does.
     fn kill_leader(&mut self) {
-        let Some(number) = self.leader() else {
+        let Some(number) = self.observer.leader() else {
             return self.tell("no leader: nobody to kill".to_owned());
         };
         self.cluster.kill(number);
@@ -295,11 +242,10 @@ impl Demo {
             ));
         }
         let now = Instant::now();
-        let (due, away) = std::mem::take(&mut self.away)
+        let (due, away): (Vec<_>, Vec<_>) = std::mem::take(&mut self.away)
             .into_iter()
             .partition(|(_, at)| *at <= now);
         self.away = away;
-        let due: Vec<(usize, Instant)> = due;
         for (number, _) in due {
             self.cluster.start_machine(number)?;
             let name = &self.cluster.members()[number].name;
@@ -325,7 +271,7 @@ impl Demo {
         let puts_per_second = (count.acknowledged - acknowledged) as f64 / seconds;
         self.before = (count.acknowledged, Instant::now());
         show(&Picture {
-            machines: &self.machines,
+            machines: &self.observer.machines,
             count,
             puts_per_second,
             events: &self.events,
@@ -336,6 +282,7 @@ impl Demo {
 
     fn addresses(&self) -> String {
         let list: Vec<_> = self
+            .observer
             .endpoints
             .list
             .iter()
@@ -361,46 +308,5 @@ impl Demo {
                 .as_bytes(),
             );
         }
-    }
-}
-
-/// What the visitor types, from a thread that ends with the process.
-fn wishes() -> mpsc::Receiver<Wish> {
-    let (wish, wishes) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        while let Ok(event) = event::read() {
-            if let Event::Key(key) = event
-                && let Some(wanted) = meaning(key)
-                && wish.blocking_send(wanted).is_err()
-            {
-                return;
-            }
-        }
-    });
-    wishes
-}
-
-/// What a key means. Ctrl-C is a key like any other while the terminal is ours.
-fn meaning(key: KeyEvent) -> Option<Wish> {
-    match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Wish::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Wish::Quit),
-        KeyCode::Char('K') => Some(Wish::KillLeader),
-        KeyCode::Char('k') => Some(Wish::KillActor),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_and_capital_letters_mean_different_things() {
-        let typed = |letter, modifiers| meaning(KeyEvent::new(KeyCode::Char(letter), modifiers));
-        assert_eq!(typed('k', KeyModifiers::NONE), Some(Wish::KillActor));
-        assert_eq!(typed('K', KeyModifiers::SHIFT), Some(Wish::KillLeader));
-        assert_eq!(typed('c', KeyModifiers::CONTROL), Some(Wish::Quit));
-        assert_eq!(typed('c', KeyModifiers::NONE), None);
     }
 }

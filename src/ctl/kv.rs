@@ -2,16 +2,13 @@
 
 use std::io::{self, Read};
 
-use clap::{Args, ValueEnum};
-use serde::Serialize;
-
 use crate::client::Endpoints;
 use crate::error::{Error, Result};
-use crate::output::{Format, Shown, grid, print, print_json, print_table, right_align};
-use crate::proto::{
-    DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RangeResponse, SortOrder, SortTarget,
-};
+use crate::output::{Format, print, print_json};
+use crate::pairs::{GetReport, Pair, WriteReport, lines, table};
+use crate::proto::{DeleteRangeRequest, PutRequest, RangeRequest, SortOrder, SortTarget};
 use crate::range::RangeFlags;
+use clap::{Args, ValueEnum};
 
 /// What `get` may be told.
 #[derive(Args, Clone, Debug)]
@@ -195,133 +192,6 @@ fn read_value(argument: String) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// A line for each key and one for its value, as etcdctl prints them.
-fn lines(pairs: &[KeyValue], hex: bool, keys_only: bool) -> Result<()> {
-    for pair in pairs {
-        print(
-            &Shown {
-                bytes: &pair.key,
-                hex,
-            }
-            .line(),
-        )?;
-        if !keys_only {
-            print(
-                &Shown {
-                    bytes: &pair.value,
-                    hex,
-                }
-                .line(),
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn table(pairs: &[KeyValue], hex: bool) -> Result<()> {
-    let mut table = grid(["key", "value", "version", "created", "modified", "lease"]);
-    for pair in pairs {
-        table.add_row([
-            Shown {
-                bytes: &pair.key,
-                hex,
-            }
-            .cell(),
-            Shown {
-                bytes: &pair.value,
-                hex,
-            }
-            .cell(),
-            pair.version.to_string(),
-            pair.create_revision.to_string(),
-            pair.mod_revision.to_string(),
-            pair.lease.to_string(),
-        ]);
-    }
-    right_align(&mut table, &[2, 3, 4, 5]);
-    print_table(table, Format::Table)
-}
-
-/// What `get -o json` prints.
-#[derive(Serialize)]
-struct GetReport<'a> {
-    revision: i64,
-    /// Keys in the range, whatever the limit.
-    count: i64,
-    /// Whether the limit left some out.
-    more: bool,
-    kvs: Vec<Pair<'a>>,
-}
-
-impl<'a> GetReport<'a> {
-    fn new(response: &'a RangeResponse, hex: bool) -> Self {
-        GetReport {
-            revision: response.header.as_ref().map_or(0, |header| header.revision),
-            count: response.count,
-            more: response.more,
-            kvs: response
-                .kvs
-                .iter()
-                .map(|pair| Pair::new(pair, hex))
-                .collect(),
-        }
-    }
-}
-
-/// A key with its value in JSON.
-#[derive(Serialize)]
-struct Pair<'a> {
-    key: Shown<'a>,
-    value: Shown<'a>,
-    version: i64,
-    create_revision: i64,
-    mod_revision: i64,
-    lease: i64,
-}
-
-impl<'a> Pair<'a> {
-    fn new(pair: &'a KeyValue, hex: bool) -> Self {
-        Pair {
-            key: Shown {
-                bytes: &pair.key,
-                hex,
-            },
-            value: Shown {
-                bytes: &pair.value,
-                hex,
-            },
-            version: pair.version,
-            create_revision: pair.create_revision,
-            mod_revision: pair.mod_revision,
-            lease: pair.lease,
-        }
-    }
-}
-
-/// What `put` and `del` print.
-#[derive(Serialize)]
-struct WriteReport<'a> {
-    revision: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deleted: Option<i64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    previous: Vec<Pair<'a>>,
-}
-
-impl WriteReport<'_> {
-    fn print(&self, format: Format, verdict: &str) -> Result<()> {
-        if format == Format::Json {
-            return print_json(self);
-        }
-        print(verdict.as_bytes())?;
-        for pair in &self.previous {
-            print(&pair.key.line())?;
-            print(&pair.value.line())?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -403,23 +273,5 @@ mod tests {
         assert_eq!(order(&flags), SortOrder::Ascend as i32);
         flags.order = Some(Order::Descend);
         assert_eq!(order(&flags), SortOrder::Descend as i32);
-    }
-
-    #[test]
-    fn json_says_what_was_found() {
-        let response = RangeResponse {
-            kvs: vec![KeyValue {
-                key: "k".into(),
-                value: vec![0xff].into(),
-                version: 2,
-                ..Default::default()
-            }],
-            count: 1,
-            ..Default::default()
-        };
-        let json = serde_json::to_value(GetReport::new(&response, false)).expect("JSON");
-        assert_eq!(json["kvs"][0]["key"], "k");
-        assert_eq!(json["kvs"][0]["value"]["hex"], "ff");
-        assert_eq!(json["kvs"][0]["version"], 2);
     }
 }

@@ -17,12 +17,15 @@ mod kv;
 mod load;
 mod log;
 mod neighbour;
+mod observer;
 mod output;
+mod pairs;
 mod proto;
 mod random;
 mod range;
 mod screen;
 mod statistics;
+mod wish;
 mod workload;
 mod writer;
 
