@@ -27,6 +27,15 @@ impl Link {
         jump: Revision::NONE,
     };
 
+    /// The next change to look at on the way to the newest that is not newer than `at`.
+    fn toward(&self, at: i64) -> Revision {
+        if self.jump.main > at {
+            self.jump
+        } else {
+            self.previous
+        }
+    }
+
     /// Of the change that follows on `head`, in a key space that is compacted up to `compact_revision`.
     pub(crate) fn after(
         revisions: &Revisions,
@@ -38,14 +47,14 @@ impl Link {
         let below = head.length - span;
         let jump = if below == 0 || jump_span(below) != span {
             head.revision
-        } else if head.jump.main <= compact_revision {
+        } else if head.link.jump.main <= compact_revision {
             // What lies there may be gone, on this machine or on another: no read at a revision that still exists jumps
             // over the compacted one, so that nothing is lost by forgetting the way.
             Revision::NONE
         } else {
             revisions
-                .get(txn, head.jump)?
-                .ok_or_else(|| head.jump.missing())?
+                .get(txn, head.link.jump)?
+                .ok_or_else(|| head.link.jump.missing())?
                 .link
                 .jump
         };
@@ -79,7 +88,7 @@ fn jump_span(mut length: u64) -> u64 {
     }
 }
 
-/// The newest change of the chain that ends in `head`, which is not newer than `at`; none if the key did not exist yet, or
+/// The newest change before `head` that is not newer than `at`; none if the key did not exist yet, or
 /// was deleted at a revision that is compacted.
 pub(crate) fn newest_at<'txn>(
     revisions: &Revisions,
@@ -88,11 +97,7 @@ pub(crate) fn newest_at<'txn>(
     at: i64,
     compact_revision: i64,
 ) -> Result<Option<(Revision, Record<'txn>)>, KvError> {
-    let mut revision = if head.jump.main > at {
-        head.jump
-    } else {
-        head.revision
-    };
+    let mut revision = head.link.toward(at);
     while revision != Revision::NONE {
         let Some(record) = revisions.get(txn, revision)? else {
             if revision.main <= compact_revision {
@@ -103,11 +108,7 @@ pub(crate) fn newest_at<'txn>(
         if revision.main <= at {
             return Ok(Some((revision, record)));
         }
-        let next = if record.link.jump.main > at {
-            record.link.jump
-        } else {
-            record.link.previous
-        };
+        let next = record.link.toward(at);
         if next >= revision {
             return Err(KvError::damaged(
                 crate::revision::TABLE,

@@ -149,7 +149,7 @@ impl Change<'_, '_> {
             revision,
             meta,
             length,
-            jump: link.jump,
+            link,
         };
         self.tables.index.put(
             self.txn,

@@ -90,3 +90,84 @@ pub(crate) fn nested<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Txn, 
     }
     Txn::deserialize(deserializer)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::command::{Operation, Put};
+
+    fn nest(levels: usize) -> Command {
+        let inner = (0..levels).fold(Txn::default(), |inner, _| Txn {
+            success: vec![Operation::Txn(inner)],
+            ..Txn::default()
+        });
+        Command::Txn(inner)
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let put = Command::Put(Put {
+            key: Bytes::from_static(b"key"),
+            value: Bytes::from_static(b"value"),
+            lease: -3,
+            prev_kv: true,
+            ..Put::default()
+        });
+        for command in [put, nest(0), nest(MAX_TXN_DEPTH)] {
+            assert_eq!(Command::decode(&command.encode()), Ok(command));
+        }
+    }
+
+    #[test]
+    fn a_transaction_nested_too_deep_is_refused_each_time() {
+        // Far deeper than the stack would bear: a transaction of one nested transaction takes three bytes.
+        let mut bytes = vec![VERSION, 2];
+        for _ in 0..1_000_000 {
+            bytes.extend_from_slice(&[0, 1, 3]);
+        }
+        for _ in 0..2 {
+            assert!(matches!(
+                Command::decode(&bytes),
+                Err(DecodeError::Malformed(_))
+            ));
+        }
+        let deep = nest(MAX_TXN_DEPTH + 1).encode();
+        assert!(matches!(
+            Command::decode(&deep),
+            Err(DecodeError::Malformed(_))
+        ));
+        assert!(Command::decode(&nest(MAX_TXN_DEPTH).encode()).is_ok());
+    }
+
+    #[test]
+    fn another_version_a_rest_and_nothing_at_all_are_refused() {
+        let command = nest(0).encode();
+        let newer = [&[VERSION + 1], &command[1..]].concat();
+        assert_eq!(
+            Command::decode(&newer),
+            Err(DecodeError::Version(VERSION + 1))
+        );
+        let longer = [&command[..], b"xy"].concat();
+        assert_eq!(Command::decode(&longer), Err(DecodeError::Trailing(2)));
+        assert_eq!(Command::decode(&[]), Err(DecodeError::Empty));
+        let vast = vec![VERSION; MAX_COMMAND_BYTES + 1];
+        assert_eq!(
+            Command::decode(&vast),
+            Err(DecodeError::TooLong(vast.len()))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_or_read_but_never_fatal(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(version) = bytes.first_mut() {
+                *version = VERSION;
+            }
+            if let Ok(command) = Command::decode(&bytes) {
+                prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@ use heed::types::Bytes as Raw;
 use heed::{Database, RoRange, RoTxn, RwTxn};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Link;
 use crate::error::KvError;
 use crate::frame;
 use crate::revision::{Meta, Revision};
@@ -36,8 +37,8 @@ pub(crate) struct Head {
     pub(crate) meta: Meta,
     /// How many changes the key's chain has had, this one included.
     pub(crate) length: u64,
-    /// The jump of the change's link (see [`crate::chain`]).
-    pub(crate) jump: Revision,
+    /// The way to the key's older changes, as the change's record has it.
+    pub(crate) link: Link,
 }
 
 /// A level of the index.
@@ -180,6 +181,12 @@ impl KeyIndex {
     }
 }
 
+/// A key and the newest change of it.
+pub(crate) struct Entry<'txn> {
+    pub(crate) key: Cow<'txn, [u8]>,
+    pub(crate) head: Head,
+}
+
 /// A walk over the index in the order of the keys.
 pub(crate) struct Scan<'txn> {
     index: KeyIndex,
@@ -221,7 +228,7 @@ impl<'txn> Scan<'txn> {
     }
 
     /// The next key and its newest change.
-    pub(crate) fn next(&mut self) -> Result<Option<(Cow<'txn, [u8]>, Head)>, KvError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry<'txn>>, KvError> {
         while let Some((level, entries)) = self.levels.last_mut() {
             let Some(entry) = entries.next() else {
                 self.levels.pop();
@@ -249,7 +256,8 @@ impl<'txn> Scan<'txn> {
                 self.levels.clear();
                 return Ok(None);
             }
-            return Ok(Some((key, frame::open(name, slot, value)?.0)));
+            let (head, _) = frame::open(name, slot, value)?;
+            return Ok(Some(Entry { key, head }));
         }
         Ok(None)
     }

@@ -193,3 +193,93 @@ fn changes(operations: &[Operation]) -> Result<Changes<'_>, RequestError> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::command::{Compare, CompareResult, CompareTarget};
+
+    fn put(key: &'static str) -> Operation {
+        Operation::Put(Put {
+            key: Bytes::from_static(key.as_bytes()),
+            ..Put::default()
+        })
+    }
+
+    fn reads(count: usize) -> Vec<Operation> {
+        let range = Range {
+            key: Bytes::from_static(b"a"),
+            ..Range::default()
+        };
+        vec![Operation::Range(range); count]
+    }
+
+    fn txn(success: Vec<Operation>) -> Txn {
+        Txn {
+            success,
+            ..Txn::default()
+        }
+    }
+
+    #[test]
+    fn a_flat_transaction_is_as_long_as_its_longest_list() {
+        let compare = Compare {
+            key: Bytes::from_static(b"a"),
+            range_end: Bytes::new(),
+            result: CompareResult::Equal,
+            target: CompareTarget::Version(0),
+        };
+        let txn = Txn {
+            compare: vec![compare; 3],
+            success: reads(4),
+            failure: reads(2),
+        };
+        assert_eq!(txn.check(4), Ok(()));
+        assert_eq!(txn.check(3), Err(RequestError::TooManyOperations));
+        let compares = Txn {
+            success: Vec::new(),
+            ..txn
+        };
+        assert_eq!(compares.check(3), Ok(()));
+        assert_eq!(compares.check(2), Err(RequestError::TooManyOperations));
+    }
+
+    #[test]
+    fn nested_operations_count_in_full() {
+        // etcd #22139: each of the two would be within the limit for itself.
+        let nested = || Operation::Txn(txn(reads(4)));
+        let both = txn(vec![nested(), nested()]);
+        assert_eq!(both.check(10), Ok(()));
+        assert_eq!(both.check(9), Err(RequestError::TooManyOperations));
+    }
+
+    #[test]
+    fn transactions_nest_to_a_bound() {
+        let nest =
+            |levels| (0..levels).fold(txn(reads(1)), |inner, _| txn(vec![Operation::Txn(inner)]));
+        assert_eq!(nest(MAX_TXN_DEPTH).check(1_000), Ok(()));
+        assert_eq!(
+            nest(MAX_TXN_DEPTH + 1).check(1_000),
+            Err(RequestError::TooManyOperations)
+        );
+    }
+
+    #[test]
+    fn the_number_of_operations_is_judged_before_the_operations() {
+        let txn = txn(vec![put(""), put("a"), put("a")]);
+        assert_eq!(txn.check(2), Err(RequestError::TooManyOperations));
+        assert_eq!(txn.check(3), Err(RequestError::EmptyKey));
+    }
+
+    #[test]
+    fn a_transaction_reads_only_if_no_branch_of_it_writes() {
+        assert!(txn(reads(2)).is_read_only());
+        let writes = Txn {
+            failure: vec![Operation::Txn(txn(vec![put("a")]))],
+            ..txn(reads(2))
+        };
+        assert!(!writes.is_read_only());
+    }
+}

@@ -33,12 +33,14 @@ const STATE_NAME: &[u8] = b"state";
 /// How many named tables the environment must have room for.
 pub const TABLES: u32 = 4;
 
+type Table = Database<'static, Raw, Raw>;
+
 /// The tables.
 #[derive(Clone, Copy)]
 pub(crate) struct Tables {
     pub(crate) revisions: Revisions,
     pub(crate) index: KeyIndex,
-    parameters: Database<'static, Raw, Raw>,
+    parameters: Table,
 }
 
 /// Where the key space stands. Held in memory while the transaction is open, and written by the checkpoint into the same
@@ -81,44 +83,74 @@ impl State {
 }
 
 impl Tables {
-    /// Opens the tables, makes those that are missing, and checks their layout.
+    /// Opens the tables, makes them in a new environment, and checks their layout. Writes nothing if they are there, so that
+    /// opening waits for no disk.
     pub(crate) fn open(environment: &Environment) -> Result<Tables, KvError> {
         let env = environment.env();
-        let opened = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
-            let mut table = |name| opener.create_database::<Raw, Raw>(txn, Some(name));
+        let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+            let table = |name| opener.open_database::<Raw, Raw>(txn, Some(name));
             let tables = [
+                table(PARAMETER_TABLE)?,
                 table(revision::TABLE)?,
                 table(KEY_TABLE)?,
                 table(BRANCH_TABLE)?,
-                table(PARAMETER_TABLE)?,
             ];
-            environment.stamp(txn)?;
             Ok::<_, KvError>(CommitOrAbort::<_, ()>::Commit(tables))
         })?;
-        let [revisions, keys, branches, parameters] = opened
-            .commit()
-            .expect("the closure returns an error or commits");
-        let tables = Tables {
-            revisions: Revisions { table: revisions },
-            index: KeyIndex { keys, branches },
-            parameters,
+        let tables = match opened.commit() {
+            Some(
+                [
+                    Some(parameters),
+                    Some(revisions),
+                    Some(keys),
+                    Some(branches),
+                ],
+            ) => Tables::new([parameters, revisions, keys, branches]),
+            _ => Tables::create(environment)?,
         };
-        tables.check_layout(environment)?;
-        Ok(tables)
-    }
-
-    fn check_layout(&self, environment: &Environment) -> Result<(), KvError> {
-        let mut txn = environment.env().write_txn()?;
-        match self.parameter(&txn, LAYOUT_NAME)? {
-            None => {
-                self.set_parameter(&mut txn, LAYOUT_NAME, &LAYOUT)?;
-                Ok(environment.commit(txn)?)
-            }
-            Some(LAYOUT) => Ok(()),
+        let txn = env.read_txn()?;
+        match tables.parameter(&txn, LAYOUT_NAME)? {
+            Some(LAYOUT) => Ok(tables),
             Some(found) => Err(KvError::NewerLayout {
                 found,
                 known: LAYOUT,
             }),
+            None => Err(KvError::damaged(
+                PARAMETER_TABLE,
+                LAYOUT_NAME,
+                "the layout is missing",
+            )),
+        }
+    }
+
+    /// Makes the tables, all in one transaction with their layout.
+    fn create(environment: &Environment) -> Result<Tables, KvError> {
+        let env = environment.env();
+        let created = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+            let mut table = |name| opener.create_database::<Raw, Raw>(txn, Some(name));
+            let tables = [
+                table(PARAMETER_TABLE)?,
+                table(revision::TABLE)?,
+                table(KEY_TABLE)?,
+                table(BRANCH_TABLE)?,
+            ];
+            let mut layout = Vec::new();
+            frame::seal(&mut layout, LAYOUT_NAME, &LAYOUT, [&[], &[]]);
+            tables[0].put(txn, LAYOUT_NAME, &layout)?;
+            environment.stamp(txn)?;
+            Ok::<_, KvError>(CommitOrAbort::<_, ()>::Commit(tables))
+        })?;
+        let tables = created
+            .commit()
+            .expect("the closure returns an error or commits");
+        Ok(Tables::new(tables))
+    }
+
+    fn new([parameters, revisions, keys, branches]: [Table; 4]) -> Tables {
+        Tables {
+            revisions: Revisions { table: revisions },
+            index: KeyIndex { keys, branches },
+            parameters,
         }
     }
 

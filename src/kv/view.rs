@@ -8,7 +8,7 @@ use heed::RoTxn;
 use crate::chain;
 use crate::command::{KeyValue, Range, RangeReply, SortOrder, SortTarget};
 use crate::error::{Failure, KvError, RequestError};
-use crate::index::Head;
+use crate::index::{Entry, Head};
 use crate::revision::{Meta, Revision};
 use crate::span::Span;
 use crate::tables::Tables;
@@ -158,7 +158,7 @@ impl<'v> View<'v> {
             return found.map_or(Ok(()), |(revision, meta)| each(key, revision, meta));
         }
         let mut scan = self.tables.index.scan(self.txn, span)?;
-        while let Some((key, head)) = scan.next()? {
+        while let Some(Entry { key, head }) = scan.next()? {
             if let Some((revision, meta)) = self.existing_at(&head, at)? {
                 each(&key, revision, meta)?;
             }
@@ -222,5 +222,70 @@ fn sort(found: &mut [Found], range: &Range) {
     match range.sort_order {
         SortOrder::Descend => found.sort_by(|a, b| compare(&b.kv, &a.kv)),
         SortOrder::None | SortOrder::Ascend => found.sort_by(|a, b| compare(&a.kv, &b.kv)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rm_raft::MachineId;
+    use rm_store::{DataDirectory, Environment, Identity, Options};
+
+    use super::*;
+
+    #[test]
+    fn a_compacted_revision_is_refused_the_same_by_every_kind_of_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            domain: "test".into(),
+            machine: "RM.01".into(),
+            id: MachineId(1),
+        };
+        let directory = DataDirectory::open(folder.path(), &identity).unwrap();
+        let environment = Environment::open(&directory, "state", &Options::default()).unwrap();
+        let tables = Tables::open(&environment).unwrap();
+        let txn = environment.env().read_txn().unwrap();
+        let view = View {
+            tables: &tables,
+            txn: &txn,
+            revision: 9,
+            compact_revision: 5,
+        };
+        let at = |revision| Range {
+            key: Bytes::from_static(b"a"),
+            revision,
+            ..Range::default()
+        };
+        for (revision, alone, in_txn) in [
+            (
+                10,
+                Err(RequestError::FutureRevision),
+                Err(RequestError::FutureRevision),
+            ),
+            (9, Ok(9), Ok(())),
+            (5, Ok(5), Ok(())),
+            (
+                4,
+                Err(RequestError::Compacted),
+                Err(RequestError::Compacted),
+            ),
+            (0, Ok(9), Ok(())),
+            (-1, Ok(9), Err(RequestError::Compacted)),
+        ] {
+            assert_eq!(
+                view.revision_to_read(revision),
+                alone,
+                "revision {revision}"
+            );
+            assert_eq!(
+                view.check_range(&at(revision)),
+                in_txn,
+                "revision {revision}"
+            );
+            assert_eq!(
+                view.range(&at(revision)).is_ok(),
+                alone.is_ok(),
+                "revision {revision}"
+            );
+        }
     }
 }
