@@ -1,0 +1,167 @@
+//! What must be the same on every machine, and what may not happen out of order.
+
+use bytes::Bytes;
+use rm_kv::{Command, DeleteRange, Failure, KvError, Put, Query, Range, RequestError, Txn};
+use rm_raft::{EntryId, Index, Term};
+
+use crate::support::{Disk, apply, everything, get, put, range};
+
+fn entry(term: u64, index: u64) -> EntryId {
+    EntryId {
+        term: Term(term),
+        index: Index(index),
+    }
+}
+
+#[test]
+fn an_entry_that_does_not_follow_is_refused_without_effect() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    keyspace.apply(entry(2, 1), None, true).unwrap();
+    for wrong in [entry(2, 1), entry(2, 3), entry(1, 2), entry(2, 0)] {
+        let error = keyspace.apply(wrong, None, true).unwrap_err();
+        assert!(
+            matches!(error, KvError::OutOfOrder { .. }),
+            "{wrong}: {error}"
+        );
+        assert_eq!(keyspace.applied(), entry(2, 1));
+    }
+    keyspace.apply(entry(3, 2), None, true).unwrap();
+    assert_eq!(keyspace.applied(), entry(3, 2));
+}
+
+#[test]
+fn a_refused_request_advances_the_applied_entry_but_not_the_revision() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    let unknown_lease = Command::Put(Put {
+        key: Bytes::from_static(b"a"),
+        lease: 5,
+        ..Put::default()
+    });
+    let outcome = apply(&mut keyspace, &unknown_lease).unwrap().unwrap();
+    assert_eq!(outcome, Err(RequestError::LeaseNotFound));
+    assert_eq!(keyspace.applied(), entry(1, 1));
+    assert_eq!(keyspace.revision(), 1);
+}
+
+#[test]
+fn an_entry_that_is_no_command_is_refused_alike_and_counted() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    let outcome = keyspace
+        .apply(entry(1, 1), Some(b"\xffgarbage"), true)
+        .unwrap()
+        .unwrap();
+    assert_eq!(outcome, Err(RequestError::Undecodable));
+    assert_eq!(keyspace.undecodable(), 1);
+    put(&mut keyspace, b"a", b"1");
+    assert_eq!(keyspace.revision(), 2);
+}
+
+#[test]
+fn a_committed_request_that_no_gate_should_have_let_through_is_refused_alike() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    let empty_key = Command::DeleteRange(DeleteRange::default());
+    let outcome = apply(&mut keyspace, &empty_key).unwrap().unwrap();
+    assert_eq!(outcome, Err(RequestError::EmptyKey));
+}
+
+#[test]
+fn applied_entry_and_revision_are_of_the_same_moment_as_the_data_after_a_crash() {
+    // etcd #13766
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    put(&mut keyspace, b"a", b"1");
+    let report = keyspace.checkpoint().unwrap();
+    assert_eq!(report.applied, entry(1, 1));
+    put(&mut keyspace, b"b", b"2");
+    drop(keyspace);
+    let keyspace = disk.open();
+    assert_eq!((keyspace.applied(), keyspace.revision()), (entry(1, 1), 2));
+    assert_eq!(range(&keyspace, everything()).unwrap().count, 1);
+}
+
+#[test]
+fn a_checkpoint_with_nothing_to_write_writes_nothing() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    put(&mut keyspace, b"a", b"1");
+    assert!(keyspace.dirty_bytes() > 0);
+    assert!(keyspace.checkpoint().unwrap().bytes > 0);
+    assert_eq!(keyspace.dirty_bytes(), 0);
+    assert_eq!(keyspace.checkpoint().unwrap().bytes, 0);
+}
+
+#[test]
+fn the_hash_up_to_a_revision_does_not_change_with_what_comes_after() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    put(&mut keyspace, b"a", b"1");
+    let early = keyspace.hash(2).unwrap();
+    assert_eq!((early.revision, early.compact_revision), (2, -1));
+    put(&mut keyspace, b"a", b"2");
+    assert_eq!(keyspace.hash(2).unwrap(), early);
+    assert_ne!(keyspace.hash(0).unwrap().hash, early.hash);
+    assert!(matches!(
+        keyspace.hash(4),
+        Err(Failure::Request(RequestError::FutureRevision))
+    ));
+}
+
+#[test]
+fn the_hash_tells_apart_what_lies_between_key_and_value() {
+    let hash = |key: &[u8], value: &[u8]| {
+        let disk = Disk::new();
+        let mut keyspace = disk.open();
+        put(&mut keyspace, key, value);
+        keyspace.hash(0).unwrap().hash
+    };
+    assert_ne!(hash(b"ab", b"c"), hash(b"a", b"bc"));
+}
+
+#[test]
+fn every_revision_of_a_key_that_changes_often_is_found() {
+    const CHANGES: i64 = 700;
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    for number in 0..CHANGES {
+        put(&mut keyspace, b"hot", number.to_string().as_bytes());
+    }
+    for number in 0..CHANGES {
+        let reply = range(
+            &keyspace,
+            Range {
+                key: Bytes::from_static(b"hot"),
+                revision: number + 2,
+                ..Range::default()
+            },
+        )
+        .unwrap();
+        let [kv] = &reply.kvs[..] else {
+            panic!("revision {}: {reply:?}", number + 2);
+        };
+        assert_eq!(kv.value, number.to_string());
+        assert_eq!((kv.mod_revision, kv.version), (number + 2, number + 1));
+    }
+}
+
+#[test]
+fn a_query_that_would_write_is_refused() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    let txn = Txn {
+        failure: vec![rm_kv::Operation::DeleteRange(DeleteRange {
+            key: Bytes::from_static(b"a"),
+            ..DeleteRange::default()
+        })],
+        ..Txn::default()
+    };
+    put(&mut keyspace, b"a", b"1");
+    assert!(matches!(
+        keyspace.query(&Query::Txn(txn)),
+        Err(Failure::Request(RequestError::NotReadOnly))
+    ));
+    assert_eq!(get(&keyspace, b"a").unwrap().unwrap(), "1");
+}

@@ -1,0 +1,10 @@
+//! The key space as its users see it: etcd's semantics, determinism, and what happens when the disk fails.
+
+#![allow(missing_docs, reason = "a test's name says what it shows")]
+
+mod damage;
+mod determinism;
+mod long_keys;
+mod scripts;
+mod support;
+mod twin;

@@ -1,0 +1,368 @@
+//! Runs the scripts in `testscripts/`: one behaviour of the key space each, with its outcome beneath.
+//!
+//! Requests are `put KEY VALUE`, `range KEY [END]`, `delete KEY [END]` (the end `max` is none at all) with flags and options
+//! named as in the request's type, and `txn if=COMPARE.. then=REQUEST.. else=REQUEST..`. `define NAME ...` names a
+//! transaction, so that `txn NAME` within another one means it. `query` sends the rest as a query instead of a command.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use goldenscript::Argument;
+use rm_kv::{
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Keyspace, Operation,
+    Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget, Txn,
+};
+
+use crate::support::{Disk, apply};
+
+#[test]
+fn every_script_comes_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut scripts: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    for script in scripts {
+        println!("{}", script.display());
+        let disk = Disk::new();
+        let mut runner = Runner {
+            disk: &disk,
+            keyspace: Some(disk.open()),
+            defined: BTreeMap::new(),
+        };
+        goldenscript::run(&mut runner, script).unwrap();
+    }
+}
+
+struct Runner<'d> {
+    disk: &'d Disk,
+    keyspace: Option<Keyspace<'d>>,
+    defined: BTreeMap<String, Txn>,
+}
+
+type Parsed<T> = Result<T, Box<dyn Error>>;
+
+impl goldenscript::Runner for Runner<'_> {
+    type Command = goldenscript::Command;
+
+    fn run(
+        &mut self,
+        command: &goldenscript::Command,
+        _: &goldenscript::Context,
+    ) -> Parsed<String> {
+        let mut output = String::new();
+        match command.name.as_str() {
+            "define" => {
+                let (name, arguments) = split(&command.args)?;
+                let txn = self.txn(arguments)?;
+                self.defined.insert(name.to_owned(), txn);
+            }
+            "checkpoint" => {
+                let report = self.keyspace().checkpoint()?;
+                writeln!(output, "durable up to entry {}", report.applied)?;
+            }
+            // The process dies: what was not in a checkpoint is lost.
+            "crash" => {
+                self.keyspace = None;
+                self.keyspace = Some(self.disk.open());
+                let keyspace = self.keyspace();
+                writeln!(
+                    output,
+                    "applied={} revision={}",
+                    keyspace.applied(),
+                    keyspace.revision()
+                )?;
+            }
+            "state" => {
+                let keyspace = self.keyspace();
+                writeln!(
+                    output,
+                    "applied={} revision={}",
+                    keyspace.applied(),
+                    keyspace.revision()
+                )?;
+            }
+            "query" => {
+                let (name, arguments) = split(&command.args)?;
+                let query = match self.operation(name, arguments)? {
+                    Operation::Range(range) => Query::Range(range),
+                    Operation::Txn(txn) => Query::Txn(txn),
+                    other => return Err(format!("{other:?} is no query").into()),
+                };
+                let reply = self.keyspace().query(&query);
+                show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
+            }
+            "range" => return Err("a range is a query".into()),
+            name => {
+                let command = match self.operation(name, &command.args)? {
+                    Operation::Put(put) => Command::Put(put),
+                    Operation::DeleteRange(delete) => Command::DeleteRange(delete),
+                    Operation::Txn(txn) => Command::Txn(txn),
+                    Operation::Range(_) => return Err("a range is a query".into()),
+                };
+                let outcome = apply(self.keyspace(), &command)?.ok_or("no outcome")?;
+                show_outcome(
+                    &mut output,
+                    outcome.map_err(|error: RequestError| error.to_string()),
+                )?;
+            }
+        }
+        Ok(output)
+    }
+}
+
+impl<'d> Runner<'d> {
+    fn keyspace(&mut self) -> &mut Keyspace<'d> {
+        self.keyspace.as_mut().expect("a crash opens it again")
+    }
+
+    fn operation(&self, name: &str, arguments: &[Argument]) -> Parsed<Operation> {
+        Ok(match name {
+            "put" => Operation::Put(put(arguments)?),
+            "range" => Operation::Range(range(arguments)?),
+            "delete" => Operation::DeleteRange(delete(arguments)?),
+            "txn" => Operation::Txn(self.txn(arguments)?),
+            other => return Err(format!("unknown request {other}").into()),
+        })
+    }
+
+    /// `NAME` of a defined transaction, or its parts.
+    fn txn(&self, arguments: &[Argument]) -> Parsed<Txn> {
+        if let [Argument::Positional(name)] = arguments {
+            return Ok(self
+                .defined
+                .get(name)
+                .ok_or("undefined transaction")?
+                .clone());
+        }
+        let mut txn = Txn::default();
+        for argument in arguments {
+            let Argument::KeyValue(part, text) = argument else {
+                return Err(format!("unexpected {argument}").into());
+            };
+            match part.as_str() {
+                "if" => txn.compare.push(compare(text)?),
+                "then" => txn.success.push(self.parse_operation(text)?),
+                "else" => txn.failure.push(self.parse_operation(text)?),
+                other => return Err(format!("unexpected {other}").into()),
+            }
+        }
+        Ok(txn)
+    }
+
+    /// A request in one string: words, and options as `name=value`.
+    fn parse_operation(&self, text: &str) -> Parsed<Operation> {
+        let mut words = text.split(' ');
+        let name = words.next().unwrap_or_default();
+        let arguments: Vec<_> = words
+            .map(|word| match word.split_once('=') {
+                Some((name, value)) => Argument::KeyValue(name.into(), value.into()),
+                None => Argument::Positional(word.into()),
+            })
+            .collect();
+        self.operation(name, &arguments)
+    }
+}
+
+fn split(arguments: &[Argument]) -> Parsed<(&str, &[Argument])> {
+    match arguments {
+        [Argument::Positional(name), rest @ ..] => Ok((name, rest)),
+        _ => Err("a name is missing".into()),
+    }
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn end(text: &str) -> Bytes {
+    match text {
+        "max" => Bytes::from_static(&[0]),
+        end => bytes(end),
+    }
+}
+
+fn put(arguments: &[Argument]) -> Parsed<Put> {
+    let mut put = Put::default();
+    let mut positional = 0;
+    for argument in arguments {
+        match argument {
+            Argument::KeyValue(name, value) if name == "lease" => put.lease = value.parse()?,
+            Argument::Positional(flag) if flag == "prev_kv" => put.prev_kv = true,
+            Argument::Positional(flag) if flag == "ignore_value" => put.ignore_value = true,
+            Argument::Positional(flag) if flag == "ignore_lease" => put.ignore_lease = true,
+            Argument::Positional(text) if positional == 0 => {
+                (put.key, positional) = (bytes(text), 1)
+            }
+            Argument::Positional(text) if positional == 1 => {
+                (put.value, positional) = (bytes(text), 2)
+            }
+            other => return Err(format!("unexpected {other}").into()),
+        }
+    }
+    Ok(put)
+}
+
+fn delete(arguments: &[Argument]) -> Parsed<DeleteRange> {
+    let mut delete = DeleteRange::default();
+    let mut positional = 0;
+    for argument in arguments {
+        match argument {
+            Argument::Positional(flag) if flag == "prev_kv" => delete.prev_kv = true,
+            Argument::Positional(text) if positional == 0 => {
+                (delete.key, positional) = (bytes(text), 1)
+            }
+            Argument::Positional(text) if positional == 1 => {
+                (delete.range_end, positional) = (end(text), 2)
+            }
+            other => return Err(format!("unexpected {other}").into()),
+        }
+    }
+    Ok(delete)
+}
+
+fn range(arguments: &[Argument]) -> Parsed<Range> {
+    let mut range = Range::default();
+    let mut positional = 0;
+    for argument in arguments {
+        match argument {
+            Argument::KeyValue(name, value) => range_option(&mut range, name, value)?,
+            Argument::Positional(flag) if flag == "keys_only" => range.keys_only = true,
+            Argument::Positional(flag) if flag == "count_only" => range.count_only = true,
+            Argument::Positional(text) if positional == 0 => {
+                (range.key, positional) = (bytes(text), 1)
+            }
+            Argument::Positional(text) if positional == 1 => {
+                (range.range_end, positional) = (end(text), 2)
+            }
+            other => return Err(format!("unexpected {other}").into()),
+        }
+    }
+    Ok(range)
+}
+
+fn range_option(range: &mut Range, name: &str, value: &str) -> Parsed<()> {
+    match name {
+        "limit" => range.limit = value.parse()?,
+        "revision" => range.revision = value.parse()?,
+        "min_mod" => range.min_mod_revision = value.parse()?,
+        "max_mod" => range.max_mod_revision = value.parse()?,
+        "min_create" => range.min_create_revision = value.parse()?,
+        "max_create" => range.max_create_revision = value.parse()?,
+        "order" => {
+            range.sort_order = match value {
+                "ascend" => SortOrder::Ascend,
+                "descend" => SortOrder::Descend,
+                other => return Err(format!("unknown order {other}").into()),
+            }
+        }
+        "sort" => {
+            range.sort_target = match value {
+                "key" => SortTarget::Key,
+                "version" => SortTarget::Version,
+                "create" => SortTarget::Create,
+                "mod" => SortTarget::Mod,
+                "value" => SortTarget::Value,
+                other => return Err(format!("unknown sort {other}").into()),
+            }
+        }
+        other => return Err(format!("unknown option {other}").into()),
+    }
+    Ok(())
+}
+
+/// `TARGET KEY [END] RESULT GIVEN`, as in `version a = 1`.
+fn compare(text: &str) -> Parsed<Compare> {
+    let words: Vec<_> = text.split(' ').collect();
+    let (target, key, range_end, result, given) = match words[..] {
+        [target, key, result, given] => (target, key, "", result, given),
+        [target, key, range_end, result, given] => (target, key, range_end, result, given),
+        _ => return Err(format!("no comparison: {text}").into()),
+    };
+    Ok(Compare {
+        key: bytes(key),
+        range_end: end(range_end),
+        result: match result {
+            "=" => CompareResult::Equal,
+            ">" => CompareResult::Greater,
+            "<" => CompareResult::Less,
+            "!=" => CompareResult::NotEqual,
+            other => return Err(format!("unknown result {other}").into()),
+        },
+        target: match target {
+            "version" => CompareTarget::Version(given.parse()?),
+            "create" => CompareTarget::Create(given.parse()?),
+            "mod" => CompareTarget::Mod(given.parse()?),
+            "lease" => CompareTarget::Lease(given.parse()?),
+            "value" => CompareTarget::Value(bytes(given)),
+            other => return Err(format!("unknown target {other}").into()),
+        },
+    })
+}
+
+fn show_outcome(output: &mut String, outcome: Result<Reply, String>) -> Result<(), Box<dyn Error>> {
+    match outcome {
+        Ok(reply) => show(output, &reply, 0)?,
+        Err(error) => writeln!(output, "error: {error}")?,
+    }
+    Ok(())
+}
+
+fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
+    let margin = "  ".repeat(depth);
+    write!(output, "{margin}revision={} ", reply.revision)?;
+    match &reply.body {
+        ReplyBody::Put(prev) => {
+            writeln!(output, "put")?;
+            show_kvs(output, prev, &format!("{margin}  was "))
+        }
+        ReplyBody::DeleteRange(delete) => {
+            writeln!(output, "deleted={}", delete.deleted)?;
+            show_kvs(output, &delete.prev_kvs, &format!("{margin}  was "))
+        }
+        ReplyBody::Range(range) => {
+            writeln!(
+                output,
+                "count={}{}",
+                range.count,
+                if range.more { " more" } else { "" }
+            )?;
+            show_kvs(output, &range.kvs, &format!("{margin}  "))
+        }
+        ReplyBody::Txn(txn) => {
+            writeln!(output, "succeeded={}", txn.succeeded)?;
+            txn.replies
+                .iter()
+                .try_for_each(|reply| show(output, reply, depth + 1))
+        }
+    }
+}
+
+fn show_kvs<'k>(
+    output: &mut String,
+    kvs: impl IntoIterator<Item = &'k KeyValue>,
+    margin: &str,
+) -> std::fmt::Result {
+    for kv in kvs {
+        writeln!(
+            output,
+            "{margin}{}={} create={} mod={} version={}{}",
+            String::from_utf8_lossy(&kv.key),
+            String::from_utf8_lossy(&kv.value),
+            kv.create_revision,
+            kv.mod_revision,
+            kv.version,
+            if kv.lease == 0 {
+                String::new()
+            } else {
+                format!(" lease={}", kv.lease)
+            },
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,507 @@
+//! A naive twin of the key space, which keeps every key's history in memory, and random requests that both must answer
+//! alike: at old revisions, with long keys, across checkpoints and crashes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rm_kv::{
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Failure, KeyValue,
+    Keyspace, MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody,
+    RequestError, SortOrder, SortTarget, Txn, TxnReply,
+};
+use rm_raft::{EntryId, Index, Term};
+
+use crate::support::{Disk, apply};
+
+/// The key space, in the plainest way.
+#[derive(Default)]
+struct Twin {
+    /// How many revisions were made after the first.
+    changes: i64,
+    /// Each key's changes, oldest first: the revision, and the key or its absence.
+    history: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
+}
+
+impl Twin {
+    fn revision(&self) -> i64 {
+        1 + self.changes
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<Reply, RequestError> {
+        command.check(MAX_TXN_OPERATIONS)?;
+        let next = self.revision() + 1;
+        let (body, changed) = match command {
+            Command::Put(put) => {
+                self.check_put(put)?;
+                (self.put(put, next), true)
+            }
+            Command::DeleteRange(delete) => {
+                let body = self.delete(delete, next);
+                let changed = matches!(&body, ReplyBody::DeleteRange(reply) if reply.deleted > 0);
+                (body, changed)
+            }
+            Command::Txn(txn) => {
+                let decided = self.decide(txn);
+                self.check(&decided)?;
+                let mut changed = false;
+                (self.execute(&decided, &mut changed), changed)
+            }
+        };
+        self.changes += i64::from(changed);
+        Ok(Reply {
+            revision: self.revision(),
+            body,
+        })
+    }
+
+    fn query(&self, query: &Query) -> Result<Reply, RequestError> {
+        query.check(MAX_TXN_OPERATIONS)?;
+        let body = match query {
+            Query::Range(range) if range.revision > self.revision() => {
+                return Err(RequestError::FutureRevision);
+            }
+            Query::Range(range) => self.range(range, self.revision()),
+            Query::Txn(txn) => {
+                let decided = self.decide(txn);
+                self.check(&decided)?;
+                let mut twin = Twin {
+                    changes: self.changes,
+                    history: self.history.clone(),
+                };
+                twin.execute(&decided, &mut false)
+            }
+        };
+        Ok(Reply {
+            revision: self.revision(),
+            body,
+        })
+    }
+
+    /// The keys of a span that exist at a revision.
+    fn existing(&self, key: &Bytes, range_end: &Bytes, at: i64) -> Vec<KeyValue> {
+        let within = |other: &Bytes| match &range_end[..] {
+            [] => other == key,
+            [0] => other >= key,
+            _ => other >= key && other < range_end,
+        };
+        let state = |changes: &[(i64, Option<KeyValue>)]| {
+            let newest = changes.iter().rfind(|(revision, _)| *revision <= at)?;
+            newest.1.clone()
+        };
+        self.history
+            .iter()
+            .filter(|(key, _)| within(key))
+            .filter_map(|(_, changes)| state(changes))
+            .collect()
+    }
+
+    fn now(&self, key: &Bytes, range_end: &Bytes) -> Vec<KeyValue> {
+        self.existing(key, range_end, i64::MAX)
+    }
+
+    fn range(&self, range: &Range, newest: i64) -> ReplyBody {
+        let at = if range.revision <= 0 {
+            newest
+        } else {
+            range.revision
+        };
+        let mut kvs = self.existing(&range.key, &range.range_end, at);
+        let count = kvs.len() as i64;
+        let bounds = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
+        kvs.retain(|kv| {
+            bounds(
+                kv.mod_revision,
+                range.min_mod_revision,
+                range.max_mod_revision,
+            ) && bounds(
+                kv.create_revision,
+                range.min_create_revision,
+                range.max_create_revision,
+            )
+        });
+        let descend = range.sort_order == SortOrder::Descend;
+        let order = |a: std::cmp::Ordering| if descend { a.reverse() } else { a };
+        match range.sort_target {
+            SortTarget::Key => kvs.sort_by(|a, b| order(a.key.cmp(&b.key))),
+            SortTarget::Version => kvs.sort_by(|a, b| order(a.version.cmp(&b.version))),
+            SortTarget::Create => {
+                kvs.sort_by(|a, b| order(a.create_revision.cmp(&b.create_revision)))
+            }
+            SortTarget::Mod => kvs.sort_by(|a, b| order(a.mod_revision.cmp(&b.mod_revision))),
+            SortTarget::Value => kvs.sort_by(|a, b| order(a.value.cmp(&b.value))),
+        }
+        let limit = if range.limit <= 0 {
+            usize::MAX
+        } else {
+            range.limit as usize
+        };
+        let more = kvs.len() > limit && !range.count_only;
+        kvs.truncate(if range.count_only { 0 } else { limit });
+        if range.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        ReplyBody::Range(RangeReply { kvs, more, count })
+    }
+
+    fn check_put(&self, put: &Put) -> Result<(), RequestError> {
+        if put.lease != 0 {
+            return Err(RequestError::LeaseNotFound);
+        }
+        let keeps = put.ignore_value || put.ignore_lease;
+        if keeps && self.now(&put.key, &Bytes::new()).is_empty() {
+            return Err(RequestError::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, put: &Put, revision: i64) -> ReplyBody {
+        let old = self.now(&put.key, &Bytes::new()).pop();
+        let mut new = KeyValue {
+            key: put.key.clone(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            value: put.value.clone(),
+            lease: 0,
+        };
+        if let Some(old) = &old {
+            new.create_revision = old.create_revision;
+            new.version = old.version + 1;
+            if put.ignore_value {
+                new.value = old.value.clone();
+            }
+        }
+        let changes = self.history.entry(put.key.clone()).or_default();
+        changes.push((revision, Some(new)));
+        ReplyBody::Put(old.filter(|_| put.prev_kv))
+    }
+
+    fn delete(&mut self, delete: &DeleteRange, revision: i64) -> ReplyBody {
+        let old = self.now(&delete.key, &delete.range_end);
+        for kv in &old {
+            let changes = self.history.entry(kv.key.clone()).or_default();
+            changes.push((revision, None));
+        }
+        ReplyBody::DeleteRange(DeleteReply {
+            deleted: old.len() as i64,
+            prev_kvs: if delete.prev_kv { old } else { Vec::new() },
+        })
+    }
+
+    /// The transaction with only the branches that its comparisons choose.
+    fn decide(&self, txn: &Txn) -> (bool, Vec<Decided>) {
+        let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
+        let branch = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
+        let decide = |operation: &Operation| match operation {
+            Operation::Txn(txn) => {
+                let (succeeded, operations) = self.decide(txn);
+                Decided::Txn(succeeded, operations)
+            }
+            other => Decided::One(other.clone()),
+        };
+        (succeeded, branch.iter().map(decide).collect())
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        let one = |kv: &KeyValue| {
+            let ordering = match &compare.target {
+                CompareTarget::Version(given) => kv.version.cmp(given),
+                CompareTarget::Create(given) => kv.create_revision.cmp(given),
+                CompareTarget::Mod(given) => kv.mod_revision.cmp(given),
+                CompareTarget::Lease(given) => kv.lease.cmp(given),
+                CompareTarget::Value(given) => kv.value.cmp(given),
+            };
+            match compare.result {
+                CompareResult::Equal => ordering.is_eq(),
+                CompareResult::Greater => ordering.is_gt(),
+                CompareResult::Less => ordering.is_lt(),
+                CompareResult::NotEqual => ordering.is_ne(),
+            }
+        };
+        let kvs = self.now(&compare.key, &compare.range_end);
+        match (&kvs[..], &compare.target) {
+            ([], CompareTarget::Value(_)) => false,
+            ([], _) => one(&KeyValue::default()),
+            (kvs, _) => kvs.iter().all(one),
+        }
+    }
+
+    fn check(&self, (_, operations): &(bool, Vec<Decided>)) -> Result<(), RequestError> {
+        for operation in operations {
+            match operation {
+                Decided::One(Operation::Range(range)) if range.revision > self.revision() => {
+                    return Err(RequestError::FutureRevision);
+                }
+                Decided::One(Operation::Put(put)) => self.check_put(put)?,
+                Decided::One(_) => {}
+                Decided::Txn(succeeded, operations) => {
+                    self.check(&(*succeeded, operations.clone()))?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(
+        &mut self,
+        (succeeded, operations): &(bool, Vec<Decided>),
+        changed: &mut bool,
+    ) -> ReplyBody {
+        let before = self.revision();
+        let mut replies = Vec::new();
+        for operation in operations {
+            let body = match operation {
+                Decided::One(Operation::Range(range)) => {
+                    self.range(range, before + i64::from(*changed))
+                }
+                Decided::One(Operation::Put(put)) => {
+                    *changed = true;
+                    self.put(put, before + 1)
+                }
+                Decided::One(Operation::DeleteRange(delete)) => {
+                    let body = self.delete(delete, before + 1);
+                    *changed |= matches!(&body, ReplyBody::DeleteRange(reply) if reply.deleted > 0);
+                    body
+                }
+                Decided::One(Operation::Txn(_)) => panic!("a nested transaction was not decided"),
+                Decided::Txn(succeeded, operations) => {
+                    self.execute(&(*succeeded, operations.clone()), changed)
+                }
+            };
+            let revision = match body {
+                ReplyBody::Txn(_) => 0,
+                _ => before + i64::from(*changed),
+            };
+            replies.push(Reply { revision, body });
+        }
+        ReplyBody::Txn(TxnReply {
+            succeeded: *succeeded,
+            replies,
+        })
+    }
+}
+
+#[derive(Clone)]
+enum Decided {
+    One(Operation),
+    Txn(bool, Vec<Decided>),
+}
+
+/// What happens to the machine.
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Command),
+    Query(Query),
+    Checkpoint,
+    /// The process dies and starts again: what was not in a checkpoint is applied again from the log.
+    Crash,
+}
+
+/// Few keys, so that requests meet; among them keys around the lengths at which the index divides them.
+fn key() -> impl Strategy<Value = Bytes> {
+    let long = |count: usize, tail: &'static [u8]| {
+        let mut key = vec![b'k'; count];
+        key.extend_from_slice(tail);
+        Bytes::from(key)
+    };
+    let keys: Vec<Bytes> = [&b"a"[..], b"b", b"bb", b"c", b"k", b"l", b"\0", b"\xff\xff"]
+        .map(Bytes::from_static)
+        .into_iter()
+        .chain([
+            long(499, b""),
+            long(500, b""),
+            long(500, b"\0"),
+            long(500, b"a"),
+            long(501, b""),
+            long(499, b"z"),
+            long(1_000, b""),
+            long(1_000, b"\0"),
+            long(1_001, b"x"),
+            long(600, b"\xff"),
+        ])
+        .collect();
+    prop::sample::select(keys)
+}
+
+fn range_end() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        2 => Just(Bytes::new()),
+        1 => Just(Bytes::from_static(&[0])),
+        2 => key(),
+    ]
+}
+
+fn small() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => Just(0), 2 => 0..30i64]
+}
+
+prop_compose! {
+    fn range()(
+        key in key(),
+        range_end in range_end(),
+        limit in small(),
+        revision in prop_oneof![4 => Just(0), 4 => 1..12i64, 1 => Just(1_000)],
+        sort_order in prop::sample::select(vec![SortOrder::None, SortOrder::Ascend, SortOrder::Descend]),
+        sort_target in prop::sample::select(vec![
+            SortTarget::Key, SortTarget::Key, SortTarget::Version, SortTarget::Create, SortTarget::Mod, SortTarget::Value,
+        ]),
+        (keys_only, count_only) in prop::sample::select(vec![(false, false), (false, false), (true, false), (false, true)]),
+        (min_mod_revision, max_mod_revision) in (small(), small()),
+        (min_create_revision, max_create_revision) in (small(), small()),
+    ) -> Range {
+        Range {
+            key, range_end, limit, revision, sort_order, sort_target, keys_only, count_only,
+            min_mod_revision, max_mod_revision, min_create_revision, max_create_revision,
+        }
+    }
+}
+
+prop_compose! {
+    fn put()(
+        key in key(),
+        value in prop::sample::select(vec!["", "v", "w", "x"]),
+        lease in prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 7]),
+        prev_kv in any::<bool>(),
+        (ignore_value, ignore_lease) in prop::sample::select(vec![
+            (false, false), (false, false), (false, false), (false, false), (true, false), (false, true), (true, true),
+        ]),
+    ) -> Put {
+        Put {
+            key,
+            value: if ignore_value { Bytes::new() } else { Bytes::from_static(value.as_bytes()) },
+            lease: if ignore_lease { 0 } else { lease },
+            prev_kv, ignore_value, ignore_lease,
+        }
+    }
+}
+
+prop_compose! {
+    fn delete()(key in key(), range_end in range_end(), prev_kv in any::<bool>()) -> DeleteRange {
+        DeleteRange { key, range_end, prev_kv }
+    }
+}
+
+prop_compose! {
+    fn compare()(
+        key in key(),
+        range_end in range_end(),
+        result in prop::sample::select(vec![
+            CompareResult::Equal, CompareResult::Greater, CompareResult::Less, CompareResult::NotEqual,
+        ]),
+        target in prop_oneof![
+            (0..4i64).prop_map(CompareTarget::Version),
+            small().prop_map(CompareTarget::Create),
+            small().prop_map(CompareTarget::Mod),
+            (0..2i64).prop_map(CompareTarget::Lease),
+            Just(CompareTarget::Value(Bytes::from_static(b"v"))),
+        ],
+    ) -> Compare {
+        Compare { key, range_end, result, target }
+    }
+}
+
+fn txn() -> impl Strategy<Value = Txn> {
+    let of = |operation: BoxedStrategy<Operation>| {
+        let branch = prop::collection::vec(operation, 0..4);
+        (
+            prop::collection::vec(compare(), 0..2),
+            branch.clone(),
+            branch,
+        )
+            .prop_map(|(compare, success, failure)| Txn {
+                compare,
+                success,
+                failure,
+            })
+    };
+    let flat = prop_oneof![
+        range().prop_map(Operation::Range),
+        put().prop_map(Operation::Put),
+        delete().prop_map(Operation::DeleteRange),
+    ]
+    .boxed();
+    let nested = prop_oneof![3 => flat.clone(), 1 => of(flat).prop_map(Operation::Txn)].boxed();
+    of(nested)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => put().prop_map(|put| Step::Apply(Command::Put(put))),
+        2 => delete().prop_map(|delete| Step::Apply(Command::DeleteRange(delete))),
+        4 => txn().prop_map(|txn| Step::Apply(Command::Txn(txn))),
+        4 => range().prop_map(|range| Step::Query(Query::Range(range))),
+        1 => txn().prop_map(|txn| Step::Query(Query::Txn(txn))),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// Applies again what the key space has lost.
+fn replay(keyspace: &mut Keyspace, log: &[(Command, Result<Reply, RequestError>)]) {
+    let lost = keyspace.applied().index.0 as usize..;
+    for (number, (command, outcome)) in log.iter().enumerate().skip(lost.start) {
+        let entry = EntryId {
+            term: Term(1),
+            index: Index(number as u64 + 1),
+        };
+        // Nobody waits for the answer: only whether it is an error is to be as before.
+        let again = keyspace.apply(entry, Some(&command.encode()), false);
+        let again = again.unwrap().unwrap();
+        assert_eq!(again.as_ref().err(), outcome.as_ref().err());
+        if let (Ok(again), Ok(before)) = (again, outcome) {
+            assert_eq!(again.revision, before.revision);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_key_space_answers_as_its_naive_twin_and_every_machine_alike(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let (disk, other_disk) = (Disk::new(), Disk::new());
+        let mut keyspace = disk.open();
+        let mut other = other_disk.open();
+        let mut twin = Twin::default();
+        let mut log = Vec::new();
+        for step in steps {
+            match step {
+                Step::Apply(command) => {
+                    let outcome = apply(&mut keyspace, &command).unwrap().unwrap();
+                    prop_assert_eq!(&outcome, &twin.apply(&command), "{:?}", command);
+                    log.push((command, outcome));
+                }
+                Step::Query(query) => {
+                    let reply = keyspace.query(&query).map_err(|failure| match failure {
+                        Failure::Request(error) => error,
+                        Failure::Store(error) => panic!("{error}"),
+                    });
+                    prop_assert_eq!(reply, twin.query(&query), "{:?}", query);
+                }
+                Step::Checkpoint => {
+                    keyspace.checkpoint().unwrap();
+                    prop_assert_eq!(keyspace.checkpointed(), keyspace.applied());
+                }
+                Step::Crash => {
+                    drop(keyspace);
+                    keyspace = disk.open();
+                    replay(&mut keyspace, &log);
+                }
+            }
+            prop_assert_eq!(keyspace.revision(), twin.revision());
+        }
+        // A machine that never crashed and makes its one checkpoint at the end has the same bytes.
+        replay(&mut other, &log);
+        prop_assert_eq!(keyspace.hash(0).unwrap(), other.hash(0).unwrap());
+        keyspace.checkpoint().unwrap();
+        other.checkpoint().unwrap();
+        prop_assert_eq!(disk.dump(), other_disk.dump());
+    }
+}
