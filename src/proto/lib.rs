@@ -3,6 +3,8 @@
 //! The `.proto` files are written here, with etcd's packages, names and numbers, so that etcd's clients and servers
 //! understand every byte. Left out are the HTTP annotations, and messages that etcd's servers only send each other.
 
+mod codec;
+
 /// Keys and values, watches, leases, members, maintenance and users: what etcd's clients speak.
 #[expect(
     missing_docs,
