@@ -22,7 +22,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// It says that it cannot write from several buffers at once, though it could: h2 then copies payloads of up to 1 KiB
 /// behind each other and writes them together, where it would otherwise make a system call for each payload of more
-/// than 255 bytes. At many clients that is most of what an answer costs.
+/// than 255 bytes. Measured at 256 clients, gets of 256 and 900 bytes cost a quarter less CPU so, and gets of 4 KiB
+/// a tenth more.
 pub(crate) struct Connection {
     stream: TcpStream,
     /// Held as long as the connection is open; the references are counted.
