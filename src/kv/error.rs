@@ -83,6 +83,9 @@ pub enum KvError {
     /// An earlier failure gave up the open transaction.
     #[error("the key space was given up after an earlier failure; open it again")]
     GivenUp,
+    /// LMDB found a page that is not what it must be.
+    #[error("the file of the key space is damaged: {0}; restore this machine from its peers")]
+    DamagedFile(heed::MdbError),
     /// LMDB failed otherwise.
     #[error("LMDB failed under the key space: {0}")]
     Lmdb(heed::Error),
@@ -92,6 +95,11 @@ impl From<heed::Error> for KvError {
     fn from(error: heed::Error) -> Self {
         match error {
             heed::Error::Mdb(heed::MdbError::MapFull) => KvError::MapFull,
+            heed::Error::Mdb(
+                error @ (heed::MdbError::Corrupted
+                | heed::MdbError::PageNotFound
+                | heed::MdbError::Invalid),
+            ) => KvError::DamagedFile(error),
             heed::Error::Io(ref io)
                 if matches!(
                     io.kind(),

@@ -125,6 +125,9 @@ impl<'env> Keyspace<'env> {
         command: Option<&[u8]>,
         answer: bool,
     ) -> Result<Outcome, KvError> {
+        if self.txn.is_none() {
+            return Err(KvError::GivenUp);
+        }
         let applied = self.state.applied();
         if entry.index != applied.index.next() || entry.term < applied.term {
             return Err(KvError::OutOfOrder { entry, applied });

@@ -66,7 +66,15 @@ fn a_damaged_index_is_found_by_reads_and_stops_writes() {
         }),
     );
     assert!(matches!(error, Err(KvError::Damaged { table: "key", .. })));
-    // What might be half done is given up for good.
+    // What might be half done is given up for good: not even an empty entry counts as applied any more.
+    let next = rm_raft::EntryId {
+        term: rm_raft::Term(1),
+        index: keyspace.applied().index.next(),
+    };
+    assert!(matches!(
+        keyspace.apply(next, None, true),
+        Err(KvError::GivenUp)
+    ));
     assert!(matches!(keyspace.checkpoint(), Err(KvError::GivenUp)));
     assert!(matches!(
         get(&keyspace, b"a"),
