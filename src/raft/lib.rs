@@ -15,6 +15,7 @@ mod quorum;
 mod raft;
 mod random;
 mod read;
+mod replication;
 #[cfg(test)]
 mod testing;
 mod types;

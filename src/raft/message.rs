@@ -12,6 +12,30 @@ pub struct Message {
     pub body: Body,
 }
 
+impl Message {
+    /// Whether the message could come from a machine that follows the protocol: no number is beyond all limits, and entries follow
+    /// on each other.
+    pub(crate) fn is_sound(&self) -> bool {
+        let Message { term, body } = self;
+        if *term >= Term::LIMIT {
+            return false;
+        }
+        let Body::AppendRequest {
+            previous, entries, ..
+        } = body
+        else {
+            return true;
+        };
+        let mut before = *previous;
+        let follows = entries.iter().all(|entry| {
+            let follows = entry.id.index == before.index.next() && entry.id.term >= before.term;
+            before = entry.id;
+            follows && entry.id.term > Term(0)
+        });
+        follows && before.index < Index::LIMIT && before.term <= *term
+    }
+}
+
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {

@@ -5,8 +5,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Index, Input, MachineId,
-    Message, Refusal, Role, Status, Term, Time, vote,
+    Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Input, MachineId, Message,
+    Refusal, Role, Status, Term, Time, vote,
 };
 
 /// The Raft core of one machine.
@@ -163,7 +163,7 @@ impl Raft {
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
         let known = from != self.node.config.local && self.node.quorum.contains(from);
-        if known && is_sound(&message) && self.settle_term(from, &message) {
+        if known && message.is_sound() && self.settle_term(from, &message) {
             self.perform(from, message);
         }
     }
@@ -375,26 +375,4 @@ impl Raft {
             leader.check(&self.node);
         }
     }
-}
-
-/// Whether a message could come from a machine that follows the protocol: no number is beyond all limits, and entries follow
-/// on each other.
-fn is_sound(message: &Message) -> bool {
-    let Message { term, body } = message;
-    if *term >= Term::LIMIT {
-        return false;
-    }
-    let Body::AppendRequest {
-        previous, entries, ..
-    } = body
-    else {
-        return true;
-    };
-    let mut before = *previous;
-    let follows = entries.iter().all(|entry| {
-        let follows = entry.id.index == before.index.next() && entry.id.term >= before.term;
-        before = entry.id;
-        follows && entry.id.term > Term(0)
-    });
-    follows && before.index < Index::LIMIT && before.term <= *term
 }

@@ -24,37 +24,21 @@
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
-use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
 
-use super::machine::Machine;
-use super::show;
+use super::cluster::Cluster;
+use super::machine::{Job, Machine};
 use crate::{
-    Body, Config, Effect, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal,
-    ReadId, RequestId, Role, Term, Time,
+    Body, Config, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal, ReadId,
+    RequestId, Role, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
-
-#[derive(Default)]
-struct Cluster {
-    now: Time,
-    machines: BTreeMap<MachineId, Machine>,
-    /// What is on its way, by sender and receiver.
-    links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
-    cut: BTreeSet<(MachineId, MachineId)>,
-    manual: BTreeSet<MachineId>,
-    /// Machines that see neither the clock nor messages.
-    paused: BTreeSet<MachineId>,
-    requests: u64,
-    output: String,
-}
 
 impl goldenscript::Runner for Cluster {
     type Command = Command;
@@ -192,9 +176,7 @@ impl Cluster {
             "forget" => {
                 let id = next_machine(args)?;
                 let machine = self.machine(id)?;
-                machine
-                    .jobs
-                    .retain(|job| matches!(job, super::machine::Job::Persist(_)));
+                machine.jobs.retain(|job| matches!(job, Job::Persist(_)));
             }
             "crash" => {
                 let id = next_machine(args)?;
@@ -263,135 +245,6 @@ impl Cluster {
         Ok(())
     }
 
-    fn machine(&mut self, id: MachineId) -> Result<&mut Machine, String> {
-        self.machines.get_mut(&id).ok_or(format!("no machine {id}"))
-    }
-
-    fn status(&self, id: MachineId) -> Result<crate::Status, String> {
-        let machine = self.machines.get(&id);
-        let core = machine.and_then(|machine| machine.core.as_ref());
-        core.map(|core| core.status())
-            .ok_or(format!("machine {id} does not run"))
-    }
-
-    fn tell(&mut self, id: MachineId, what: &str) {
-        writeln!(self.output, "{id} {what}").expect("a string takes all");
-    }
-
-    /// Gives a machine an input and performs what comes out.
-    fn input(&mut self, id: MachineId, input: Input) {
-        self.step(id, input);
-        self.perform(id);
-    }
-
-    /// Gives a machine an input; shows how its role changes.
-    fn step(&mut self, id: MachineId, input: Input) {
-        let Ok(before) = self.status(id) else {
-            return;
-        };
-        let now = self.now;
-        let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
-            return;
-        };
-        core.step(now, input);
-        let after = core.status();
-        if (before.role, before.term) != (after.role, after.term) {
-            let role = show::role(after.role);
-            self.tell(id, &format!("is {role} in term {}", after.term));
-        }
-    }
-
-    fn perform(&mut self, id: MachineId) {
-        loop {
-            let now = self.now;
-            let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
-                return;
-            };
-            for effect in core.effects(now) {
-                let text = show::effect(&effect);
-                self.tell(id, &text);
-                let machine = self.machines.get_mut(&id).expect("it runs");
-                if let Some(Effect::Send { to, message }) = machine.keep(effect) {
-                    for to in to {
-                        self.send(id, to, message.clone());
-                    }
-                }
-            }
-            if self.manual.contains(&id) || !self.work(id) {
-                return;
-            }
-        }
-    }
-
-    fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
-        if !self.cut.contains(&(from, to)) {
-            self.links.entry((from, to)).or_default().push_back(message);
-        }
-    }
-
-    /// Does the next job of a machine's disk; false if there is none.
-    fn work(&mut self, id: MachineId) -> bool {
-        let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) else {
-            return false;
-        };
-        self.release(id, done.then);
-        self.step(id, done.answer);
-        true
-    }
-
-    /// Sends what waited for the disk.
-    fn release(&mut self, id: MachineId, then: Vec<(MachineId, Message)>) {
-        for (to, message) in then {
-            self.tell(id, &format!("-> {to}: {}", show::message(&message)));
-            self.send(id, to, message);
-        }
-    }
-
-    fn persist(&mut self, id: MachineId, jobs: usize) {
-        for _ in 0..jobs {
-            if !self.work(id) {
-                break;
-            }
-            self.perform(id);
-        }
-    }
-
-    fn merge(&mut self, id: MachineId) {
-        let mut notice = None;
-        while let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) {
-            self.release(id, done.then);
-            notice = Some(done.answer);
-        }
-        if let Some(notice) = notice {
-            self.input(id, notice);
-        }
-    }
-
-    fn timeout(&mut self, id: MachineId) -> Outcome {
-        let core = self.machine(id)?.core.as_ref().ok_or("it does not run")?;
-        let due = core.next_deadline();
-        self.now = self.now.max(due);
-        self.input(id, Input::Elapsed);
-        Ok(())
-    }
-
-    fn run_clock(&mut self, duration: Duration, deliver: bool) {
-        let end = self.now.after(duration);
-        while self.now < end {
-            self.now = self.now.after(Duration::from_millis(10)).min(end);
-            for id in self.machines.keys().copied().collect::<Vec<_>>() {
-                let core = self.machines[&id].core.as_ref();
-                let due = core.is_some_and(|core| core.next_deadline() <= self.now);
-                if due && !self.paused.contains(&id) {
-                    self.input(id, Input::Elapsed);
-                }
-            }
-            if deliver {
-                self.deliver_all();
-            }
-        }
-    }
-
     fn propose(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let id = next_machine(args)?;
         let size = key(args, "size", 0)?;
@@ -453,25 +306,6 @@ impl Cluster {
         Ok(())
     }
 
-    fn deliver_all(&mut self) {
-        for _ in 0..1000 {
-            let paused = &self.paused;
-            let link = self
-                .links
-                .iter_mut()
-                .find(|((_, to), queue)| !queue.is_empty() && !paused.contains(to));
-            let Some((&(from, to), queue)) = link else {
-                return;
-            };
-            if let Some(message) = queue.pop_front()
-                && !self.cut.contains(&(from, to))
-            {
-                self.input(to, Input::Received { from, message });
-            }
-        }
-        panic!("the machines never come to rest");
-    }
-
     /// Gives a machine a message that the script makes up.
     fn inject(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
@@ -512,55 +346,6 @@ impl Cluster {
         let message = Message { term, body };
         self.input(to, Input::Received { from, message });
         Ok(())
-    }
-
-    fn show_status(&mut self) {
-        for id in self.machines.keys().copied().collect::<Vec<_>>() {
-            let Ok(status) = self.status(id) else {
-                self.tell(id, "is down");
-                continue;
-            };
-            let text = format!(
-                "{} term={} leader={} last={} durable={} commit={}",
-                show::role(status.role),
-                status.term,
-                show::machine(status.leader),
-                status.last,
-                status.durable,
-                status.commit
-            );
-            self.tell(id, &text);
-        }
-    }
-
-    fn show_logs(&mut self, log: impl Fn(&Machine) -> Vec<Entry>) {
-        for id in self.machines.keys().copied().collect::<Vec<_>>() {
-            let entries = log(&self.machines[&id]);
-            self.tell(id, &format!("[{}]", show::list(&entries, show::entry)));
-        }
-    }
-
-    fn show_deadlines(&mut self) {
-        let now = self.now;
-        let machines = self.machines.iter();
-        let cores = machines.filter_map(|(&id, machine)| Some((id, machine.core.as_ref()?)));
-        let waits: Vec<_> = cores
-            .map(|(id, core)| (id, core.next_deadline().since(now).as_millis()))
-            .collect();
-        for (id, millis) in waits {
-            self.tell(id, &format!("waits for {millis} ms"));
-        }
-    }
-
-    fn show_network(&mut self) {
-        let links = std::mem::take(&mut self.links);
-        for ((from, to), queue) in &links {
-            for message in queue {
-                let text = format!("-> {to}: {}", show::message(message));
-                self.tell(*from, &text);
-            }
-        }
-        self.links = links;
     }
 }
 

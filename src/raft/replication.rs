@@ -1,0 +1,134 @@
+//! What a leader sends to its followers' logs: each append once for all who need the same, from memory or read back from
+//! Storage.
+
+use crate::leader::Leader;
+use crate::node::Node;
+use crate::progress::{Next, Progress};
+use crate::{Body, Entry, Index, MachineId};
+
+/// One append for all followers that need the same.
+struct Append {
+    /// The first entry.
+    from: Index,
+    /// The last; before `from` if there is none.
+    up_to: Index,
+    to: Vec<MachineId>,
+}
+
+impl Leader {
+    /// Sends appends; followers that need the same share one message.
+    pub(crate) fn replicate(&mut self, node: &mut Node) {
+        let mut appends: Vec<Append> = Vec::new();
+        let machines: Vec<MachineId> = node.others.clone();
+        for machine in machines {
+            while let Some((from, up_to)) = self.next_append(node, machine) {
+                match appends
+                    .iter_mut()
+                    .find(|append| append.from == from && append.up_to == up_to)
+                {
+                    Some(append) => append.to.push(machine),
+                    None => appends.push(Append {
+                        from,
+                        up_to,
+                        to: vec![machine],
+                    }),
+                }
+            }
+        }
+        // Each follower gets its requests in the order of the log.
+        appends.sort_by_key(|append| (append.from, append.up_to));
+        for Append { from, up_to, to } in appends {
+            let Some(previous) = node.log.id_at(from.previous()) else {
+                continue;
+            };
+            let body = Body::AppendRequest {
+                previous,
+                entries: node.log.entries(from, up_to),
+                commit: node.commit,
+                round: self.confirmation.round(),
+            };
+            node.send(to, body);
+        }
+    }
+
+    /// The range of the next append for a follower, which counts as sent; none if there is nothing to send, or if it must be
+    /// read from Storage first.
+    fn next_append(&mut self, node: &mut Node, machine: MachineId) -> Option<(Index, Index)> {
+        let last = node.log.last().index;
+        let follower = self.followers.get(&machine)?;
+        let from = follower.next;
+        let in_memory = from >= node.log.first_in_memory();
+        let up_to = match follower.next_to_send(last, &node.config) {
+            Next::Nothing => return None,
+            Next::Entries if in_memory && from <= last => {
+                node.log.chunk_end(from, node.config.append_bytes_max)
+            }
+            Next::Entries if follower.is_replicating() => {
+                self.read_entries(node, machine, from);
+                return None;
+            }
+            Next::Empty | Next::Entries => from.previous(),
+        };
+        let bytes = node.log.bytes_between(from.previous(), up_to);
+        let follower = self.followers.get_mut(&machine)?;
+        follower.sent(up_to, bytes);
+        follower.told_commit = follower.told_commit.max(node.commit.min(up_to));
+        Some((from, up_to))
+    }
+
+    /// Asks Storage for the entries that a follower lacks and that are no longer in memory; again after a while, since the
+    /// request or its answer may be lost; once for all followers that lack the same.
+    fn read_entries(&mut self, node: &mut Node, machine: MachineId, from: Index) {
+        let patience = node.config.heartbeat_interval;
+        let asked = |follower: &Progress| {
+            follower.next == from
+                && follower
+                    .reading
+                    .is_some_and(|at| node.now.since(at) < patience)
+        };
+        let is_asked = self.followers.values().any(asked);
+        if let Some(follower) = self.followers.get_mut(&machine)
+            && !(is_asked && follower.reading.is_some())
+        {
+            follower.reading = Some(node.now);
+        }
+        if !is_asked {
+            let up_to = node.log.first_in_memory().previous();
+            node.read_entries(from, up_to);
+        }
+    }
+
+    /// Storage read entries that some follower lacks.
+    pub(crate) fn entries_read(&mut self, node: &mut Node, entries: Vec<Entry>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        let (from, up_to) = (first.id.index, last.id.index);
+        let mut indexes = from.0..;
+        let sound = entries
+            .iter()
+            .all(|entry| indexes.next() == Some(entry.id.index.0) && node.log.holds(entry.id));
+        let Some(previous) = node.log.id_at(from.previous()).filter(|_| sound) else {
+            return;
+        };
+        let bytes = entries.iter().map(Entry::size).sum();
+        let mut to = Vec::new();
+        for (&machine, follower) in &mut self.followers {
+            if follower
+                .reading
+                .take_if(|_| follower.next == from)
+                .is_some()
+            {
+                follower.sent(up_to, bytes);
+                to.push(machine);
+            }
+        }
+        let body = Body::AppendRequest {
+            previous,
+            entries,
+            commit: node.commit,
+            round: self.confirmation.round(),
+        };
+        node.send(to, body);
+    }
+}
