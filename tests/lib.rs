@@ -10,7 +10,7 @@ pub mod cluster;
 pub mod etcd;
 pub mod history;
 pub mod machine;
-mod ports;
+pub mod ports;
 pub mod settings;
 pub mod wait;
 pub mod workload;

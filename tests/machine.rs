@@ -59,22 +59,6 @@ impl Machine {
         self.child = Some(self.spawn());
     }
 
-    /// Starts one more process for the same machine, which it must refuse, and waits for its end.
-    ///
-    /// # Panics
-    ///
-    /// When it does not end in time.
-    pub async fn start_second(&self) -> ExitStatus {
-        let mut child = self.spawn();
-        until("the second process ends", async || {
-            child
-                .try_wait()
-                .expect("a child can be waited for")
-                .ok_or_else(|| "it runs".to_owned())
-        })
-        .await
-    }
-
     fn spawn(&self) -> Child {
         let log = File::options()
             .create(true)

@@ -13,9 +13,9 @@ const RANGE: std::ops::Range<u16> = 12_000..32_000;
 ///
 /// The claim is a lock on a file named after the port, so that it also holds while nobody listens.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     _claim: File,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Port {
 /// # Panics
 ///
 /// When there are not enough, or the folder for the claims cannot be written.
-pub(crate) fn claim(count: usize) -> Vec<Port> {
+pub fn claim(count: usize) -> Vec<Port> {
     let folder = std::env::temp_dir().join("raft-machine-test-ports");
     std::fs::create_dir_all(&folder)
         .unwrap_or_else(|error| panic!("{}: cannot be created: {error}", folder.display()));

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rm_tests::machine::assert_refusal;
+use rm_tests::ports::{Port, claim};
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Cluster, Settings, Workload, Writers, rounds, until};
+use rm_tests::{Cluster, Machine, Settings, Workload, Writers, rounds, until};
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_killed_at_once_keeps_everything() {
@@ -82,18 +84,18 @@ async fn a_whole_cluster_stops_well_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_on_the_same_folder_is_refused() {
-    let cluster = Cluster::start(Settings::solo()).await;
-    let machine = &cluster.machines[0];
-    let status = machine.start_second().await;
-    let log = machine.log();
+    let mut cluster = Cluster::start(Settings::solo()).await;
+    let ports = claim(2);
+    let mut second = on_other_ports(&cluster, &ports);
+    second.start();
+    let status = second.end().await;
+    let log = second.log();
     assert_refusal(status, &log);
-    let holder = machine.process().to_string();
-    let refusal = log.lines().find(|line| line.contains(&holder));
-    assert!(
-        refusal.is_some(),
-        "no line names the process {holder}:\n{log}"
-    );
+    let holder = cluster.machines[0].process().to_string();
+    let named = log.contains(&format!("process {holder}"));
+    assert!(named, "the process {holder} is not named:\n{log}");
     cluster.client().put("key", "value").await;
+    assert_eq!(cluster.machines[0].ended(), None);
     cluster.assert_nobody_panicked();
 }
 
@@ -138,4 +140,25 @@ async fn etcd_20418_a_paused_leader_serves_no_stale_read() {
     workload.finish().await;
     cluster.same_everywhere().await;
     cluster.assert_nobody_panicked();
+}
+
+/// The first machine of the cluster once more, so that only its data folder stands against its start.
+fn on_other_ports(cluster: &Cluster, ports: &[Port]) -> Machine {
+    let ours = &cluster.machines[0];
+    let text = std::fs::read_to_string(&ours.config).expect("it was written");
+    let mut config: Value = serde_json::from_str(&text).expect("the harness writes JSON");
+    let (client, peer) = (ports[0].address, ports[1].address);
+    config["machines"][0]["client"] = json!(client);
+    config["machines"][0]["peer"] = json!(peer);
+    let file = cluster.folder().join("second.json");
+    std::fs::write(&file, config.to_string()).expect("the folder can be written");
+    let log = cluster.folder().join("second.log");
+    Machine::new(
+        ours.name.clone(),
+        client,
+        peer,
+        file,
+        ours.data.clone(),
+        log,
+    )
 }
