@@ -80,8 +80,6 @@ pub(crate) enum FaultCommand {
         actor: String,
         /// The point's name
         point: String,
-        /// The action that was armed
-        action: String,
     },
 }
 
@@ -133,14 +131,11 @@ pub(crate) async fn fault(endpoints: &Endpoints, command: FaultCommand) -> Resul
             action,
             times,
         },
-        FaultCommand::Disarm {
+        FaultCommand::Disarm { actor, point } => ArmFaultRequest {
             actor,
             point,
-            action,
-        } => ArmFaultRequest {
-            actor,
-            point,
-            action,
+            // Whatever was armed there goes; the request must name one all the same.
+            action: How::Panic.word().to_owned(),
             times: 0,
         },
     };
@@ -300,7 +295,6 @@ mod tests {
         let command = FaultCommand::Disarm {
             actor: "timer".to_owned(),
             point: "handler".to_owned(),
-            action: "panic".to_owned(),
         };
         let error = fault(&at(&[&fake]), command).await.expect_err("a refusal");
         assert!(error.to_string().contains("fault injection is off"));

@@ -1,6 +1,5 @@
 //! The command line: what can be asked, and which file answers it.
 
-use std::io;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::info;
 use crate::kv::{self, DelFlags, GetFlags, PutFlags};
 use crate::log::{self, LogCommand};
-use crate::output::Format;
+use crate::output::{Format, print};
 
 /// Operates Raft Machine: looks into it, reads and writes its keys, measures it, and breaks it on purpose.
 #[derive(Parser, Debug)]
@@ -36,8 +35,10 @@ Exit codes:
 
 /// What every command understands.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "For every command")]
 struct Global {
-    /// The machines' client addresses, host:port with commas between them; the first that answers is asked
+    /// The machines' client addresses, host:port with commas between them. Keys are asked of the first that answers;
+    /// actors, faults and logs are those of all
     #[arg(
         long,
         global = true,
@@ -123,8 +124,10 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Bench(bench) => bench::run(&endpoints, or(Format::Table), bench).await,
         Command::Demo(flags) => demo::run(flags).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rmctl", &mut io::stdout());
-            Ok(())
+            // Into memory first: clap_complete panics where the reader has gone.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rmctl", &mut script);
+            print(&script)
         }
     }
 }
