@@ -8,6 +8,10 @@ use crate::raft::Turn;
 use crate::read::Confirmation;
 use crate::{Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, Refusal, Time};
 
+/// For how many election timeouts a leader's own disk may do nothing. Long, because an election needs disks too, and may be
+/// slow for the same reason; but clients of this machine wait meanwhile.
+const DISK_PATIENCE: u32 = 4;
+
 /// A machine that leads.
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -126,7 +130,7 @@ impl Leader {
     }
 
     /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
-    /// one whose disk does nothing for twice as long: others may be able to lead with theirs.
+    /// one whose disk does nothing for several: others may be able to lead with theirs.
     pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
         let patience = node.config.election_timeout;
         let heard = node.quorum.reached(|machine| {
@@ -135,7 +139,7 @@ impl Leader {
         });
         let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
         let disk_owes = node.log.durable() < node.log.last().index;
-        let stalled = disk_owes && node.now.since(self.disk_moved) >= patience * 2;
+        let stalled = disk_owes && node.now.since(self.disk_moved) >= patience * DISK_PATIENCE;
         if (unheard || stalled) && !node.is_alone() {
             return Turn::Follow;
         }

@@ -20,6 +20,14 @@ impl Message {
         if *term >= Term::LIMIT {
             return false;
         }
+        // Term zero is before the first election: nobody leads it or stands in it.
+        let rules = matches!(
+            body,
+            Body::VoteRequest { .. } | Body::AppendRequest { .. } | Body::Heartbeat { .. }
+        );
+        if rules && *term == Term(0) {
+            return false;
+        }
         let Body::AppendRequest {
             previous, entries, ..
         } = body

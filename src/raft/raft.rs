@@ -97,7 +97,8 @@ impl Raft {
         self.check();
     }
 
-    /// Hands out what is to be done about all inputs since the last time.
+    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
+    /// and reads from Storage, at most one `Apply`, then answers to reads and proposals.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
         match &mut self.state {
