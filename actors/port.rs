@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::ActorName;
 use crate::fault::{Action, Point};
 use crate::machine::Shared;
-use crate::message::{Poke, Read, ReadLinearizable, Serve, Submit};
+use crate::message::{Read, ReadLinearizable, Serve, Submit};
 
 /// The pause before a read that was lost with an actor is asked again.
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
@@ -335,7 +335,7 @@ impl Port {
     /// Makes an actor fail.
     ///
     /// # Errors
-    /// Fault injection is off, or there is no such actor.
+    /// Fault injection is off, or there is no such actor, or it is just being restarted.
     pub fn kill_actor(&self, name: &str, how: Failure) -> Result<(), Refusal> {
         let action = match how {
             Failure::Panic => Action::Panic,
@@ -344,7 +344,11 @@ impl Port {
         };
         let actor = self.fault_target(name)?;
         self.shared.faults.arm(actor, Point::Handler, action, 1);
-        self.poke(actor);
+        if !self.shared.slots.poke(actor) {
+            self.shared.faults.arm(actor, Point::Handler, action, 0);
+            let text = format!("{actor} is being restarted at the moment: try again");
+            return Err(Refusal::Operator(text));
+        }
         Ok(())
     }
 
@@ -358,7 +362,7 @@ impl Port {
         let action = fault.action.parse().map_err(Refusal::Operator)?;
         self.shared.faults.arm(actor, point, action, fault.times);
         if point == Point::Future && fault.times > 0 {
-            self.poke(actor);
+            self.shared.slots.poke(actor);
         }
         Ok(())
     }
@@ -369,20 +373,6 @@ impl Port {
             return Err(Refusal::Operator(text.into()));
         }
         name.parse().map_err(Refusal::Operator)
-    }
-
-    /// Gives an actor something to handle.
-    fn poke(&self, actor: ActorName) {
-        let slots = &self.shared.slots;
-        match actor {
-            ActorName::Storage => slots.storage.tell(Poke),
-            ActorName::Applier => slots.applier.tell(Poke),
-            ActorName::LogicCenter => slots.logic_center.tell(Poke),
-            ActorName::Timer => slots.timer.tell(Poke),
-            ActorName::Listener => slots.listener.tell(Poke),
-            ActorName::Sender => slots.sender.tell(Poke),
-            ActorName::Gate => slots.gate.tell(Poke),
-        }
     }
 
     /// The level of each log.

@@ -15,6 +15,7 @@ use crate::gate::Gate;
 use crate::life::Life;
 use crate::listener::Listener;
 use crate::logic_center::LogicCenter;
+use crate::message::Poke;
 use crate::sender::Sender;
 use crate::storage::Storage;
 use crate::timer::Timer;
@@ -156,17 +157,22 @@ impl<A: Actor> Slot<A> {
         A: Handler<M>,
         A::Context: ToEnvelope<A, M>,
     {
-        if let Some(present) = &*self.present.load() {
-            present.1.queued.fetch_add(1, Ordering::Relaxed);
-            present.0.do_send(message);
+        if let Some((address, life)) = self.present.load().as_deref() {
+            life.queued.fetch_add(1, Ordering::Relaxed);
+            address.do_send(message);
         }
+    }
+
+    /// Whether there is a present incarnation.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.present.load().is_some()
     }
 
     pub(crate) fn fill(&self, address: Addr<A>, life: Arc<Life>) {
         self.present.store(Some(Arc::new((address, life))));
     }
 
-    pub(crate) fn clear(&self) {
+    fn clear(&self) {
         self.present.store(None);
     }
 }
@@ -181,4 +187,40 @@ pub(crate) struct Slots {
     pub(crate) listener: Slot<Listener>,
     pub(crate) sender: Slot<Sender>,
     pub(crate) gate: Slot<Gate>,
+}
+
+impl Slots {
+    /// Gives an actor something to handle; false if it is not there.
+    pub(crate) fn poke(&self, actor: ActorName) -> bool {
+        fn poke<A>(slot: &Slot<A>) -> bool
+        where
+            A: Actor + Handler<Poke>,
+            A::Context: ToEnvelope<A, Poke>,
+        {
+            slot.tell(Poke);
+            slot.is_filled()
+        }
+        match actor {
+            ActorName::Storage => poke(&self.storage),
+            ActorName::Applier => poke(&self.applier),
+            ActorName::LogicCenter => poke(&self.logic_center),
+            ActorName::Timer => poke(&self.timer),
+            ActorName::Listener => poke(&self.listener),
+            ActorName::Sender => poke(&self.sender),
+            ActorName::Gate => poke(&self.gate),
+        }
+    }
+
+    /// Empties an actor's slot.
+    pub(crate) fn clear(&self, actor: ActorName) {
+        match actor {
+            ActorName::Storage => self.storage.clear(),
+            ActorName::Applier => self.applier.clear(),
+            ActorName::LogicCenter => self.logic_center.clear(),
+            ActorName::Timer => self.timer.clear(),
+            ActorName::Listener => self.listener.clear(),
+            ActorName::Sender => self.sender.clear(),
+            ActorName::Gate => self.gate.clear(),
+        }
+    }
 }

@@ -198,7 +198,7 @@ impl Supervisor {
     fn bury(&mut self, actor: ActorName, incarnation: u64) -> Option<Arc<Life>> {
         self.present(actor, incarnation)?;
         let present = self.charges.get_mut(&actor)?.life.take()?;
-        self.clear_slot(actor);
+        self.shared.slots.clear(actor);
         self.shared.board.actor(actor).end();
         Some(present.life)
     }
@@ -363,19 +363,6 @@ impl Supervisor {
         self.bury(actor, incarnation);
         let at_us = since_us.unwrap_or_else(|| self.shared.clock.micros());
         self.failed(actor, reason, at_us)
-    }
-
-    fn clear_slot(&self, actor: ActorName) {
-        let slots = &self.shared.slots;
-        match actor {
-            ActorName::Storage => slots.storage.clear(),
-            ActorName::Applier => slots.applier.clear(),
-            ActorName::LogicCenter => slots.logic_center.clear(),
-            ActorName::Timer => slots.timer.clear(),
-            ActorName::Listener => slots.listener.clear(),
-            ActorName::Sender => slots.sender.clear(),
-            ActorName::Gate => slots.gate.clear(),
-        }
     }
 
     /// Stops every actor, last started first. An actor that hangs cannot stop the machine from stopping.

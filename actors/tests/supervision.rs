@@ -1,0 +1,339 @@
+//! The supervision of one machine, seen through its port: who comes back after which failure, and when it gives up.
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rm_actors::port::{Command, Failure, Fault, Put, Query, Range, Refusal, ReplyBody};
+use rm_actors::{ActorName, Outcome, Running, start};
+use rm_config::{Address, Config, Effective, Machine, Sink};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A domain of one machine in a folder of its own, with short timings and faults allowed.
+struct Solo {
+    running: Running,
+    _folder: TempDir,
+}
+
+impl Solo {
+    async fn start(change: impl FnOnce(&mut Config)) -> Solo {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine {
+            name: "RM.01".into(),
+            peer: free_udp_port(),
+            client: free_tcp_port(),
+        };
+        let mut config = Config::new("test.domain", vec![machine]);
+        config.data_dir = folder.path().join("data");
+        config.fault_injection = true;
+        config.timings.heartbeat_ms = 10;
+        config.timings.election_timeout_ms = 100;
+        config.supervision.hang_ms = 200;
+        config.supervision.storage_hang_ms = 400;
+        config.log.sinks = vec![Sink::File {
+            path: folder.path().join("log"),
+        }];
+        change(&mut config);
+        let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
+        let solo = Solo {
+            running: start(config).expect("starts"),
+            _folder: folder,
+        };
+        solo.until("all actors run", Solo::all_run).await;
+        solo
+    }
+
+    fn incarnations(&self) -> Vec<u64> {
+        let actors = self.running.port().actors();
+        actors.iter().map(|actor| actor.incarnation).collect()
+    }
+
+    fn all_run(&self) -> bool {
+        let actors = self.running.port().actors();
+        actors.iter().all(|actor| actor.state == "running")
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Solo) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {:#?}",
+                self.running.port().actors()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Puts until it succeeds: an actor that dies with a request is answered with an error that says so.
+    async fn put(&self, key: &str, value: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let put = Put {
+                key: key.to_owned().into(),
+                value: value.to_owned().into(),
+                ..Put::default()
+            };
+            match self.running.port().propose(Command::Put(put)).await {
+                Ok(_) => return,
+                Err(refusal) => assert!(Instant::now() < deadline, "put: {refusal}"),
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Option<String> {
+        let range = Range {
+            key: key.to_owned().into(),
+            ..Range::default()
+        };
+        let reply = self.running.port().query(Query::Range(range), true).await;
+        let ReplyBody::Range(reply) = reply.expect("reads").body else {
+            panic!("a range is answered with a range");
+        };
+        let kv = reply.kvs.first()?;
+        Some(String::from_utf8(kv.value.to_vec()).expect("text"))
+    }
+}
+
+fn free_udp_port() -> Address {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket
+        .local_addr()
+        .expect("an address")
+        .to_string()
+        .parse()
+        .expect("an address")
+}
+
+fn free_tcp_port() -> Address {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket
+        .local_addr()
+        .expect("an address")
+        .to_string()
+        .parse()
+        .expect("an address")
+}
+
+/// Who is restarted with whom: the indices of the actors, in starting order.
+fn restarted_with(actor: ActorName) -> std::ops::RangeInclusive<usize> {
+    match actor {
+        ActorName::Storage => 0..=3,
+        ActorName::Applier => 1..=3,
+        ActorName::LogicCenter => 2..=3,
+        single => single as usize..=single as usize,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost() {
+    let solo = Solo::start(|config| {
+        for group in [
+            &mut config.supervision.brain,
+            &mut config.supervision.net,
+            &mut config.supervision.front,
+        ] {
+            group.intensity = 1_000;
+            group.backoff_max_ms = 2;
+        }
+    })
+    .await;
+    let mut count = 0;
+    for actor in ActorName::ALL {
+        for how in [Failure::Panic, Failure::Stop, Failure::Hang] {
+            if how == Failure::Hang && actor.holds_writer_lock() {
+                continue; // ends the process: see below
+            }
+            let value = format!("{actor} {how:?}");
+            solo.put("before", &value).await;
+            let mut expected = solo.incarnations();
+            for index in restarted_with(actor) {
+                expected[index] += 1;
+            }
+            solo.running
+                .port()
+                .kill_actor(actor.as_str(), how)
+                .expect("kills");
+            solo.until(&value, |solo| {
+                solo.incarnations() == expected && solo.all_run()
+            })
+            .await;
+            assert_eq!(solo.get("before").await, Some(value.clone()));
+            solo.put("after", &value).await;
+            count += 1;
+            let report = &solo.running.port().actors()[actor as usize];
+            assert!(report.last_failure.is_some(), "{report:?}");
+        }
+    }
+    assert_eq!(count, 19);
+    assert_eq!(solo.running.stop().await, Outcome::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_at_any_point_is_a_failure_and_the_next_life_goes_on() {
+    let solo = Solo::start(|config| {
+        config.supervision.brain.intensity = 1_000;
+        config.supervision.net.intensity = 1_000;
+    })
+    .await;
+    for (actor, point, action) in [
+        ("storage", "transaction", "panic"),
+        ("storage", "commit", "io_error"),
+        ("applier", "transaction", "panic"),
+        ("logic_center", "future", "panic"),
+        ("sender", "future", "panic"),
+    ] {
+        solo.put("key", point).await;
+        let failures = |solo: &Solo| {
+            solo.running
+                .port()
+                .actors()
+                .iter()
+                .map(|a| a.failures)
+                .sum::<u64>()
+        };
+        let before = failures(&solo);
+        let fault = Fault {
+            actor: actor.into(),
+            point: point.into(),
+            action: action.into(),
+            times: 1,
+        };
+        solo.running.port().arm_fault(fault).expect("arms");
+        solo.put("struck", actor).await;
+        solo.until(actor, |solo| failures(solo) == before + 1 && solo.all_run())
+            .await;
+        assert_eq!(solo.get("struck").await.as_deref(), Some(actor));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_fails_while_it_starts_is_started_again() {
+    let solo = Solo::start(|_| ()).await;
+    solo.put("key", "value").await;
+    let fault = Fault {
+        actor: "applier".into(),
+        point: "started".into(),
+        action: "panic".into(),
+        times: 2,
+    };
+    solo.running.port().arm_fault(fault).expect("arms");
+    solo.running
+        .port()
+        .kill_actor("applier", Failure::Stop)
+        .expect("kills");
+    solo.until("a third start", |solo| {
+        solo.incarnations()[1] == 4 && solo.all_run()
+    })
+    .await;
+    assert_eq!(solo.get("key").await.as_deref(), Some("value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failure_more_than_the_intensity_goes_up_and_the_supervisor_gives_up() {
+    let mut solo = Solo::start(|config| config.supervision.front.intensity = 2).await;
+    for incarnation in 2..=3 {
+        solo.running
+            .port()
+            .kill_actor("gate", Failure::Panic)
+            .expect("kills");
+        solo.until("the gate", |solo| {
+            solo.incarnations()[6] == incarnation && solo.all_run()
+        })
+        .await;
+    }
+    solo.running
+        .port()
+        .kill_actor("gate", Failure::Panic)
+        .expect("kills");
+    let Outcome::GaveUp(reason) = solo.running.ended().await else {
+        panic!("it stopped instead of giving up");
+    };
+    assert!(
+        reason.contains("gate") && reason.contains("front") && reason.contains("more than 2"),
+        "{reason}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
+    for actor in ["storage", "applier"] {
+        let mut solo = Solo::start(|_| ()).await;
+        solo.put("key", "value").await;
+        solo.running
+            .port()
+            .kill_actor(actor, Failure::Hang)
+            .expect("kills");
+        let Outcome::GaveUp(reason) = solo.running.ended().await else {
+            panic!("it stopped instead of giving up");
+        };
+        assert!(
+            reason.contains(actor) && reason.contains("writer's lock"),
+            "{reason}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_serves_reads_and_is_over_when_there_is_space() {
+    let solo = Solo::start(|config| config.timings.request_timeout_ms = 10_000).await;
+    solo.put("key", "value").await;
+    let mut fault = Fault {
+        actor: "storage".into(),
+        point: "commit".into(),
+        action: "no_space".into(),
+        times: 1_000_000,
+    };
+    solo.running.port().arm_fault(fault.clone()).expect("arms");
+    let put = || {
+        Command::Put(Put {
+            key: "full".into(),
+            ..Put::default()
+        })
+    };
+    let port = solo.running.port();
+    let held = tokio::spawn(async move { port.propose(put()).await });
+    solo.until("the alarm", |solo| solo.running.port().report().no_space)
+        .await;
+    assert_eq!(
+        solo.running.port().propose(put()).await,
+        Err(Refusal::NoSpace)
+    );
+    assert_eq!(solo.get("key").await.as_deref(), Some("value"));
+    fault.times = 0;
+    solo.running.port().arm_fault(fault).expect("disarms");
+    // What was held back while there was no space is carried out now.
+    assert!(held.await.expect("no panic").is_ok());
+    solo.put("key", "again").await;
+    assert!(!solo.running.port().report().no_space);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_finds_no_space_loses_nothing() {
+    let solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 50).await;
+    let fault = Fault {
+        actor: "applier".into(),
+        point: "checkpoint".into(),
+        action: "no_space".into(),
+        times: 3,
+    };
+    solo.running.port().arm_fault(fault).expect("arms");
+    for value in 0..20 {
+        solo.put("key", &value.to_string()).await;
+    }
+    solo.until("space", |solo| !solo.running.port().report().no_space)
+        .await;
+    solo.put("key", "last").await;
+    assert_eq!(solo.get("key").await.as_deref(), Some("last"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_are_refused_unless_the_config_allows_them() {
+    let solo = Solo::start(|config| config.fault_injection = false).await;
+    let Err(Refusal::Operator(text)) = solo.running.port().kill_actor("gate", Failure::Stop) else {
+        panic!("the fault was taken");
+    };
+    assert!(text.contains("fault_injection"), "{text}");
+}
