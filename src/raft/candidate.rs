@@ -16,6 +16,8 @@ pub(crate) struct Candidate {
     deadline: Time,
     /// When those who did not say yes are asked again: a request may be lost, and a refusal may be out of date.
     ask_at: Time,
+    /// Whether another machine is known to stand in the same term.
+    rivalled: bool,
 }
 
 /// What the candidate asks for.
@@ -55,6 +57,7 @@ impl Candidate {
             granted: BTreeSet::new(),
             deadline: node.now.after(timeout),
             ask_at: node.now,
+            rivalled: false,
         }
     }
 
@@ -85,6 +88,16 @@ impl Candidate {
             self.granted.insert(from);
         }
         self.count(node)
+    }
+
+    /// Another machine stands in the same term, so that the votes are split and perhaps neither wins: there is no use in
+    /// waiting a whole election timeout for the next attempt.
+    pub(crate) fn rivalled(&mut self, node: &mut Node) {
+        if !self.rivalled {
+            self.rivalled = true;
+            let soon = node.draw_rival_timeout();
+            self.deadline = self.deadline.min(node.now.after(soon));
+        }
     }
 
     /// Storage made something durable: perhaps this machine's own vote, which counts only now.

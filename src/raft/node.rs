@@ -96,6 +96,13 @@ impl Node {
         self.random.span(longest / 20, longest)
     }
 
+    /// A new random span after which to stand again when another stands in the same term: shorter than an election timeout,
+    /// since nobody has won yet, but long enough for the votes to arrive.
+    pub(crate) fn draw_rival_timeout(&mut self) -> Duration {
+        let timeout = self.config.election_timeout;
+        self.random.span(timeout / 10, timeout / 2)
+    }
+
     /// Moves to a later term, in which this machine has not voted.
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term > self.term, "terms only grow");

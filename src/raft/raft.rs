@@ -222,8 +222,10 @@ impl Raft {
             Body::VoteRequest { last, .. } => {
                 let knows_leader = self.leader().is_some();
                 let given = vote::vote_requested(&mut self.node, from, last, knows_leader);
-                if let (true, State::Follower(follower)) = (given, &mut self.state) {
-                    follower.voted(&self.node);
+                match &mut self.state {
+                    State::Follower(follower) if given => follower.voted(&self.node),
+                    State::Candidate(candidate) => candidate.rivalled(&mut self.node),
+                    _ => {}
                 }
             }
             Body::PreVoteResponse { granted } => {
