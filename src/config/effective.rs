@@ -64,39 +64,35 @@ fn judge(
     unreadable: Vec<Problem>,
 ) -> Result<Effective, ConfigError> {
     let mut problems = rules::check(&config);
-    // What stands in for an unreadable part must not be judged.
-    problems.retain(|problem| !unreadable.iter().any(|other| other.covers(&problem.key)));
-    let names_are_readable = !unreadable
-        .iter()
-        .any(|problem| problem.covers("local") || problem.key.starts_with("machines"));
-    let mut place = 0;
-    if names_are_readable && !config.machines.is_empty() {
+    let mut place = None;
+    if machines_are_readable(&unreadable) && !config.machines.is_empty() {
         match find(&config, local) {
             Ok(found) => {
-                place = found;
-                fill_in(&mut config, place);
-                let told: Vec<String> =
-                    problems.iter().map(|problem| problem.key.clone()).collect();
-                let of_host = rules::check_local(&config, place).into_iter();
-                problems.extend(of_host.filter(|problem| {
-                    !told.contains(&problem.key)
-                        && !unreadable.iter().any(|other| other.covers(&problem.key))
-                }));
+                fill_in(&mut config, found);
+                problems.extend(rules::check_local(&config, found));
+                place = Some(found);
             }
             Err(problem) => problems.push(problem),
         }
     }
+    // What stands in for an unreadable part must not be judged.
+    problems.retain(|problem| !unreadable.iter().any(|other| other.covers(&problem.key)));
     problems.splice(0..0, unreadable);
-    if problems.is_empty() {
-        let path = path.to_owned();
-        Ok(Effective {
+    match place {
+        Some(place) if problems.is_empty() => Ok(Effective {
             config,
-            path,
+            path: path.to_owned(),
             place,
-        })
-    } else {
-        Err(ConfigError::new(path, problems))
+        }),
+        _ => Err(ConfigError::new(path, problems)),
     }
+}
+
+/// Whether the local machine can be looked for.
+fn machines_are_readable(unreadable: &[Problem]) -> bool {
+    let concerns =
+        |problem: &Problem| problem.covers("local") || problem.key.starts_with("machines");
+    !unreadable.iter().any(concerns)
 }
 
 fn find(config: &Config, local: Option<&str>) -> Result<usize, Problem> {

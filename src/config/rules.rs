@@ -69,7 +69,7 @@ pub(crate) fn check_local(config: &Config, place: usize) -> Vec<Problem> {
         ("key", &tls.key),
     ]
     .into_iter()
-    .filter(|(_, path)| !path.is_file())
+    .filter(|(name, path)| check_path(name, path).is_none() && !path.is_file())
     .map(|(name, path)| {
         let text =
             format!("is {path:?}, which is no file: put the PEM file there, or correct the path");
