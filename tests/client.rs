@@ -158,12 +158,26 @@ impl Client {
         .await
     }
 
-    /// Everything that one machine itself holds, with all revisions, in the order of the keys.
+    /// Everything that one machine itself holds, with all revisions, in the order of the keys; asked for until it answers.
     ///
     /// # Panics
     ///
-    /// When it cannot be read in time.
+    /// When it does not in time.
     pub async fn dump(&self, machine: usize) -> Vec<KeyValue> {
+        until("a machine can be read", async || {
+            self.dump_once(machine)
+                .await
+                .map_err(|status| status.to_string())
+        })
+        .await
+    }
+
+    /// As [`Client::dump`], asked for once.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure.
+    pub async fn dump_once(&self, machine: usize) -> Result<Vec<KeyValue>, Status> {
         let mut pairs: Vec<KeyValue> = Vec::new();
         loop {
             let mut from = pairs.last().map_or_else(Vec::new, |pair| pair.key.to_vec());
@@ -175,15 +189,10 @@ impl Client {
                 serializable: true,
                 ..Default::default()
             };
-            let page = until("a machine can be read", async || {
-                self.range_on(machine, request.clone())
-                    .await
-                    .map_err(|status| status.to_string())
-            })
-            .await;
+            let page = self.range_on(machine, request).await?;
             pairs.extend(page.kvs);
             if !page.more {
-                return pairs;
+                return Ok(pairs);
             }
         }
     }
