@@ -148,3 +148,61 @@ fn a_file_that_is_not_there() {
         ]
     );
 }
+
+/// The pointers to everything in a value.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, member)| pointers(member, &format!("{at}/{name}"), found)),
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .for_each(|(place, element)| pointers(element, &format!("{at}/{place}"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn any_value_at_any_key_is_taken_or_told_under_that_key() {
+    let loaded = rm_config::Effective::new(
+        serde_json::from_value(good()).expect("it is a config"),
+        Path::new("a.json"),
+        None,
+    );
+    let whole: Value = serde_json::from_str(&loaded.expect("it is good").to_json()).expect("JSON");
+    let mut keys = Vec::new();
+    pointers(&whole, "", &mut keys);
+    let values = json!([null, -1, 0, u64::MAX, "", "{", [], [[]], { "x": 1 }]);
+    let mut told = 0;
+    for key in &keys {
+        for value in values.as_array().expect("a list") {
+            let mut config = whole.clone();
+            *config.pointer_mut(key).expect("the key is there") = value.clone();
+            let section = key.split('/').nth(1).unwrap_or_default();
+            for problem in problems(config.to_string().as_bytes(), None) {
+                told += 1;
+                let is_under_key = problem.starts_with(section) || problem.starts_with("local: ");
+                assert!(is_under_key, "{value} at {key} makes: {problem}");
+            }
+        }
+    }
+    assert!(
+        told > keys.len(),
+        "only {told} problems at {} keys",
+        keys.len()
+    );
+}
+
+#[test]
+fn a_flipped_bit_is_taken_or_told() {
+    let good = good().to_string().into_bytes();
+    let mut told = 0;
+    for place in 0..good.len() {
+        let mut flipped = good.clone();
+        flipped[place] ^= 1 << (place % 8);
+        told += usize::from(!problems(&flipped, Some("RM.01")).is_empty());
+    }
+    assert!(told > good.len() / 2, "only {told} flips were told");
+}
