@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rm_actors::{Outcome, Running};
 use rm_config::Effective;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         println!("{}", config.to_json());
         return ExitCode::SUCCESS;
     }
+    raise_file_limit();
     match run(config) {
         Ok(code) => code,
         Err(error) => {
@@ -52,6 +54,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Each client takes a file descriptor, and the usual soft limit is met long before the limit on connections.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, the limit that there is must do.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn run(config: Effective) -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -1,0 +1,39 @@
+//! Why a request has no answer, and whether it may have been carried out all the same.
+
+/// Why a request was not carried out, or is not known to have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No leader is known. The request has not been carried out.
+    #[error("no leader")]
+    NoLeader,
+    /// Too many requests are under way. The request has not been carried out.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The request is larger than the limit. It has not been carried out.
+    #[error("the request is too large")]
+    TooLarge,
+    /// The disk is full. The request has not been carried out.
+    #[error("no space is left on the disk")]
+    NoSpace,
+    /// The machine stops. Whether the request is carried out is unknown.
+    #[error("the machine stops")]
+    Stopped,
+    /// No answer came in time. Whether the request is carried out is unknown.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// The leader was lost meanwhile. Whether the request is carried out is unknown.
+    #[error("the leader was lost while the request was under way")]
+    LeaderLost,
+    /// The part of the machine that held the request failed and was restarted. Whether it is carried out is unknown.
+    #[error("a part of the machine was restarted while the request was under way")]
+    Restarted,
+    /// The request itself is at fault.
+    #[error(transparent)]
+    Request(#[from] rm_kv::RequestError),
+    /// The machine's own data is damaged.
+    #[error("damaged data: {0}")]
+    Damaged(String),
+    /// What an operator asked for is not possible; the text says why.
+    #[error("{0}")]
+    Operator(String),
+}

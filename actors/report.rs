@@ -1,0 +1,144 @@
+//! What a machine shows to whoever asks: who it is, how it stands, and how its actors fare.
+
+use rm_config::Level;
+use rm_raft::{Index, MachineId, Role, Term};
+
+use crate::ActorName;
+use crate::port::Port;
+
+/// Who a machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The domain's name.
+    pub domain: String,
+    /// A number made of the domain's name: etcd's cluster id.
+    pub cluster_id: u64,
+    /// The machine's name.
+    pub name: String,
+    /// Its number: etcd's member id.
+    pub machine: MachineId,
+    /// All machines of the domain, in the order of the config.
+    pub members: Vec<Member>,
+}
+
+/// One machine of the domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub machine: MachineId,
+    /// Its name.
+    pub name: String,
+    /// Where peers reach it, `host:port`.
+    pub peer: String,
+    /// Where clients reach it, `host:port`.
+    pub client: String,
+}
+
+/// What a machine knows of itself at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it takes for the leader.
+    pub leader: Option<MachineId>,
+    /// The last index of its log.
+    pub last: Index,
+    /// Up to where it knows the log to be committed.
+    pub commit: Index,
+    /// Up to where it has applied the log.
+    pub applied: Index,
+    /// The revision of its key space.
+    pub revision: i64,
+    /// The bytes of its data files.
+    pub file_bytes: u64,
+    /// The bytes in them that are in use.
+    pub used_bytes: u64,
+    /// Whether the disk is full and writes are refused.
+    pub no_space: bool,
+    /// How often the machine was started on this data.
+    pub boot: u64,
+    /// The process.
+    pub process: u32,
+    /// Milliseconds since the process started.
+    pub uptime_ms: u64,
+}
+
+/// What the supervisor knows of one actor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorReport {
+    /// Its name: `logic_center`, `storage` and so on.
+    pub name: String,
+    /// The group that it is restarted in: `brain`, `net` or `front`.
+    pub group: String,
+    /// `running`, `starting`, `stopped` or `hung`.
+    pub state: String,
+    /// The number of its present life, from one.
+    pub incarnation: u64,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// How often it failed itself; the other restarts were for a neighbour's failure.
+    pub failures: u64,
+    /// What its last failure was.
+    pub last_failure: Option<String>,
+    /// From its last failure to the first message that it handled again, in microseconds.
+    pub recovery_us: Option<u64>,
+    /// Messages that wait for it.
+    pub mailbox: u64,
+    /// Messages that it has handled in all its lives.
+    pub handled: u64,
+    /// The level of its log.
+    pub level: Level,
+}
+
+impl Port {
+    /// What the machine knows of itself at the moment.
+    pub fn report(&self) -> Report {
+        let board = &self.shared.board;
+        let raft = board.raft();
+        let (file_bytes, used_bytes) = board.sizes();
+        Report {
+            role: raft.role,
+            term: raft.term,
+            leader: raft.leader,
+            last: raft.last,
+            commit: raft.commit,
+            applied: board.applied(),
+            revision: board.revision(),
+            file_bytes,
+            used_bytes,
+            no_space: board.no_space(),
+            boot: self.shared.resources.boot,
+            process: std::process::id(),
+            uptime_ms: self.shared.clock.micros() / 1_000,
+        }
+    }
+
+    /// What the supervisor knows of each actor.
+    pub fn actors(&self) -> Vec<ActorReport> {
+        ActorName::ALL
+            .into_iter()
+            .map(|name| self.actor(name))
+            .collect()
+    }
+
+    fn actor(&self, name: ActorName) -> ActorReport {
+        let lives = self.shared.board.actor(name).lives();
+        let present = lives.present.as_ref();
+        let handled = present.map_or(0, |life| life.handled());
+        ActorReport {
+            name: name.to_string(),
+            group: name.group().as_str().to_owned(),
+            state: lives.state.as_str().to_owned(),
+            incarnation: lives.incarnation,
+            restarts: lives.incarnation.saturating_sub(1),
+            failures: lives.failures,
+            last_failure: lives.last_failure,
+            recovery_us: lives.recovery_us,
+            mailbox: present.map_or(0, |life| life.mailbox()),
+            handled: lives.handled_before + handled,
+            level: self.shared.logs.level(name.as_str()),
+        }
+    }
+}
