@@ -280,7 +280,7 @@ impl Simulation {
         let count = self.machines.len() as u64;
         let id = MachineId(1 + self.below(count));
         if self.machine(id).core.is_some() {
-            let batch = self.below(4);
+            let batch = if self.chance(5) { 40 } else { self.below(4) };
             let mut proposals = Vec::new();
             for _ in 0..batch {
                 self.numbers += 1;
@@ -309,8 +309,13 @@ impl Simulation {
             return;
         }
         let ids: Vec<MachineId> = self.machines.keys().copied().collect();
-        let id = ids[self.below(ids.len() as u64) as usize];
-        match self.below(12) {
+        // What befalls a leader matters most.
+        let leader = self.machines.values().find_map(leads);
+        let any = ids[self.below(ids.len() as u64) as usize];
+        let id = leader
+            .filter(|_| self.random.next().is_multiple_of(2))
+            .unwrap_or(any);
+        match self.below(14) {
             0 | 1 => self.crash(id),
             2 => {
                 let until = self.now.after(Duration::from_millis(20 + self.below(400)));
@@ -334,6 +339,13 @@ impl Simulation {
                     .extend(others.flat_map(|&other| [(id, other), (other, id)]));
             }
             10 => self.input(id, Input::Campaign),
+            11 | 12 => {
+                // The partition moves: who was alone comes back, and another is alone.
+                self.cut.clear();
+                let others = ids.iter().filter(|&&other| other != any);
+                self.cut
+                    .extend(others.flat_map(|&other| [(any, other), (other, any)]));
+            }
             _ => {
                 // Everyone is told that a machine is gone, truly or falsely.
                 for &other in ids.iter().filter(|&&other| other != id) {
