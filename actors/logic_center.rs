@@ -119,8 +119,11 @@ impl LogicCenter {
             return;
         };
         let proposals = std::mem::take(proposals);
+        // An earlier life of this process may have known more than it had written down: what was applied is committed.
+        let mut hard_state = log.hard_state;
+        hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
         let durable = Durable {
-            hard_state: log.hard_state,
+            hard_state,
             terms: log.terms.clone(),
             last: log.last,
             applied: *applied,
