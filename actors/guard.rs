@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::ffi::CString;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use actix::dev::{AsyncContextParts, ContextFut};
 use actix::{AsyncContext, Context};
 use tokio::sync::oneshot;
 
+use crate::ActorName;
 use crate::life::Life;
 use crate::machine::{Clock, Derived, Machine, Shared};
 use crate::supervisor::Event;
@@ -49,6 +51,7 @@ pub(crate) fn begin<A: Derived>(birth: Birth) {
         stop,
         events,
     } = birth;
+    name_thread(life.actor);
     let clock = shared.clock;
     life.begin_poll(clock.micros());
     let machine = Machine::new(shared.clone(), life.clone());
@@ -82,6 +85,14 @@ pub(crate) fn begin<A: Derived>(birth: Birth) {
             });
         }
         Ok(Ok(_)) => report(End::Asked),
+    }
+}
+
+/// Lets tools that list threads show whose this is.
+fn name_thread(actor: ActorName) {
+    if let Ok(name) = CString::new(actor.as_str()) {
+        // Where the system knows no names for threads, there is none.
+        let _ = rustix::thread::set_name(&name);
     }
 }
 

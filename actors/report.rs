@@ -93,6 +93,11 @@ pub struct ActorReport {
 }
 
 impl Port {
+    /// The machine's term, for the header of each response.
+    pub fn term(&self) -> Term {
+        self.shared.board.raft().term
+    }
+
     /// What the machine knows of itself at the moment.
     pub fn report(&self) -> Report {
         let board = &self.shared.board;

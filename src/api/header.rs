@@ -10,7 +10,7 @@ pub(crate) fn header(port: &Port, revision: i64) -> ResponseHeader {
         cluster_id: identity.cluster_id,
         member_id: identity.machine.0,
         revision,
-        raft_term: port.report().term.0,
+        raft_term: port.term().0,
     }
 }
 
