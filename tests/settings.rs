@@ -17,7 +17,7 @@ impl Settings {
         let restarts = |strategy: &str| {
             json!({
                 "strategy": strategy, "intensity": 1_000_000, "window_ms": 60_000,
-                "backoff_min_ms": 1, "backoff_max_ms": 50,
+                "backoff_min_ms": 1, "backoff_max_ms": 5,
             })
         };
         Settings {
