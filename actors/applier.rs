@@ -177,7 +177,8 @@ impl Applier {
                 Payload::Command(proposal) => {
                     let ours = proposal.request.machine == self.machine.shared.local();
                     let reply = keyspace.apply(entry.id, Some(&proposal.command), ours)?;
-                    if let Some(reply) = reply {
+                    // Another machine's request may have the number of one of ours.
+                    if ours && let Some(reply) = reply {
                         answers.push((proposal.request.number, reply));
                     }
                 }
