@@ -16,5 +16,5 @@ pub use address::{Address, AddressError};
 pub use effective::{Effective, load};
 pub use error::{ConfigError, Problem};
 pub use identity::{cluster_id, machine_id};
-pub use rules::ACTORS;
+pub use rules::LOGGERS;
 pub use schema::*;

@@ -9,8 +9,9 @@ use crate::identity::machine_id;
 use crate::schema::{Config, Log, Machine, Sink};
 use crate::{Address, numbers};
 
-/// The actors of a machine, by the names that `log.actors` and the loggers use.
-pub const ACTORS: [&str; 10] = [
+/// The logs of a machine, by the names that `log.actors` uses: one for each actor, and one for each part of a machine that
+/// is no actor (`machine`, `supervisor` and `api`).
+pub const LOGGERS: [&str; 10] = [
     "machine",
     "supervisor",
     "listener",
@@ -179,10 +180,13 @@ fn check_log(log: &Log) -> Vec<Problem> {
     for name in log
         .actors
         .keys()
-        .filter(|name| !ACTORS.contains(&name.as_str()))
+        .filter(|name| !LOGGERS.contains(&name.as_str()))
     {
-        let hint = did_you_mean(name, ACTORS);
-        let text = format!("is no actor{hint}: the actors are {}", ACTORS.join(", "));
+        let hint = did_you_mean(name, LOGGERS);
+        let text = format!(
+            "there is no log of this name{hint}: the logs are {}",
+            LOGGERS.join(", ")
+        );
         problems.push(Problem::new(
             format!("log.actors.{}", name.escape_debug()),
             text,

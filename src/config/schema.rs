@@ -201,9 +201,9 @@ pub enum Durability {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// The level of every actor that has none of its own.
+    /// The level of every log that has none of its own.
     pub level: Level,
-    /// The level of single actors, by name.
+    /// The level of single logs, by the names in [`LOGGERS`](crate::LOGGERS).
     pub actors: BTreeMap<String, Level>,
     /// Where records go.
     pub sinks: Vec<Sink>,
