@@ -16,5 +16,6 @@ pub use address::{Address, AddressError};
 pub use effective::{Effective, load};
 pub use error::{ConfigError, Problem};
 pub use identity::{cluster_id, machine_id};
+pub use numbers::{MESSAGE_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
 pub use rules::LOGGERS;
 pub use schema::*;

@@ -11,8 +11,14 @@ const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 const COUNT_MAX: u64 = 1_000_000;
 /// The most bytes of anything that is held in memory.
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
-/// The most bytes of a request or an append: both travel in one piece.
-const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+/// The most that `limits.request_bytes_max` and `limits.append_bytes_max` may be, in bytes.
+///
+/// A request becomes one entry, and an append goes to a peer in one frame. Entries and frames of 16 MiB are the largest that
+/// every machine reads, whatever its config says; half of that leaves room for what is written around the clients' bytes,
+/// so no legal config lets a leader take what its followers refuse. etcd's own default for a request is 1.5 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// The most that `limits.transaction_operations_max` may be: a transaction of more is applied by no machine.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 10_000;
 /// The most bytes of a file: two of them fit into the 47 bits of address space that a process has.
 const FILE_BYTES_MAX: u64 = 1 << 46;
 
@@ -91,16 +97,17 @@ impl Rules {
         let cache = ("limits.log_cache_bytes_max", log_cache_bytes_max as u64);
         let queue = ("limits.peer_queue_bytes_max", peer_queue_bytes_max as u64);
         for (key, bytes) in [request, append] {
-            self.within(key, bytes, 1..=MESSAGE_BYTES_MAX);
+            self.within(key, bytes, 1..=MESSAGE_BYTES_MAX as u64);
         }
         for (key, bytes) in [uncommitted, inflight, cache, queue] {
             self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
         }
+        self.within(
+            "limits.transaction_operations_max",
+            transaction_operations_max as u64,
+            1..=TRANSACTION_OPERATIONS_MAX as u64,
+        );
         for (key, count) in [
-            (
-                "limits.transaction_operations_max",
-                transaction_operations_max as u64,
-            ),
             ("limits.requests_max", requests_max as u64),
             ("limits.inflight_requests_max", inflight_requests_max as u64),
             ("limits.messages_per_poll_max", messages_per_poll_max as u64),

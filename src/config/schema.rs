@@ -114,9 +114,10 @@ impl Default for Timings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The largest request of a client (etcd: 1.5 MiB).
+    /// The largest request of a client (etcd: 1.5 MiB); at most [`MESSAGE_BYTES_MAX`](crate::MESSAGE_BYTES_MAX).
     pub request_bytes_max: usize,
-    /// The most operations in one transaction, nested ones counted (etcd: 128).
+    /// The most operations in one transaction, nested ones counted (etcd: 128); at most
+    /// [`TRANSACTION_OPERATIONS_MAX`](crate::TRANSACTION_OPERATIONS_MAX).
     pub transaction_operations_max: usize,
     /// The most requests of clients that one machine holds at a time; beyond it they are refused.
     pub requests_max: usize,
@@ -126,7 +127,7 @@ pub struct Limits {
     pub inflight_requests_max: usize,
     /// The most bytes of entries on their way to one follower.
     pub inflight_bytes_max: usize,
-    /// The most bytes of entries in one append request.
+    /// The most bytes of entries in one append request; at most [`MESSAGE_BYTES_MAX`](crate::MESSAGE_BYTES_MAX).
     pub append_bytes_max: usize,
     /// About how many bytes of the newest entries stay in memory.
     pub log_cache_bytes_max: usize,
