@@ -79,6 +79,7 @@ impl Rules {
             request_bytes_max,
             transaction_operations_max,
             requests_max,
+            requests_bytes_max,
             uncommitted_bytes_max,
             inflight_requests_max,
             inflight_bytes_max,
@@ -86,12 +87,14 @@ impl Rules {
             log_cache_bytes_max,
             peer_queue_bytes_max,
             messages_per_poll_max,
+            client_connections_max,
             client_streams_max,
             disk_reserve_bytes,
             map_bytes_max,
         } = *limits;
         let request = ("limits.request_bytes_max", request_bytes_max as u64);
         let append = ("limits.append_bytes_max", append_bytes_max as u64);
+        let requests = ("limits.requests_bytes_max", requests_bytes_max as u64);
         let uncommitted = ("limits.uncommitted_bytes_max", uncommitted_bytes_max as u64);
         let inflight = ("limits.inflight_bytes_max", inflight_bytes_max as u64);
         let cache = ("limits.log_cache_bytes_max", log_cache_bytes_max as u64);
@@ -99,7 +102,7 @@ impl Rules {
         for (key, bytes) in [request, append] {
             self.within(key, bytes, 1..=MESSAGE_BYTES_MAX as u64);
         }
-        for (key, bytes) in [uncommitted, inflight, cache, queue] {
+        for (key, bytes) in [requests, uncommitted, inflight, cache, queue] {
             self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
         }
         self.within(
@@ -111,6 +114,10 @@ impl Rules {
             ("limits.requests_max", requests_max as u64),
             ("limits.inflight_requests_max", inflight_requests_max as u64),
             ("limits.messages_per_poll_max", messages_per_poll_max as u64),
+            (
+                "limits.client_connections_max",
+                client_connections_max as u64,
+            ),
             ("limits.client_streams_max", u64::from(client_streams_max)),
         ] {
             self.within(key, count, 1..=COUNT_MAX);
@@ -127,6 +134,7 @@ impl Rules {
         );
         self.at_most(append, inflight);
         self.at_most(append, queue);
+        self.at_most(request, requests);
         self.at_most(request, uncommitted);
         self.at_most(request, queue);
     }

@@ -121,6 +121,9 @@ pub struct Limits {
     pub transaction_operations_max: usize,
     /// The most requests of clients that one machine holds at a time; beyond it they are refused.
     pub requests_max: usize,
+    /// The most bytes of clients' writes that one machine holds at a time; beyond it they are refused. At least
+    /// `request_bytes_max`.
+    pub requests_bytes_max: usize,
     /// The most entries bytes that are proposed and not yet committed.
     pub uncommitted_bytes_max: usize,
     /// The most append requests on their way to one follower.
@@ -135,6 +138,8 @@ pub struct Limits {
     pub peer_queue_bytes_max: usize,
     /// The most messages that an actor handles before it lets others run.
     pub messages_per_poll_max: usize,
+    /// The most connections of clients that one machine holds at a time.
+    pub client_connections_max: usize,
     /// The most concurrent streams of one client connection.
     pub client_streams_max: u32,
     /// The space that must stay free on the disk; below it writes are refused.
@@ -149,6 +154,7 @@ impl Default for Limits {
             request_bytes_max: 1_572_864,
             transaction_operations_max: 128,
             requests_max: 4_096,
+            requests_bytes_max: 256 << 20,
             uncommitted_bytes_max: 64 << 20,
             inflight_requests_max: 256,
             inflight_bytes_max: 16 << 20,
@@ -156,6 +162,7 @@ impl Default for Limits {
             log_cache_bytes_max: 16 << 20,
             peer_queue_bytes_max: 32 << 20,
             messages_per_poll_max: 64,
+            client_connections_max: 10_000,
             client_streams_max: 1_024,
             disk_reserve_bytes: 16 << 20,
             map_bytes_max: 1 << 40,
