@@ -76,12 +76,24 @@ pub(crate) struct LoadFlags {
     threads: u32,
 }
 
-/// Reads a number of seconds, with a fraction or without.
+/// The longest time that a flag takes: a day, so that no sum of two of them is beyond the clock.
+const FLAG_SECONDS_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads a number of seconds, with a fraction or without, up to a day.
 pub(crate) fn seconds(text: &str) -> std::result::Result<Duration, String> {
     let number: f64 = text
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(number) {
+        Ok(duration) if duration <= FLAG_SECONDS_MAX => Ok(duration),
+        Err(_) if number.is_nan() || number < 0.0 => {
+            Err("not a length of time: write 0 or more".to_owned())
+        }
+        _ => Err(format!(
+            "more than a day: write {} or less",
+            FLAG_SECONDS_MAX.as_secs()
+        )),
+    }
 }
 
 /// Runs the benchmark and prints what it measured.
@@ -255,5 +267,16 @@ mod tests {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
         assert!(seconds("-1").is_err());
         assert!(seconds("soon").is_err());
+    }
+
+    #[test]
+    fn seconds_are_a_day_at_most() {
+        assert_eq!(seconds("86400"), Ok(FLAG_SECONDS_MAX));
+        for text in ["86400.1", "1e19", "1e300", "inf"] {
+            let error = seconds(text).expect_err("longer than a day");
+            assert_eq!(error, "more than a day: write 86400 or less", "{text}");
+        }
+        let error = seconds("NaN").expect_err("no length of time");
+        assert!(error.contains("write 0 or more"));
     }
 }
