@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::bench::seconds;
 use crate::client::{Endpoint, Endpoints};
 use crate::error::Result;
+use crate::everywhere::Everywhere;
 use crate::output::{Format, grid, print, print_json, print_table, right_align};
 use crate::proto::{Actor, ActorsRequest, ArmFaultRequest, KillActorRequest};
 
@@ -84,13 +85,20 @@ pub(crate) enum FaultCommand {
 }
 
 /// Shows the actors of each endpoint.
+///
+/// # Errors
+/// Any endpoint that gives no answer; the others are shown first, and beside them why it is missing. While it watches,
+/// only when none answers.
 pub(crate) async fn actors(
     endpoints: &Endpoints,
     format: Format,
     flags: ActorsFlags,
 ) -> Result<()> {
     loop {
-        let found = collect(endpoints).await?;
+        let found = collect(endpoints).await;
+        if found.is_silent() {
+            return found.verdict();
+        }
         match format {
             Format::Json => print_json(&document(&found))?,
             Format::Table | Format::Text => {
@@ -102,22 +110,28 @@ pub(crate) async fn actors(
             }
         }
         if !flags.watch {
-            return Ok(());
+            return found.verdict();
         }
         tokio::time::sleep(flags.every).await;
     }
 }
 
 /// Makes an actor fail on each endpoint.
+///
+/// # Errors
+/// Any endpoint that cannot be reached or refuses; the others were told all the same.
 pub(crate) async fn run(endpoints: &Endpoints, command: ActorCommand) -> Result<()> {
     let ActorCommand::Kill { name, how } = command;
-    for endpoint in &endpoints.list {
-        kill(endpoints, endpoint, &name, how).await?;
-    }
-    print(b"OK")
+    let told = Everywhere::ask("actor kill", endpoints, |endpoint| {
+        kill(endpoints, endpoint, &name, how)
+    });
+    told.await.done()
 }
 
 /// Arms or disarms a fault point on each endpoint.
+///
+/// # Errors
+/// Any endpoint that cannot be reached or refuses; the others were told all the same.
 pub(crate) async fn fault(endpoints: &Endpoints, command: FaultCommand) -> Result<()> {
     let request = match command {
         FaultCommand::Arm {
@@ -139,21 +153,18 @@ pub(crate) async fn fault(endpoints: &Endpoints, command: FaultCommand) -> Resul
             times: 0,
         },
     };
-    for endpoint in &endpoints.list {
+    let request = &request;
+    let told = Everywhere::ask("fault", endpoints, |endpoint| async move {
         let link = endpoints.connect(endpoint).await?;
         let answer = link.admin().arm_fault(request.clone()).await;
-        answer.map_err(link.failed("fault"))?;
-    }
-    print(b"OK")
+        answer.map(drop).map_err(link.failed("fault"))
+    });
+    told.await.done()
 }
 
-/// The actors of each endpoint, in order.
-async fn collect(endpoints: &Endpoints) -> Result<Vec<(Endpoint, Vec<Actor>)>> {
-    let mut found = Vec::new();
-    for endpoint in &endpoints.list {
-        found.push((endpoint.clone(), ask(endpoints, endpoint).await?));
-    }
-    Ok(found)
+/// The actors of each endpoint.
+async fn collect(endpoints: &Endpoints) -> Everywhere<Vec<Actor>> {
+    Everywhere::ask("actors", endpoints, |endpoint| ask(endpoints, endpoint)).await
 }
 
 /// The actors of one machine.
@@ -179,7 +190,7 @@ pub(crate) async fn kill(
     answer.map(drop).map_err(link.failed("actor kill"))
 }
 
-fn table(found: &[(Endpoint, Vec<Actor>)]) -> Table {
+fn table(found: &Everywhere<Vec<Actor>>) -> Table {
     let mut table = grid([
         "endpoint",
         "group",
@@ -194,7 +205,15 @@ fn table(found: &[(Endpoint, Vec<Actor>)]) -> Table {
         "handled",
         "log",
     ]);
-    for (endpoint, actors) in found {
+    for (endpoint, answer) in &found.answers {
+        let actors = match answer {
+            Ok(actors) => actors,
+            Err(error) => {
+                let endpoint = endpoint.to_string();
+                table.add_row([endpoint, String::new(), String::new(), error.reason()]);
+                continue;
+            }
+        };
         for actor in actors {
             table.add_row([
                 endpoint.to_string(),
@@ -225,14 +244,15 @@ pub(crate) fn recovery(microseconds: u64) -> String {
     }
 }
 
-fn document(found: &[(Endpoint, Vec<Actor>)]) -> Value {
-    found
-        .iter()
-        .map(|(endpoint, actors)| {
+fn document(found: &Everywhere<Vec<Actor>>) -> Value {
+    let rows = found.answers.iter().map(|(endpoint, answer)| match answer {
+        Ok(actors) => {
             let actors: Vec<_> = actors.iter().map(actor_json).collect();
             json!({ "endpoint": endpoint.to_string(), "actors": actors })
-        })
-        .collect()
+        }
+        Err(error) => json!({ "endpoint": endpoint.to_string(), "error": error.reason() }),
+    });
+    rows.collect()
 }
 
 fn actor_json(actor: &Actor) -> Value {
@@ -280,13 +300,38 @@ mod tests {
     #[tokio::test]
     async fn actors_show_what_failed_and_how_soon_they_were_back() {
         let fake = Fake::start();
-        let found = collect(&at(&[&fake])).await.expect("actors");
+        let found = collect(&at(&[&fake])).await;
         let shown = table(&found).to_string();
         assert!(
             shown.contains("1.5 ms") && shown.contains("struck"),
             "{shown}"
         );
         assert_eq!(document(&found)[0]["actors"][0]["recovery_us"], 1500);
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_down_holds_up_no_other() {
+        let fake = Fake::start();
+        let mut endpoints = at(&[&fake]);
+        endpoints.list.insert(0, Fake::absent());
+        let command = ActorCommand::Kill {
+            name: "timer".to_owned(),
+            how: How::Panic,
+        };
+        let error = run(&endpoints, command).await.expect_err("one is down");
+        assert_eq!(error.exit_code(), 3);
+        assert_eq!(fake.killed().len(), 1);
+
+        let found = collect(&endpoints).await;
+        let shown = table(&found).to_string();
+        assert!(
+            shown.contains("not reached") && shown.contains("struck"),
+            "{shown}"
+        );
+        let rows = document(&found);
+        assert!(rows[0]["error"].is_string() && rows[1]["actors"].is_array());
+        let error = found.verdict().expect_err("one is down");
+        assert_eq!(error.exit_code(), 3);
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ Exit codes:
   0  done
   1  a request failed
   2  wrong use
-  3  no machine could be reached, or there was no leader or no answer in time";
+  3  a machine that was needed could not be reached, or there was no leader or no answer in time";
 
 /// What every command understands.
 #[derive(Args, Debug)]

@@ -36,6 +36,16 @@ pub(crate) enum Error {
         /// One line for each.
         Vec<String>,
     ),
+    /// Some of several machines, or all, did not do what each of them was asked.
+    #[error("{what} failed at {} of {total} endpoints:{}", failures.len(), list(failures))]
+    Some {
+        /// What was asked.
+        what: &'static str,
+        /// How many were asked.
+        total: usize,
+        /// Those that failed, and why.
+        failures: Vec<(Endpoint, Error)>,
+    },
     /// A machine answered with an error.
     #[error("{what} failed at {endpoint}: {}{}", describe(.status), advice(.status))]
     Request {
@@ -79,12 +89,16 @@ impl Error {
         move |source| Error::Io { what, source }
     }
 
-    /// 1 a request failed, 2 wrong use, 3 no machine could be reached or there was no leader in time.
+    /// 1 a request failed, 2 wrong use, 3 a machine that was needed could not be reached or there was no leader in time.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
             Error::Unreachable { .. } | Error::NoneReachable(_) => 3,
             Error::Request { status, .. } if is_absence(status) => 3,
+            Error::Some { failures, .. } => {
+                let codes = failures.iter().map(|(_, error)| error.exit_code());
+                codes.max().unwrap_or(1)
+            }
             Error::Request { .. }
             | Error::Bench { .. }
             | Error::Demo(_)
@@ -93,10 +107,26 @@ impl Error {
         }
     }
 
+    /// Why one of several machines gave nothing, in a few words.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Error::Unreachable { reason, .. } => format!("not reached: {reason}"),
+            Error::Request { status, .. } => describe(status),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether whoever read the output has gone, as `head` does: no failure of ours.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// A line for each machine that failed.
+fn list(failures: &[(Endpoint, Error)]) -> String {
+    let line =
+        |(endpoint, error): &(Endpoint, Error)| format!("\n  {endpoint}: {}", error.reason());
+    failures.iter().map(line).collect()
 }
 
 /// Whether an answer says that nobody could serve the request, rather than that the request was wrong.

@@ -34,6 +34,7 @@ struct State {
     refusal: Option<String>,
     machines: Vec<admin::Machine>,
     killed: Vec<(String, String)>,
+    levels_set: Vec<(String, String)>,
     endpoint: String,
 }
 
@@ -115,6 +116,11 @@ impl Fake {
     /// Which actors were killed, and how.
     pub(crate) fn killed(&self) -> Vec<(String, String)> {
         self.state().killed.clone()
+    }
+
+    /// Of which logs the level was set, and to which.
+    pub(crate) fn levels_set(&self) -> Vec<(String, String)> {
+        self.state().levels_set.clone()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -306,8 +312,10 @@ impl Admin for Service {
 
     async fn set_log_level(
         &self,
-        _: Request<admin::SetLogLevelRequest>,
+        request: Request<admin::SetLogLevelRequest>,
     ) -> Result<Response<admin::SetLogLevelResponse>, Status> {
+        let asked = request.into_inner();
+        self.open()?.levels_set.push((asked.actor, asked.level));
         Ok(Response::new(admin::SetLogLevelResponse {}))
     }
 }

@@ -1,6 +1,7 @@
 //! rmctl: what an operator asks of Raft Machine, and what a newcomer tries it with.
 //!
-//! Exit codes: 0 done, 1 a request failed, 2 wrong use, 3 no machine could be reached or there was no leader in time.
+//! Exit codes: 0 done, 1 a request failed, 2 wrong use, 3 a machine that was needed could
+//! not be reached, or there was no leader in time.
 
 mod actor;
 mod bench;
@@ -9,6 +10,7 @@ mod client;
 mod cluster;
 mod demo;
 mod error;
+mod everywhere;
 #[cfg(test)]
 mod fake;
 mod http2;
