@@ -76,9 +76,10 @@ impl DeleteRange {
 impl Txn {
     /// Checks the transaction and those within it.
     ///
-    /// The cost of a list of operations is its length and the cost of the transactions in it; the cost of a transaction
-    /// is the greatest of its comparisons, its `success` and its `failure`, and must not exceed `max_operations`. A
-    /// transaction without nested ones is so judged as etcd judges it; nested ones are counted in full (etcd #22139).
+    /// The cost of a transaction is the greatest of its comparisons, its `success` and its `failure`, and must not exceed
+    /// `max_operations`. The cost of a list of operations is its length, and for each transaction in it all its comparisons
+    /// and the dearer of its lists. A transaction without nested ones is so judged as etcd judges it; nested ones are
+    /// counted in full (etcd #22139), since each of their comparisons may read as many keys as an operation.
     ///
     /// # Errors
     /// The first fault, in etcd's order: the number of operations, then each operation, then keys changed twice. Also
@@ -106,6 +107,11 @@ impl Txn {
     }
 
     fn cost(&self, depth_left: usize) -> Result<usize, RequestError> {
+        Ok(self.compare.len().max(self.branch_cost(depth_left)?))
+    }
+
+    /// The cost of the dearer branch.
+    fn branch_cost(&self, depth_left: usize) -> Result<usize, RequestError> {
         let list = |operations: &[Operation]| {
             let mut cost = operations.len();
             for operation in operations {
@@ -113,16 +119,12 @@ impl Txn {
                     let depth_left = depth_left
                         .checked_sub(1)
                         .ok_or(RequestError::TooManyOperations)?;
-                    cost += txn.cost(depth_left)?;
+                    cost += txn.compare.len() + txn.branch_cost(depth_left)?;
                 }
             }
             Ok(cost)
         };
-        Ok(self
-            .compare
-            .len()
-            .max(list(&self.success)?)
-            .max(list(&self.failure)?))
+        Ok(list(&self.success)?.max(list(&self.failure)?))
     }
 
     fn check_operations(&self) -> Result<(), RequestError> {
@@ -216,6 +218,15 @@ mod tests {
         vec![Operation::Range(range); count]
     }
 
+    fn compare() -> Compare {
+        Compare {
+            key: Bytes::from_static(b"a"),
+            range_end: Bytes::new(),
+            result: CompareResult::Equal,
+            target: CompareTarget::Version(0),
+        }
+    }
+
     fn txn(success: Vec<Operation>) -> Txn {
         Txn {
             success,
@@ -225,14 +236,8 @@ mod tests {
 
     #[test]
     fn a_flat_transaction_is_as_long_as_its_longest_list() {
-        let compare = Compare {
-            key: Bytes::from_static(b"a"),
-            range_end: Bytes::new(),
-            result: CompareResult::Equal,
-            target: CompareTarget::Version(0),
-        };
         let txn = Txn {
-            compare: vec![compare; 3],
+            compare: vec![compare(); 3],
             success: reads(4),
             failure: reads(2),
         };
@@ -244,6 +249,20 @@ mod tests {
         };
         assert_eq!(compares.check(3), Ok(()));
         assert_eq!(compares.check(2), Err(RequestError::TooManyOperations));
+    }
+
+    #[test]
+    fn nested_comparisons_count_in_full() {
+        let nested = || {
+            Operation::Txn(Txn {
+                compare: vec![compare(); 3],
+                ..txn(reads(2))
+            })
+        };
+        // Two operations, and of each three comparisons and two operations.
+        let both = txn(vec![nested(), nested()]);
+        assert_eq!(both.check(12), Ok(()));
+        assert_eq!(both.check(11), Err(RequestError::TooManyOperations));
     }
 
     #[test]
