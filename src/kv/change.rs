@@ -1,5 +1,7 @@
 //! Writing: one request's changes to the key space, all under one revision.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use heed::RwTxn;
 
@@ -89,7 +91,7 @@ impl Change<'_, '_> {
             view.revision,
             |key, _, _| {
                 keys.push(Bytes::copy_from_slice(key));
-                Ok::<_, KvError>(())
+                Ok::<_, KvError>(ControlFlow::Continue(()))
             },
         )?;
         let mut reply = DeleteReply {

@@ -1,6 +1,8 @@
 //! Transactions, judged as etcd judges them: first all comparisons, nested ones included, against the key space as it was;
 //! then all checks of what is to be done; and only then the operations, each of which sees those before it.
 
+use std::ops::ControlFlow;
+
 use crate::change::{Change, check_put};
 use crate::command::{
     Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, Range, RangeReply, Reply,
@@ -129,15 +131,11 @@ fn nested(reply: TxnReply) -> Reply {
 /// Whether a comparison holds for every key that it names. When there is none, it is judged as if there were one with all
 /// numbers zero; a comparison of values then fails.
 fn holds(view: &View, compare: &Compare) -> Result<bool, KvError> {
-    let (mut any, mut all) = (false, true);
+    let mut holds_so_far = None;
     view.walk(
         Span::new(&compare.key, &compare.range_end),
         view.revision,
         |key, revision, meta| {
-            any = true;
-            if !all {
-                return Ok(());
-            }
             let ordering = match &compare.target {
                 CompareTarget::Version(version) => meta.version.cmp(version),
                 CompareTarget::Create(revision) => meta.create_revision.cmp(revision),
@@ -145,12 +143,18 @@ fn holds(view: &View, compare: &Compare) -> Result<bool, KvError> {
                 CompareTarget::Lease(lease) => meta.lease.cmp(lease),
                 CompareTarget::Value(value) => view.value(revision, key)?.cmp(value),
             };
-            all = accepts(compare.result, ordering);
-            Ok::<_, KvError>(())
+            let holds = accepts(compare.result, ordering);
+            holds_so_far = Some(holds);
+            // One key for which it does not hold decides.
+            Ok::<_, KvError>(if holds {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
         },
     )?;
-    if any {
-        return Ok(all);
+    if let Some(holds) = holds_so_far {
+        return Ok(holds);
     }
     Ok(match compare.target {
         CompareTarget::Value(_) => false,

@@ -1,6 +1,7 @@
 //! Reading: the key space at one revision, and what etcd's Range makes of it.
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use heed::RoTxn;
@@ -69,11 +70,11 @@ impl<'v> View<'v> {
             |key, revision, meta| {
                 reply.count += 1;
                 if range.count_only || !passes(range, revision, &meta) {
-                    return Ok(());
+                    return Ok::<_, KvError>(ControlFlow::Continue(()));
                 }
                 if !sorted && found.len() == limit {
                     reply.more = true;
-                    return Ok(());
+                    return Ok(ControlFlow::Continue(()));
                 }
                 // The one key of a point read is shared with the request.
                 let key = if range.range_end.is_empty() {
@@ -85,7 +86,7 @@ impl<'v> View<'v> {
                     revision,
                     kv: meta.key_value(key, revision, Bytes::new()),
                 });
-                Ok::<_, KvError>(())
+                Ok(ControlFlow::Continue(()))
             },
         )?;
         let by_value = sorted && range.sort_target == SortTarget::Value;
@@ -143,24 +144,28 @@ impl<'v> View<'v> {
         Ok(self.tables.revisions.expect(self.txn, revision, key)?.value)
     }
 
-    /// Calls `each` for the keys of a span that exist at the revision `at`, in order.
+    /// Calls `each` for the keys of a span that exist at the revision `at`, in order, until it breaks.
     pub(crate) fn walk<E: From<KvError>>(
         &self,
         span: Span,
         at: i64,
-        mut each: impl FnMut(&[u8], Revision, Meta) -> Result<(), E>,
+        mut each: impl FnMut(&[u8], Revision, Meta) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         if let Span::One(key) = span {
-            let found = match self.tables.index.get(self.txn, key)? {
-                Some(head) => self.existing_at(&head, at)?,
-                None => None,
-            };
-            return found.map_or(Ok(()), |(revision, meta)| each(key, revision, meta));
+            if let Some(head) = self.tables.index.get(self.txn, key)?
+                && let Some((revision, meta)) = self.existing_at(&head, at)?
+            {
+                // There is no other key to go on to.
+                let _ = each(key, revision, meta)?;
+            }
+            return Ok(());
         }
         let mut scan = self.tables.index.scan(self.txn, span)?;
         while let Some(Entry { key, head }) = scan.next()? {
-            if let Some((revision, meta)) = self.existing_at(&head, at)? {
-                each(&key, revision, meta)?;
+            if let Some((revision, meta)) = self.existing_at(&head, at)?
+                && each(&key, revision, meta)?.is_break()
+            {
+                return Ok(());
             }
         }
         Ok(())
