@@ -44,7 +44,6 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         | RequestError::DuplicateKey => Status::invalid_argument(text),
         RequestError::Compacted | RequestError::FutureRevision => Status::out_of_range(text),
         RequestError::LeaseNotFound => Status::not_found(text),
-        RequestError::Undecodable => Status::failed_precondition(text),
         RequestError::NotReadOnly => Status::internal(text),
     }
 }

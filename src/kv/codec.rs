@@ -25,6 +25,9 @@ pub enum DecodeError {
     /// Longer than [`MAX_COMMAND_BYTES`].
     #[error("the command has {0} bytes; at most {MAX_COMMAND_BYTES} are read")]
     TooLong(usize),
+    /// No program ever wrote this version.
+    #[error("the command is encoded in version 0, which there never was")]
+    NoVersion,
     /// Written by a newer program.
     #[error(
         "the command is encoded in version {0}, and this program reads up to {VERSION}; upgrade it"
@@ -55,8 +58,10 @@ impl Command {
             return Err(DecodeError::TooLong(bytes.len()));
         }
         let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
+        match version {
+            0 => return Err(DecodeError::NoVersion),
+            VERSION => {}
+            newer => return Err(DecodeError::Version(newer)),
         }
         let (command, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
         match rest.len() {
@@ -152,6 +157,8 @@ mod tests {
         let longer = [&command[..], b"xy"].concat();
         assert_eq!(Command::decode(&longer), Err(DecodeError::Trailing(2)));
         assert_eq!(Command::decode(&[]), Err(DecodeError::Empty));
+        let none = [&[0], &command[1..]].concat();
+        assert_eq!(Command::decode(&none), Err(DecodeError::NoVersion));
         let vast = vec![VERSION; MAX_COMMAND_BYTES + 1];
         assert_eq!(
             Command::decode(&vast),

@@ -2,6 +2,8 @@
 
 use rm_raft::EntryId;
 
+use crate::codec::DecodeError;
+
 /// The client's fault: decided from the command and the key space alone, so that every machine decides it alike.
 ///
 /// The texts are etcd's own where etcd has the error, because clients compare them.
@@ -34,9 +36,6 @@ pub enum RequestError {
     /// There is no such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
-    /// A committed entry holds no command that this layout of commands knows. Not one of etcd's.
-    #[error("raftmachine: the command cannot be decoded; upgrade all machines to one version")]
-    Undecodable,
     /// A query holds a write; send it as a command. Not one of etcd's.
     #[error("raftmachine: a query must not write")]
     NotReadOnly,
@@ -65,6 +64,26 @@ pub enum KvError {
         entry: EntryId,
         /// The entry that was applied last.
         applied: EntryId,
+    },
+    /// A committed entry was written by a newer program.
+    #[error(
+        "entry {entry} is encoded in version {version}, which this program does not know; upgrade this machine"
+    )]
+    NewerCommand {
+        /// The entry.
+        entry: EntryId,
+        /// The version of its encoding.
+        version: u8,
+    },
+    /// A committed entry holds no command in any encoding that this program knows.
+    #[error(
+        "entry {entry} holds no command: {reason}; the log is damaged: restore this machine from its peers"
+    )]
+    MalformedCommand {
+        /// The entry.
+        entry: EntryId,
+        /// What is wrong with it.
+        reason: DecodeError,
     },
     /// The tables were laid out by a newer program.
     #[error("the key space has layout {found}, and this program knows {known}; upgrade it")]
@@ -114,6 +133,14 @@ impl From<heed::Error> for KvError {
 }
 
 impl KvError {
+    /// A committed entry that cannot be decoded.
+    pub(crate) fn undecodable(entry: EntryId, reason: DecodeError) -> KvError {
+        match reason {
+            DecodeError::Version(version) => KvError::NewerCommand { entry, version },
+            reason => KvError::MalformedCommand { entry, reason },
+        }
+    }
+
     /// Damage found at `key` of `table`.
     pub(crate) fn damaged(table: &'static str, key: &[u8], reason: &'static str) -> KvError {
         const SHOWN: usize = 32;

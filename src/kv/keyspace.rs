@@ -32,7 +32,6 @@ pub struct Keyspace<'env> {
     checkpointed: State,
     scratch: Vec<u8>,
     dirty: DirtyPages,
-    undecodable: u64,
 }
 
 /// What a checkpoint wrote, and how long it kept the thread.
@@ -88,7 +87,6 @@ impl<'env> Keyspace<'env> {
             checkpointed: state,
             scratch: Vec::new(),
             dirty: DirtyPages::default(),
-            undecodable: 0,
         })
     }
 
@@ -107,18 +105,15 @@ impl<'env> Keyspace<'env> {
         self.state.revision
     }
 
-    /// How many committed entries since the start held no command that this program can decode.
-    pub fn undecodable(&self) -> u64 {
-        self.undecodable
-    }
-
     /// Applies the next entry of the log: `None` is an empty entry. Without `answer` the reply lacks what only a
     /// waiting client needs: the results of ranges, and previous keys.
     ///
-    /// The client's errors are part of the result: they too advance the applied entry, on every machine alike.
+    /// The client's errors are part of the result: they too advance the applied entry, on every machine alike. An entry
+    /// that this program cannot decode is not passed over: another machine may know it, and the two would differ ever after.
     ///
     /// # Errors
-    /// [`KvError::OutOfOrder`] without any effect; after any other the key space must be opened again.
+    /// [`KvError::OutOfOrder`], [`KvError::NewerCommand`] and [`KvError::MalformedCommand`] without any effect; after any
+    /// other the key space must be opened again.
     pub fn apply(
         &mut self,
         entry: EntryId,
@@ -132,7 +127,10 @@ impl<'env> Keyspace<'env> {
         if entry.index != applied.index.next() || entry.term < applied.term {
             return Err(KvError::OutOfOrder { entry, applied });
         }
-        let outcome = match command.map(|command| self.apply_command(command, answer)) {
+        let command = command
+            .map(|bytes| Command::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
+            .transpose()?;
+        let outcome = match command.map(|command| self.apply_command(&command, answer)) {
             None => None,
             Some(Ok(reply)) => Some(Ok(reply)),
             Some(Err(Failure::Request(error))) => Some(Err(error)),
@@ -145,11 +143,7 @@ impl<'env> Keyspace<'env> {
         Ok(outcome)
     }
 
-    fn apply_command(&mut self, command: &[u8], answer: bool) -> Result<Reply, Failure> {
-        let Ok(command) = Command::decode(command) else {
-            self.undecodable += 1;
-            return Err(RequestError::Undecodable.into());
-        };
+    fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
         command.check(MAX_TXN_OPERATIONS)?;
         let mut change = Change {
             tables: &self.tables,
@@ -160,7 +154,7 @@ impl<'env> Keyspace<'env> {
             made: 0,
             bytes: 0,
         };
-        let reply = match &command {
+        let reply = match command {
             Command::Put(put) => {
                 check_put(&change.view(), put)?;
                 change.put(put)?
@@ -179,6 +173,7 @@ impl<'env> Keyspace<'env> {
         change.finish();
         Ok(reply)
     }
+
     /// Answers a query from the key space as of the last applied entry.
     ///
     /// # Errors

@@ -46,17 +46,33 @@ fn a_refused_request_advances_the_applied_entry_but_not_the_revision() {
 }
 
 #[test]
-fn an_entry_that_is_no_command_is_refused_alike_and_counted() {
+fn an_entry_that_cannot_be_decoded_is_never_passed_over() {
     let disk = Disk::new();
     let mut keyspace = disk.open();
-    let outcome = keyspace
-        .apply(entry(1, 1), Some(b"\xffgarbage"), true)
-        .unwrap()
-        .unwrap();
-    assert_eq!(outcome, Err(RequestError::Undecodable));
-    assert_eq!(keyspace.undecodable(), 1);
     put(&mut keyspace, b"a", b"1");
-    assert_eq!(keyspace.revision(), 2);
+    let newer = keyspace
+        .apply(entry(1, 2), Some(b"\xffnewer"), true)
+        .unwrap_err();
+    assert_eq!(
+        newer.to_string(),
+        format!(
+            "entry {} is encoded in version 255, which this program does not know; upgrade this machine",
+            entry(1, 2)
+        )
+    );
+    for malformed in [&b""[..], b"\x00", b"\x01garbage"] {
+        let error = keyspace
+            .apply(entry(1, 2), Some(malformed), true)
+            .unwrap_err();
+        assert!(
+            matches!(error, KvError::MalformedCommand { entry: found, .. } if found == entry(1, 2)),
+            "{error}"
+        );
+    }
+    assert_eq!((keyspace.applied(), keyspace.revision()), (entry(1, 1), 2));
+    // The key space is whole: whoever can decode the entry goes on from here.
+    put(&mut keyspace, b"a", b"2");
+    assert_eq!((keyspace.applied(), keyspace.revision()), (entry(1, 2), 3));
 }
 
 #[test]
@@ -69,8 +85,7 @@ fn a_committed_request_that_no_gate_should_have_let_through_is_refused_alike() {
 }
 
 #[test]
-fn applied_entry_and_revision_are_of_the_same_moment_as_the_data_after_a_crash() {
-    // etcd #13766
+fn etcd_13766_applied_entry_and_revision_are_of_the_same_moment_as_the_data_after_a_crash() {
     let disk = Disk::new();
     let mut keyspace = disk.open();
     put(&mut keyspace, b"a", b"1");
