@@ -266,8 +266,8 @@ mod tests {
     }
 
     #[test]
-    fn nested_operations_count_in_full() {
-        // etcd #22139: each of the two would be within the limit for itself.
+    fn etcd_22139_nested_operations_count_in_full() {
+        // Each of the two would be within the limit for itself.
         let nested = || Operation::Txn(txn(reads(4)));
         let both = txn(vec![nested(), nested()]);
         assert_eq!(both.check(10), Ok(()));

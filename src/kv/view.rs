@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compacted_revision_is_refused_the_same_by_every_kind_of_read() {
+    fn etcd_18667_a_compacted_revision_is_refused_the_same_by_every_kind_of_read() {
         let folder = tempfile::tempdir().unwrap();
         let identity = Identity {
             domain: "test".into(),
