@@ -14,6 +14,8 @@ from systems import Cluster, Failure
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # One client speaks to one machine: to the leader, or luck would decide what is measured.
 TO_THE_LEADER = ["--clients", "1", "--target-leader"]
+# Far more than a million keys take.
+RESTART_SECONDS_MAX = 120
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ def restart(cluster: Cluster, keys: int) -> float:
     """Starts a machine and gives the seconds to its first linearizable read; all its keys must be there."""
     begin = time.monotonic()
     cluster.start()
-    while cluster.ask("get", f"bench/{keys - 1:010}").stdout == "":
+    while (answer := cluster.ask("get", f"bench/{keys - 1:010}")).stdout == "":
         cluster.check_alive()
+        if time.monotonic() > begin + RESTART_SECONDS_MAX:
+            reason = answer.stderr.strip() or "its last key is not there"
+            raise Failure(f"{cluster.name} does not read after a restart, for {RESTART_SECONDS_MAX} s: {reason}")
         time.sleep(0.005)
     seconds = time.monotonic() - begin
     found = cluster.ask("get", "bench/", "--prefix", "--count-only").stdout.strip()

@@ -44,7 +44,7 @@ def report(result: dict) -> str:
         parts.append(table(["figure", *systems(names)], rows))
     if result["fill"]:
         rows = figures(names, result["fill"], FILL)
-        parts.append(f"{result['fill_keys']:,} keys of 16 bytes with values of 256 into one machine:\n")
+        parts.append(f"{result['fill_keys']:,} keys of 16 bytes with values of 256 into one machine, once each:\n")
         parts.append(table(["figure", *systems(names)], rows))
     return "\n".join(parts)
 
