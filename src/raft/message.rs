@@ -155,4 +155,6 @@ pub enum Refusal {
     NotLeader,
     /// Too much is on its way already.
     Overloaded,
+    /// The leader's disk is full.
+    NoSpace,
 }

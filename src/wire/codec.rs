@@ -42,6 +42,7 @@ const PAYLOAD_COMMAND: u8 = 1;
 const REFUSAL_NO_LEADER: u8 = 0;
 const REFUSAL_NOT_LEADER: u8 = 1;
 const REFUSAL_OVERLOADED: u8 = 2;
+const REFUSAL_NO_SPACE: u8 = 3;
 
 /// The message as one frame.
 ///
@@ -330,6 +331,7 @@ fn refusal_number(refusal: Refusal) -> u8 {
         Refusal::NoLeader => REFUSAL_NO_LEADER,
         Refusal::NotLeader => REFUSAL_NOT_LEADER,
         Refusal::Overloaded => REFUSAL_OVERLOADED,
+        Refusal::NoSpace => REFUSAL_NO_SPACE,
     }
 }
 
@@ -338,6 +340,7 @@ fn take_refusal(fields: &mut Fields) -> Result<Refusal, FrameError> {
         REFUSAL_NO_LEADER => Ok(Refusal::NoLeader),
         REFUSAL_NOT_LEADER => Ok(Refusal::NotLeader),
         REFUSAL_OVERLOADED => Ok(Refusal::Overloaded),
+        REFUSAL_NO_SPACE => Ok(Refusal::NoSpace),
         found => Err(FrameError::Value {
             what: "the reason of the refusal",
             found: found.into(),

@@ -190,14 +190,15 @@ impl Shared {
     fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Slot, RefusedBecause> {
         let mut state = self.state();
         let open: usize = state.open.values().sum();
-        let of_address = state.open.entry(address).or_default();
-        if *of_address >= self.options.connections_per_address_max {
-            return Err(RefusedBecause::Crowded { open: *of_address });
-        }
+        // Before the address is noted: whoever is refused must leave nothing behind.
         if open >= self.options.connections_max {
             return Err(RefusedBecause::Crowded { open });
         }
-        *of_address += 1;
+        let of_address = state.open.get(&address).copied().unwrap_or_default();
+        if of_address >= self.options.connections_per_address_max {
+            return Err(RefusedBecause::Crowded { open: of_address });
+        }
+        state.open.insert(address, of_address + 1);
         Ok(Slot {
             shared: self.clone(),
             address,

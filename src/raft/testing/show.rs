@@ -27,6 +27,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::NoLeader => "no leader",
         Refusal::NotLeader => "not leader",
         Refusal::Overloaded => "overloaded",
+        Refusal::NoSpace => "no space",
     }
 }
 

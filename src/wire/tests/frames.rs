@@ -42,7 +42,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
         Just(Refusal::NoLeader),
         Just(Refusal::NotLeader),
-        Just(Refusal::Overloaded)
+        Just(Refusal::Overloaded),
+        Just(Refusal::NoSpace)
     ]
 }
 
