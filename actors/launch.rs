@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::board::Board;
 use crate::fault::Faults;
 use crate::guard::install_panic_hook;
-use crate::logs::Logs;
+use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
 use crate::message::Retire;
 use crate::port::{Identity, Member, Port};
@@ -28,6 +28,8 @@ pub struct Running {
     events: mpsc::Sender<Event>,
     supervisor: JoinHandle<Outcome>,
     ended: oneshot::Receiver<Outcome>,
+    /// Last, so that all that the others log is written.
+    _flushing: Flushing,
 }
 
 /// Starts a machine.
@@ -36,7 +38,7 @@ pub struct Running {
 /// [`StartError`] says what cannot be opened and what to do.
 pub fn start(config: Effective) -> Result<Running, StartError> {
     let identity = identity(&config);
-    let logs = Logs::open(&identity.name, &config.config.log)?;
+    let (logs, flushing) = Logs::open(&identity.name, &config.config.log)?;
     let log = logs.logger("machine");
     let resources = Resources::open(&config, &identity)?;
     install_panic_hook();
@@ -73,6 +75,7 @@ pub fn start(config: Effective) -> Result<Running, StartError> {
         events,
         supervisor,
         ended,
+        _flushing: flushing,
     })
 }
 
@@ -112,10 +115,12 @@ impl Running {
         let _ = self.events.send(Event::Stop);
         let supervisor = self.supervisor;
         let joined = tokio::task::spawn_blocking(move || supervisor.join());
-        match tokio::time::timeout(timeout, joined).await {
+        let outcome = match tokio::time::timeout(timeout, joined).await {
             Ok(Ok(Ok(outcome))) => outcome,
             _ => Outcome::Stopped,
-        }
+        };
+        info!(self.log, "stopped"; "outcome" => ?outcome);
+        outcome
     }
 
     /// Lets those actors finish that have something to finish, one after the other.

@@ -4,27 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use rm_config::{Level, Sink};
+use rm_config::{LOGGERS, Level, Sink};
 use slog::{Drain, Duplicate, Logger, Never, OwnedKVList, Record, o};
+use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
 use crate::port::Levels;
 
-/// The names of all loggers: the actors, and the parts of a machine that are no actors.
-const NAMES: [&str; 10] = [
-    "machine",
-    "supervisor",
-    "listener",
-    "sender",
-    "logic_center",
-    "storage",
-    "applier",
-    "timer",
-    "gate",
-    "api",
-];
+/// The most records that wait for a sink that is slow; beyond it records are dropped, and how many is told later.
+const RECORDS_MAX: usize = 4_096;
 
 type Sinks = Arc<dyn slog::SendSyncRefUnwindSafeDrain<Ok = (), Err = Never>>;
 
@@ -33,6 +23,11 @@ pub(crate) struct Logs {
     machine: String,
     sinks: Sinks,
     levels: BTreeMap<&'static str, Arc<AtomicUsize>>,
+}
+
+/// Keeps the sinks going; dropped, it waits until what was logged is written.
+pub(crate) struct Flushing {
+    _sinks: Vec<AsyncGuard>,
 }
 
 /// A log file that cannot be opened.
@@ -50,21 +45,28 @@ impl Logs {
     ///
     /// # Errors
     /// A log file cannot be opened.
-    pub(crate) fn open(machine: &str, config: &rm_config::Log) -> Result<Logs, LogFileError> {
+    pub(crate) fn open(
+        machine: &str,
+        config: &rm_config::Log,
+    ) -> Result<(Logs, Flushing), LogFileError> {
         let mut sinks: Sinks = Arc::new(slog::Discard);
+        let mut guards = Vec::new();
         for sink in &config.sinks {
-            sinks = Arc::new(Duplicate::new(open_sink(sink)?, sinks).fuse());
+            let (sink, guard) = open_sink(sink)?;
+            guards.push(guard);
+            sinks = Arc::new(Duplicate::new(sink.ignore_res(), sinks).ignore_res());
         }
         let level = |name| config.actors.get(name).copied().unwrap_or(config.level);
-        let levels = NAMES
+        let levels = LOGGERS
             .into_iter()
             .map(|name| (name, Arc::new(AtomicUsize::new(number(level(name))))))
             .collect();
-        Ok(Logs {
+        let logs = Logs {
             machine: machine.to_owned(),
             sinks,
             levels,
-        })
+        };
+        Ok((logs, Flushing { _sinks: guards }))
     }
 
     /// The logger of an actor, or of another part of the machine.
@@ -98,7 +100,7 @@ impl Logs {
     /// There is no log of that name.
     pub(crate) fn set_level(&self, name: Option<&str>, level: Level) -> Result<(), String> {
         if let Some(name) = name.filter(|name| !self.levels.contains_key(name)) {
-            let names = NAMES.join(", ");
+            let names = LOGGERS.join(", ");
             return Err(format!("there is no log {name:?}; the logs are {names}"));
         }
         for (each, present) in &self.levels {
@@ -110,29 +112,39 @@ impl Logs {
     }
 }
 
-fn open_sink(sink: &Sink) -> Result<Sinks, LogFileError> {
+/// A sink writes on a thread of its own: no actor waits for a terminal that stands still, and none fails because a record
+/// cannot be written.
+fn open_sink(sink: &Sink) -> Result<(Async, AsyncGuard), LogFileError> {
     Ok(match sink {
         Sink::Terminal => {
             let decorator = slog_term::TermDecorator::new().stderr().build();
-            Arc::new(Mutex::new(full_format(decorator)).fuse())
+            in_background(full_format(decorator))
         }
         Sink::File { path } => {
-            let decorator = slog_term::PlainSyncDecorator::new(open_file(path)?);
-            Arc::new(full_format(decorator).fuse())
+            let decorator = slog_term::PlainDecorator::new(open_file(path)?);
+            in_background(full_format(decorator))
         }
-        Sink::Json { path: Some(path) } => json(open_file(path)?),
-        Sink::Json { path: None } => json(io::stderr()),
+        Sink::Json { path: Some(path) } => {
+            in_background(slog_json::Json::default(open_file(path)?))
+        }
+        Sink::Json { path: None } => in_background(slog_json::Json::default(io::stderr())),
     })
+}
+
+fn in_background<D>(drain: D) -> (Async, AsyncGuard)
+where
+    D: Drain<Err = io::Error, Ok = ()> + Send + 'static,
+{
+    Async::new(drain.ignore_res())
+        .chan_size(RECORDS_MAX)
+        .overflow_strategy(OverflowStrategy::DropAndReport)
+        .build_with_guard()
 }
 
 fn full_format<D: slog_term::Decorator>(decorator: D) -> slog_term::FullFormat<D> {
     slog_term::FullFormat::new(decorator)
         .use_utc_timestamp()
         .build()
-}
-
-fn json(to: impl io::Write + Send + 'static) -> Sinks {
-    Arc::new(Mutex::new(slog_json::Json::default(to)).fuse())
 }
 
 fn open_file(path: &Path) -> Result<File, LogFileError> {
@@ -198,25 +210,26 @@ mod tests {
     use super::*;
     use slog::{debug, info, trace};
 
-    fn logs(folder: &tempfile::TempDir) -> (Logs, std::path::PathBuf) {
-        let path = folder.path().join("log");
+    fn logs(sinks: Vec<Sink>) -> (Logs, Flushing) {
         let config = rm_config::Log {
-            sinks: vec![Sink::File { path: path.clone() }],
+            sinks,
             ..rm_config::Log::default()
         };
-        (Logs::open("RM.01", &config).expect("opens"), path)
+        Logs::open("RM.01", &config).expect("opens")
     }
 
     #[test]
     fn one_actor_can_be_switched_to_trace_while_the_others_stay() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (logs, path) = logs(&folder);
+        let path = folder.path().join("log");
+        let (logs, flushing) = logs(vec![Sink::File { path: path.clone() }]);
         let (storage, sender) = (logs.logger("storage"), logs.logger("sender"));
         trace!(storage, "before");
         logs.set_level(Some("storage"), Level::Trace).expect("set");
         trace!(storage, "after");
         debug!(sender, "not this");
         info!(sender, "but this");
+        drop(flushing);
         let text = std::fs::read_to_string(path).expect("reads");
         assert!(
             !text.contains("before") && !text.contains("not this"),
@@ -231,9 +244,28 @@ mod tests {
 
     #[test]
     fn an_unknown_log_is_answered_with_the_known_ones() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (logs, _) = logs(&folder);
+        let (logs, _flushing) = logs(Vec::new());
         let error = logs.set_level(Some("stroage"), Level::Info).unwrap_err();
         assert!(error.contains("stroage") && error.contains("storage, applier"));
+    }
+
+    #[test]
+    fn a_sink_that_cannot_be_written_harms_nobody_and_no_other_sink() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let full = || Some("/dev/full".into());
+        let (logs, flushing) = logs(vec![
+            Sink::File {
+                path: "/dev/full".into(),
+            },
+            Sink::Json { path: full() },
+            Sink::File { path: path.clone() },
+        ]);
+        for number in 0..100 {
+            info!(logs.logger("storage"), "still here"; "number" => number);
+        }
+        drop(flushing);
+        let text = std::fs::read_to_string(path).expect("reads");
+        assert_eq!(text.matches("still here").count(), 100);
     }
 }

@@ -11,7 +11,7 @@ use clap::Parser;
 use rm_actors::{Outcome, Running};
 use rm_config::Effective;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use slog::{crit, info};
+use slog::{crit, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -116,11 +116,12 @@ async fn serve(
     running.refuse_requests();
     let _ = stop.send(true);
     // Whatever the services did to end, the machine is stopped cleanly first.
-    let served = services.await;
-    let outcome = running.stop().await;
-    info!(log, "stopped");
-    served??;
-    Ok(outcome)
+    match services.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(log, "the services did not end well"; "error" => %error),
+        Err(error) => warn!(log, "the services failed"; "error" => %error),
+    }
+    Ok(running.stop().await)
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
