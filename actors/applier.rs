@@ -14,12 +14,18 @@ use slog::{debug, error, info, warn};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
-use crate::message::{Answers, Apply, Attach, Attached, Flush, Poke, Read, Retire, Serve, Tick};
+use crate::message::{
+    Answer, Answers, Apply, Attach, Attached, Flush, Poke, Read, Retire, Serve, Tick, WriteDown,
+};
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
 
+/// The most messages before work is done, so that a flood cannot put it off for ever.
+const BATCH_MAX: usize = 256;
 /// The most entries that are applied before other messages get a turn.
 const SLICE_ENTRIES: usize = 1_024;
+/// The most reads that are answered before other messages get a turn.
+const SLICE_READS: usize = 64;
 /// The most bytes of entries that are read from the log at a time.
 const READ_BYTES: usize = 1 << 20;
 /// How often to look whether a checkpoint is due, or whether there is space again.
@@ -38,9 +44,13 @@ pub(crate) struct Applier {
     ahead_bytes: usize,
     /// Reads, by the index that they wait for.
     waiting: BTreeMap<Index, Vec<Read>>,
+    /// Reads that can be answered.
+    ready: VecDeque<Read>,
     /// What an earlier life may have shown: nothing older is served.
     floor: Index,
     checkpoint_at: Instant,
+    /// Messages since the last work.
+    batched: usize,
     work_is_due: bool,
 }
 
@@ -57,8 +67,10 @@ impl Derived for Applier {
             ahead: VecDeque::new(),
             ahead_bytes: 0,
             waiting: BTreeMap::new(),
+            ready: VecDeque::new(),
             floor,
             checkpoint_at: Instant::now(),
+            batched: 0,
             work_is_due: false,
         };
         applier.post();
@@ -132,8 +144,12 @@ impl Applier {
         self.plan_work(context);
     }
 
+    /// Has the work done when the mailbox is empty, or now if it does not get empty.
     fn plan_work(&mut self, context: &mut Context<Self>) {
-        if !self.work_is_due {
+        self.batched += 1;
+        if self.batched >= BATCH_MAX {
+            self.work(context);
+        } else if !self.work_is_due {
             self.work_is_due = true;
             context.notify(Flush);
         }
@@ -142,18 +158,25 @@ impl Applier {
     /// Applies a slice of what is to be applied, answers, and serves the reads that waited for it.
     fn work(&mut self, context: &mut Context<Self>) {
         self.work_is_due = false;
+        self.batched = 0;
+        self.machine.life.progresses();
         let mut answers = Vec::new();
         let outcome = self.apply_slice(&mut answers);
+        // Before anyone learns of it: whatever was shown, no later life may fall behind it.
+        self.post();
         if !answers.is_empty() {
             self.machine.shared.slots.gate.tell(Answers(answers));
         }
         if let Err(error) = outcome {
             return self.recover(error, context);
         }
-        self.post();
-        self.serve_waiting(context);
+        self.free_waiting();
+        self.answer_slice(context);
         self.checkpoint_if_large(context);
-        if self.applied() < self.target && self.keyspace.is_some() {
+        let behind = self.applied() < self.target || !self.ready.is_empty();
+        if behind && self.keyspace.is_some() {
+            // A backlog is no reason not to hear a stop, or to let a timer wait.
+            context.wait(actix::fut::wrap_future(tokio::task::yield_now()));
             self.plan_work(context);
         }
     }
@@ -167,6 +190,7 @@ impl Applier {
                 return Ok(());
             };
             self.machine.strike(Point::Transaction);
+            self.machine.life.progresses();
             let Some(keyspace) = &mut self.keyspace else {
                 return Ok(());
             };
@@ -223,29 +247,34 @@ impl Applier {
 
     fn serve(&mut self, request: Serve, context: &mut Context<Self>) {
         let index = request.index.max(self.floor);
-        if self.keyspace.is_some() && self.applied() >= index {
-            self.answer(request.reads, context);
-        } else {
-            self.waiting.entry(index).or_default().extend(request.reads);
-        }
+        self.waiting.entry(index).or_default().extend(request.reads);
+        self.plan_work(context);
     }
 
-    fn serve_waiting(&mut self, context: &mut Context<Self>) {
+    /// Moves the reads whose index is applied to those that can be answered.
+    fn free_waiting(&mut self) {
         let applied = self.applied();
         while let Some(first) = self.waiting.first_entry() {
-            if *first.key() > applied || self.keyspace.is_none() {
+            if *first.key() > applied {
                 return;
             }
-            let reads = first.remove();
-            self.answer(reads, context);
+            self.ready.extend(first.remove());
         }
     }
 
-    fn answer(&mut self, reads: Vec<Read>, context: &mut Context<Self>) {
-        for read in reads {
+    /// Answers a slice of the reads that can be answered.
+    fn answer_slice(&mut self, context: &mut Context<Self>) {
+        for _ in 0..SLICE_READS {
             let Some(keyspace) = &self.keyspace else {
                 return;
             };
+            let Some(read) = self.ready.pop_front() else {
+                return;
+            };
+            if read.answer.is_closed() {
+                continue; // nobody waits for it any more
+            }
+            self.machine.life.progresses();
             let answer = match &read.query {
                 None => Ok(None),
                 Some(query) => match keyspace.query(query) {
@@ -282,6 +311,10 @@ impl Applier {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
+        self.waiting.retain(|_, reads| {
+            reads.retain(|read| !read.answer.is_closed());
+            !reads.is_empty()
+        });
         if self.keyspace.is_none() {
             self.reopen(context);
         }
@@ -305,6 +338,8 @@ impl Applier {
         if free < dirty.saturating_mul(2) {
             return self.report_full();
         }
+        // The disk may have room and the map none; then this checkpoint still fits, and nothing more is taken.
+        let map_is_full = self.map_is_nearly_full();
         if let Err(error) = self.machine.strike_disk(Point::Checkpoint) {
             // As if LMDB had met the error itself: the open transaction is lost.
             self.keyspace = None;
@@ -321,13 +356,27 @@ impl Applier {
             Ok(report) => {
                 debug!(self.machine.log, "checkpoint"; "report" => ?report);
                 self.checkpoint_at = Instant::now();
-                if self.machine.shared.board.post_state_full(false) {
+                self.post_sizes();
+                if map_is_full {
+                    self.report_full();
+                } else if self.machine.shared.board.post_state_full(false) {
                     info!(self.machine.log, "there is space for the state again");
                 }
-                self.post_sizes();
             }
             Err(error) => self.recover(error.into(), context),
         }
+    }
+
+    /// Whether what may still be committed might not fit into the map. Later is too late: what is committed must be
+    /// applied.
+    fn map_is_nearly_full(&self) -> bool {
+        let Ok(space) = self.machine.shared.resources.state.space() else {
+            return false;
+        };
+        let config = &self.machine.shared.config.config;
+        let under_way = config.limits.uncommitted_bytes_max + config.storage.checkpoint_bytes;
+        let reserve = (2 * under_way as u64).min(space.map_bytes / 4);
+        space.used_bytes + reserve > space.map_bytes
     }
 
     fn report_full(&mut self) {
@@ -366,6 +415,21 @@ impl Applier {
             }
             Err(error) => self.recover(error.into(), context),
         }
+    }
+
+    /// Writes the state down for somebody who reads it from another thread.
+    fn write_down(&mut self, answer: Answer<i64>, context: &mut Context<Self>) {
+        if self.is_dirty() {
+            self.checkpoint(context);
+        }
+        let written = match &self.keyspace {
+            Some(keyspace) if keyspace.applied() == keyspace.checkpointed() => {
+                Ok(keyspace.revision())
+            }
+            _ => Err(Refusal::NoSpace),
+        };
+        // Whoever asked may have gone away.
+        let _ = answer.send(written);
     }
 
     fn retire(&mut self, context: &mut Context<Self>) {
@@ -431,6 +495,14 @@ impl Handler<Poke> for Applier {
     fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
         self.enter(context);
         self.machine.spawn_fault_future(context);
+    }
+}
+
+impl Handler<WriteDown> for Applier {
+    type Result = ();
+    fn handle(&mut self, message: WriteDown, context: &mut Context<Self>) {
+        self.enter(context);
+        self.write_down(message.0, context);
     }
 }
 

@@ -103,6 +103,27 @@ impl FromStr for Action {
 }
 
 impl Action {
+    /// Whether the fault can do anything at this point of this actor.
+    pub(crate) fn strikes_at(self, point: Point, actor: ActorName) -> bool {
+        let everywhere = matches!(self, Action::Panic | Action::Hang | Action::Delay(_));
+        match point {
+            Point::Handler => everywhere || self == Action::Stop,
+            Point::Started => everywhere,
+            Point::Future => self == Action::Panic,
+            Point::Transaction => {
+                let disk = actor == ActorName::Storage && self.io_error().is_some();
+                actor.holds_writer_lock() && (everywhere || disk)
+            }
+            Point::Commit => {
+                actor == ActorName::Storage && (everywhere || self.io_error().is_some())
+            }
+            Point::Checkpoint => {
+                actor == ActorName::Applier && (everywhere || self.io_error().is_some())
+            }
+            Point::Send => actor == ActorName::Sender && (everywhere || self == Action::Lose),
+        }
+    }
+
     /// The error that a disk would give.
     pub(crate) fn io_error(self) -> Option<io::Error> {
         match self {
@@ -131,8 +152,8 @@ pub(crate) struct Faults {
 impl Faults {
     /// Arms a fault in place of an earlier one at the same point; zero `times` only disarms that.
     pub(crate) fn arm(&self, actor: ActorName, point: Point, action: Action, times: u64) {
+        self.disarm(actor, point);
         let mut armed = self.armed.lock().unwrap_or_else(|e| e.into_inner());
-        armed.retain(|fault| (fault.actor, fault.point) != (actor, point));
         if times > 0 {
             armed.push(Armed {
                 actor,
@@ -142,6 +163,15 @@ impl Faults {
             });
         }
         self.count.store(armed.len(), Ordering::Release);
+    }
+
+    /// Disarms what is armed at a point; false if nothing is, since it has struck.
+    pub(crate) fn disarm(&self, actor: ActorName, point: Point) -> bool {
+        let mut armed = self.armed.lock().unwrap_or_else(|e| e.into_inner());
+        let before = armed.len();
+        armed.retain(|fault| (fault.actor, fault.point) != (actor, point));
+        self.count.store(armed.len(), Ordering::Release);
+        armed.len() < before
     }
 
     /// What goes wrong at this point now, if anything; uses up one of the fault's times.

@@ -7,7 +7,6 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use rm_kv::Reply;
 use rm_raft::{Proposal, Refusal as RaftRefusal, RequestId};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fault::Point;
 use crate::logic_center::refusal;
@@ -42,7 +41,6 @@ pub(crate) struct Gate {
 struct Parked {
     command: Bytes,
     answer: Answer<Reply>,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// A moment at which what was under way may have been lost.
@@ -105,7 +103,6 @@ impl Gate {
         let parked = Parked {
             command: request.command,
             answer: request.answer,
-            _permit: request.permit,
         };
         self.parked.insert(number, parked);
         self.deadlines.push_back((deadline, number));
@@ -150,7 +147,7 @@ impl Gate {
         for request in message.requests {
             match message.reason {
                 RaftRefusal::NoLeader | RaftRefusal::NotLeader => self.again.push(request.number),
-                RaftRefusal::Overloaded => {
+                RaftRefusal::Overloaded | RaftRefusal::NoSpace => {
                     self.settle(request.number, Err(refusal(message.reason)));
                 }
             }
@@ -183,10 +180,22 @@ impl Gate {
 
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick_is_due = false;
+        // Whoever has gone away takes up no room.
+        self.parked.retain(|_, parked| !parked.answer.is_closed());
+        if self.machine.shared.board.stopping() {
+            self.refuse_what_is_not_in_the_log();
+        }
         self.propose_again(context);
         self.expire();
         if !self.parked.is_empty() {
             self.plan_tick(context);
+        }
+    }
+
+    /// A machine that stops does not wait for a leader.
+    fn refuse_what_is_not_in_the_log(&mut self) {
+        for number in std::mem::take(&mut self.again) {
+            self.settle(number, Err(Refusal::Stopped));
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`start`] opens what the config names and starts the actors; [`port::Port`] is the door for those who serve clients.
 //! `docs/architecture.md` has the map, and the pictures of the ring and of the supervision tree.
 
+mod addresses;
 mod applier;
 mod board;
 mod fault;

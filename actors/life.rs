@@ -16,7 +16,9 @@ pub(crate) struct Life {
     pub(crate) queued: AtomicU64,
     /// Messages that it has begun to handle.
     handled: AtomicU64,
-    /// A newer life has begun: whatever this one still does must reach nobody.
+    /// Counts what shows that the actor gets on: messages, and steps of long work.
+    progress: AtomicU64,
+    /// A newer life has begun. What this one still does, should it wake, is to the others as a message that came late.
     fenced: AtomicBool,
     /// Why it ends, where the actor itself said so.
     verdict: Mutex<Option<String>>,
@@ -30,6 +32,7 @@ impl Life {
             busy_since: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             handled: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
             fenced: AtomicBool::new(false),
             verdict: Mutex::new(None),
         }
@@ -72,8 +75,18 @@ impl Life {
             .clone()
     }
 
+    /// Shows that the actor gets on.
+    pub(crate) fn progresses(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
     /// Counts a message that is about to be handled; tells whether it is the first.
     pub(crate) fn count_message(&self) -> bool {
+        self.progresses();
         self.handled.fetch_add(1, Ordering::Relaxed) == 0
     }
 

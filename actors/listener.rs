@@ -4,46 +4,39 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
-use rm_wire::{Event, Inbound};
+use rm_wire::{Event, Inbound, Peer};
 use slog::{debug, info, warn};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
-use crate::message::{Incoming, PeerGone, Poke, Received, Retire};
+use crate::message::{Incoming, PeerGone, Poke, Received, Retire, Tick};
 use crate::roster::{Slot, Slots};
 
 /// At most one refusal in this time is logged as a warning; all are counted.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often to look whether an address has changed.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// The actor.
 pub(crate) struct Listener {
     machine: Machine,
     inbound: Option<Inbound>,
+    /// The machines that are heard.
+    peers: Arc<Vec<Peer>>,
     refusal_logged_at: Option<Instant>,
 }
 
 impl Derived for Listener {
     fn build(machine: Machine) -> Result<Self, String> {
-        let resources = &machine.shared.resources;
-        let socket = resources
-            .peer_socket
-            .try_clone()
-            .map_err(|error| format!("the peer port's socket cannot be cloned: {error}"))?;
-        let shared = machine.shared.clone();
-        let inbound = Inbound::new(
-            socket,
-            &resources.wire_identity,
-            &resources.peers(),
-            &resources.credentials,
-            &resources.wire_options,
-            Arc::new(move |event| shared.slots.listener.tell(Incoming(event))),
-        )
-        .map_err(|error| error.to_string())?;
-        Ok(Listener {
+        let mut listener = Listener {
             machine,
-            inbound: Some(inbound),
+            inbound: None,
+            peers: Arc::default(),
             refusal_logged_at: None,
-        })
+        };
+        listener.listen()?;
+        Ok(listener)
     }
 
     fn slot(slots: &Slots) -> &Slot<Self> {
@@ -58,12 +51,50 @@ impl Derived for Listener {
 impl Actor for Listener {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Self::Context) {
+    fn started(&mut self, context: &mut Self::Context) {
         self.machine.strike(Point::Started);
+        context.notify_later(Tick, LOOK_PAUSE);
     }
 }
 
 impl Listener {
+    fn listen(&mut self) -> Result<(), String> {
+        // Before the next half is built on the same socket, the earlier one must have let go of it.
+        self.inbound = None;
+        let resources = &self.machine.shared.resources;
+        let socket = resources
+            .peer_socket
+            .try_clone()
+            .map_err(|error| format!("the peer port's socket cannot be cloned: {error}"))?;
+        let peers = resources.addresses.peers();
+        let shared = self.machine.shared.clone();
+        let inbound = Inbound::new(
+            socket,
+            &resources.wire_identity,
+            &peers,
+            &resources.credentials,
+            &resources.wire_options,
+            Arc::new(move |event| shared.slots.listener.tell(Incoming(event))),
+        )
+        .map_err(|error| error.to_string())?;
+        self.inbound = Some(inbound);
+        self.peers = peers;
+        Ok(())
+    }
+
+    /// Hears a machine whose name got an address, or another one, since the last look.
+    fn look_again(&mut self, context: &mut Context<Self>) {
+        let changed = self.machine.shared.resources.addresses.peers() != self.peers;
+        // A half that was taken down said farewell for good.
+        if changed
+            && self.inbound.is_some()
+            && let Err(reason) = self.listen()
+        {
+            return self.give_up(context, reason);
+        }
+        context.notify_later(Tick, LOOK_PAUSE);
+    }
+
     fn incoming(&mut self, event: Event) {
         let slots = &self.machine.shared.slots;
         match event {
@@ -117,6 +148,13 @@ impl Handler<Incoming> for Listener {
     fn handle(&mut self, message: Incoming, context: &mut Context<Self>) {
         self.enter(context);
         self.incoming(message.0);
+    }
+}
+
+impl Handler<Tick> for Listener {
+    type Result = ();
+    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.look_again(context);
     }
 }
 

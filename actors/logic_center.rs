@@ -189,14 +189,15 @@ impl LogicCenter {
         let Core::Running(raft) = &self.core else {
             return false;
         };
-        if !self.machine.shared.board.no_space() {
+        let status = raft.status();
+        if !self.machine.shared.board.no_space() || status.role != Role::Leader {
             return false;
         }
         let refusal = rm_raft::Message {
-            term: raft.status().term,
+            term: status.term,
             body: Body::ProposeRefused {
                 requests: proposals.iter().map(|each| each.request).collect(),
-                reason: RaftRefusal::Overloaded,
+                reason: RaftRefusal::NoSpace,
             },
         };
         self.machine.shared.slots.sender.tell(Send {
@@ -329,6 +330,7 @@ pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
     match reason {
         RaftRefusal::NoLeader | RaftRefusal::NotLeader => Refusal::NoLeader,
         RaftRefusal::Overloaded => Refusal::TooManyRequests,
+        RaftRefusal::NoSpace => Refusal::NoSpace,
     }
 }
 

@@ -175,10 +175,13 @@ impl Machine {
         context.spawn(actix::fut::wrap_future(future));
     }
 
-    /// Does not come back until this life has been replaced.
-    fn hang(&self) {
+    /// Does not come back until long after this life was replaced, and then as a failure, so that its thread ends.
+    fn hang(&self) -> ! {
+        const BEYOND: Duration = Duration::from_secs(10);
         while !self.life.is_fenced() {
             std::thread::sleep(Duration::from_millis(5));
         }
+        std::thread::sleep(BEYOND);
+        panic!("this life was replaced while it hung");
     }
 }

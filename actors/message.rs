@@ -7,12 +7,17 @@ use rm_raft::{
     Entry, EntryId, HardState, Index, MachineId, Proposal, Refusal as RaftRefusal, RequestId,
 };
 use rm_store::Loaded;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::port::Refusal;
 
 /// Where the answer to a client's request goes. Dropped unused, it tells the client that it was lost.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// Port -> Applier: write a checkpoint, and say up to which revision.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct WriteDown(pub(crate) Answer<i64>);
 
 /// Port -> Gate: a client wants this command in the log.
 #[derive(Message)]
@@ -20,8 +25,6 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(crate) struct Submit {
     pub(crate) command: Bytes,
     pub(crate) answer: Answer<Reply>,
-    /// The request's share of what the machine holds at a time.
-    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// Gate -> LogicCenter: clients want these commands in the log.
@@ -54,8 +57,6 @@ pub(crate) struct Read {
     /// None for a read of nothing, which only waits its turn.
     pub(crate) query: Option<Query>,
     pub(crate) answer: Answer<Option<Reply>>,
-    /// As for a `Submit`.
-    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
 /// Port -> LogicCenter: a linearizable read.

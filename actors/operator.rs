@@ -48,8 +48,9 @@ impl Port {
         };
         let actor = self.fault_target(name)?;
         self.shared.faults.arm(actor, Point::Handler, action, 1);
-        if !self.shared.slots.poke(actor) {
-            self.shared.faults.arm(actor, Point::Handler, action, 0);
+        // If it was not there to be poked, the fault may still have struck it a moment before.
+        let absent = !self.shared.slots.poke(actor);
+        if absent && self.shared.faults.disarm(actor, Point::Handler) {
             let text = format!("{actor} is being restarted at the moment: try again");
             return Err(Refusal::Operator(text));
         }
@@ -63,7 +64,14 @@ impl Port {
     pub fn arm_fault(&self, fault: Fault) -> Result<(), Refusal> {
         let actor = self.fault_target(&fault.actor)?;
         let point: Point = fault.point.parse().map_err(Refusal::Operator)?;
-        let action = fault.action.parse().map_err(Refusal::Operator)?;
+        let action: Action = fault.action.parse().map_err(Refusal::Operator)?;
+        if !action.strikes_at(point, actor) {
+            let text = format!(
+                "the fault {} does nothing at the point {point} of {actor}",
+                fault.action
+            );
+            return Err(Refusal::Operator(text));
+        }
         self.shared.faults.arm(actor, point, action, fault.times);
         if point == Point::Future && fault.times > 0 {
             self.shared.slots.poke(actor);

@@ -11,7 +11,7 @@ pub use rm_kv::{
     TxnReply,
 };
 pub use rm_raft::{Index, MachineId, Role, Term};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::machine::Shared;
 use crate::message::{Read, ReadLinearizable, Serve, Submit};
@@ -22,6 +22,8 @@ pub use crate::report::{ActorReport, Identity, Member, Report};
 
 /// The pause before a read that was lost with an actor is asked again.
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
+/// How much later than Gate the port gives a write up.
+const GATE_GRACE: Duration = Duration::from_secs(1);
 
 /// The door. Cheap to clone.
 #[derive(Clone)]
@@ -29,14 +31,18 @@ pub struct Port {
     pub(crate) shared: Arc<Shared>,
     /// Bounds the requests that the machine holds at a time.
     room: Arc<Semaphore>,
+    /// Bounds the bytes of their commands.
+    room_bytes: Arc<Semaphore>,
 }
 
 impl Port {
     pub(crate) fn new(shared: Arc<Shared>) -> Port {
-        let room = Semaphore::new(shared.config.config.limits.requests_max);
+        let limits = &shared.config.config.limits;
+        let room_bytes = limits.requests_bytes_max.min(Semaphore::MAX_PERMITS);
         Port {
+            room: Arc::new(Semaphore::new(limits.requests_max)),
+            room_bytes: Arc::new(Semaphore::new(room_bytes)),
             shared,
-            room: Arc::new(room),
         }
     }
 
@@ -45,15 +51,19 @@ impl Port {
     /// # Errors
     /// Each [`Refusal`] says whether the command is known not to have been carried out.
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
-        let permit = self.admit()?;
+        let _room = self.admit()?;
         let command = command.encode();
+        let bytes = u32::try_from(command.len()).map_err(|_| Refusal::TooLarge)?;
+        let room_bytes = self.room_bytes.try_acquire_many(bytes);
+        let _room_bytes = room_bytes.map_err(|_| Refusal::TooManyRequests)?;
         let (answer, answered) = oneshot::channel();
-        self.shared.slots.gate.tell(Submit {
-            command,
-            answer,
-            permit,
-        });
-        answered.await.unwrap_or(Err(Refusal::Restarted))
+        self.shared.slots.gate.tell(Submit { command, answer });
+        // Gate answers in time; but a Gate that hangs is left behind with all it holds.
+        let patience = self.shared.request_timeout() + GATE_GRACE;
+        match tokio::time::timeout(patience, answered).await {
+            Ok(answered) => answered.unwrap_or(Err(Refusal::Restarted)),
+            Err(_) => Err(Refusal::TimedOut),
+        }
     }
 
     /// Answers a query: as of a moment after it was asked if it is to be linearizable, else as of whatever this machine
@@ -84,10 +94,10 @@ impl Port {
         let deadline = Instant::now() + self.shared.request_timeout();
         loop {
             let (answer, answered) = oneshot::channel();
+            let _room = self.admit()?;
             let read = Read {
                 query: query.clone(),
                 answer,
-                _permit: self.admit()?,
             };
             if linearizable {
                 self.shared.slots.logic_center.tell(ReadLinearizable(read));
@@ -110,11 +120,11 @@ impl Port {
         }
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         if self.shared.board.stopping() {
             return Err(Refusal::Stopped);
         }
-        let permit = self.room.clone().try_acquire_owned();
+        let permit = self.room.try_acquire();
         permit.map_err(|_| Refusal::TooManyRequests)
     }
 

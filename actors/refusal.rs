@@ -15,7 +15,7 @@ pub enum Refusal {
     /// The disk is full. The request has not been carried out.
     #[error("no space is left on the disk")]
     NoSpace,
-    /// The machine stops. Whether the request is carried out is unknown.
+    /// The machine stops. The request has not been carried out.
     #[error("the machine stops")]
     Stopped,
     /// No answer came in time. Whether the request is carried out is unknown.

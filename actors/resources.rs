@@ -1,19 +1,24 @@
 //! What a process opens once and no restart of an actor reopens: the data, the peer port, the certificates.
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rm_config::{Durability, Effective};
 use rm_raft::MachineId;
 use rm_store::{DataDirectory, Environment, Log, LogError, OpenError};
-use rm_wire::{Credentials, Peer, WireError};
+use rm_wire::{Credentials, WireError};
 
+use crate::addresses::Addresses;
 use crate::machine::Shared;
 use crate::port::Identity;
 
 /// The numbers of one boot's requests; more would take centuries to give out.
 const REQUEST_BITS: u32 = 40;
+
+/// What a frame may hold besides commands.
+const FRAME_REST_BYTES: usize = 1 << 20;
 
 /// What the actors find open.
 pub(crate) struct Resources {
@@ -25,8 +30,7 @@ pub(crate) struct Resources {
     pub(crate) wire_identity: rm_wire::Identity,
     pub(crate) wire_options: rm_wire::Options,
     pub(crate) boot: u64,
-    neighbours: Vec<rm_config::Machine>,
-    domain: String,
+    pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
 }
 
@@ -85,13 +89,15 @@ impl Resources {
         )?)?;
         let state = Environment::open(&directory, "state", &options(config, false))?;
         let boot = directory.boot();
+        let addresses = Addresses::new(&identity.domain, &config.neighbours());
+        addresses.keep_asking().map_err(StartError::Thread)?;
         Ok(Resources {
             directory,
             log,
             // A key space borrows the environment for as long as it lives, and lives in an actor, which must own all it
             // has. One environment a process, so nothing is lost by never closing it.
             state: Box::leak(Box::new(state)),
-            peer_socket: bind_peer_port(machine)?,
+            peer_socket: bind_peer_port(config, machine)?,
             credentials,
             wire_identity: rm_wire::Identity {
                 domain: identity.domain.clone(),
@@ -101,8 +107,7 @@ impl Resources {
             },
             wire_options: wire_options(config),
             boot,
-            neighbours: config.neighbours().into_iter().cloned().collect(),
-            domain: identity.domain.clone(),
+            addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
         })
     }
@@ -115,23 +120,6 @@ impl Resources {
     /// The number that the next request will get.
     pub(crate) fn peek_request_number(&self) -> u64 {
         self.next_request.load(Ordering::Relaxed)
-    }
-
-    /// The other machines whose addresses are known; a name that has none yet is left out.
-    pub(crate) fn peers(&self) -> Vec<Peer> {
-        let mut peers = Vec::new();
-        for machine in &self.neighbours {
-            let resolved = machine.peer.resolve().ok();
-            if let Some(address) = resolved.and_then(|all| all.into_iter().next()) {
-                peers.push(Peer {
-                    id: MachineId(rm_config::machine_id(&self.domain, &machine.name)),
-                    name: machine.name.clone(),
-                    address,
-                    host: machine.peer.host.clone(),
-                });
-            }
-        }
-        peers
     }
 
     /// The bytes that may still be written to the disk; all there could be when that cannot be told.
@@ -150,10 +138,6 @@ fn credentials(
     if let Some(tls) = &config.config.peers.tls {
         let credentials = Credentials::from_pem_files(&tls.ca, &tls.certificate, &tls.key)?;
         return Ok(credentials);
-    }
-    if !machine.peer.is_loopback() && !config.config.peers.insecure {
-        let address = machine.peer.to_string();
-        return Err(StartError::Insecure { address });
     }
     let seed = format!("{}/{}", config.config.domain, machine.name);
     Ok(Credentials::self_made(&seed)?)
@@ -181,19 +165,30 @@ fn wire_options(config: &Effective) -> rm_wire::Options {
         backoff_min: Duration::from_millis(timings.reconnect_min_ms),
         backoff_max: Duration::from_millis(timings.reconnect_max_ms),
         queue_bytes_max: limits.peer_queue_bytes_max,
+        // The largest message is one entry of the largest request, or a full append.
+        frame_bytes_max: 2 * limits.append_bytes_max.max(limits.request_bytes_max)
+            + FRAME_REST_BYTES,
         ..defaults
     }
 }
 
-fn bind_peer_port(machine: &rm_config::Machine) -> Result<UdpSocket, StartError> {
-    let bind = || {
-        let addresses = machine.peer.resolve()?;
-        UdpSocket::bind(&addresses[..])
-    };
-    bind().map_err(|source| StartError::PeerPort {
-        address: machine.peer.to_string(),
+/// Opens the peer port. Without certificates only where no other host reaches it, whatever the name in the config says.
+fn bind_peer_port(
+    config: &Effective,
+    machine: &rm_config::Machine,
+) -> Result<UdpSocket, StartError> {
+    let address = machine.peer.to_string();
+    let failed = |source| StartError::PeerPort {
+        address: address.clone(),
         source,
-    })
+    };
+    let addresses = machine.peer.resolve().map_err(failed)?;
+    let peers = &config.config.peers;
+    let anyone_may_join = peers.tls.is_none() && !peers.insecure;
+    if anyone_may_join && !addresses.iter().all(|each| each.ip().is_loopback()) {
+        return Err(StartError::Insecure { address });
+    }
+    UdpSocket::bind(&addresses[..]).map_err(failed)
 }
 
 impl Shared {

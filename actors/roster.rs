@@ -168,8 +168,13 @@ impl<A: Actor> Slot<A> {
         self.present.load().is_some()
     }
 
+    /// Lets an incarnation be reached here, unless a later one already is.
     pub(crate) fn fill(&self, address: Addr<A>, life: Arc<Life>) {
-        self.present.store(Some(Arc::new((address, life))));
+        let filled = Arc::new((address, life));
+        self.present.rcu(|present| match present {
+            Some(present) if present.1.incarnation > filled.1.incarnation => Some(present.clone()),
+            _ => Some(filled.clone()),
+        });
     }
 
     fn clear(&self) {

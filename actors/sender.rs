@@ -1,24 +1,32 @@
 //! Sender: peers out. Owns the sending half of the peer port; one message may go to many, encoded once.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
-use rm_wire::Outbound;
-use slog::{info, trace, warn};
+use rm_raft::MachineId;
+use rm_wire::{Outbound, Peer};
+use slog::{trace, warn};
 
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
 use crate::message::{Poke, Retire, Send, Tick};
 use crate::roster::{Slot, Slots};
 
-/// How long to wait before the names of peers that could not be resolved are tried again.
-const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
+/// How often to look at addresses and at dropped frames.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub(crate) struct Sender {
     machine: Machine,
     outbound: Option<Outbound>,
-    peers: usize,
+    /// The machines that are dialled.
+    peers: Arc<Vec<Peer>>,
+    /// How many machines had no address at the last look.
+    missing: usize,
+    /// Dropped frames that were told of, by peer.
+    dropped: BTreeMap<MachineId, u64>,
 }
 
 impl Derived for Sender {
@@ -26,7 +34,9 @@ impl Derived for Sender {
         let mut sender = Sender {
             machine,
             outbound: None,
-            peers: 0,
+            peers: Arc::default(),
+            missing: 0,
+            dropped: BTreeMap::new(),
         };
         sender.dial()?;
         Ok(sender)
@@ -46,14 +56,14 @@ impl Actor for Sender {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.machine.strike(Point::Started);
-        self.look_again_later(context);
+        context.notify_later(Tick, LOOK_PAUSE);
     }
 }
 
 impl Sender {
     fn dial(&mut self) -> Result<(), String> {
         let resources = &self.machine.shared.resources;
-        let peers = resources.peers();
+        let peers = resources.addresses.peers();
         let outbound = Outbound::new(
             &resources.wire_identity,
             &peers,
@@ -61,7 +71,8 @@ impl Sender {
             &resources.wire_options,
         )
         .map_err(|error| error.to_string())?;
-        self.peers = peers.len();
+        self.peers = peers;
+        self.dropped.clear();
         self.outbound = Some(outbound);
         Ok(())
     }
@@ -76,23 +87,35 @@ impl Sender {
         }
     }
 
-    /// A peer whose name has no address yet may get one.
-    fn look_again_later(&self, context: &mut Context<Self>) {
-        let missing = self.machine.shared.identity.members.len() - 1 - self.peers;
-        if missing > 0 {
-            warn!(self.machine.log, "peers whose names cannot be resolved yet"; "count" => missing);
-            context.notify_later(Tick, RESOLVE_PAUSE);
+    /// Dials anew where an address has changed, and tells of frames that were dropped.
+    fn look_again(&mut self, context: &mut Context<Self>) {
+        let addresses = &self.machine.shared.resources.addresses;
+        let (missing, changed) = (addresses.missing(), addresses.peers() != self.peers);
+        if missing != self.missing {
+            warn!(self.machine.log, "machines whose names have no address"; "count" => missing);
+            self.missing = missing;
         }
+        // A half that was taken down said farewell for good.
+        if changed
+            && self.outbound.is_some()
+            && let Err(reason) = self.dial()
+        {
+            return self.give_up(context, reason);
+        }
+        self.warn_of_dropped_frames();
+        context.notify_later(Tick, LOOK_PAUSE);
     }
 
-    fn look_again(&mut self, context: &mut Context<Self>) {
-        if self.machine.shared.resources.peers().len() > self.peers {
-            info!(self.machine.log, "a peer's name can be resolved now");
-            if let Err(reason) = self.dial() {
-                return self.give_up(context, reason);
+    fn warn_of_dropped_frames(&mut self) {
+        let status = self.outbound.iter().flat_map(Outbound::status);
+        for peer in status.filter(|peer| peer.connected) {
+            let told = self.dropped.entry(peer.id).or_default();
+            if peer.frames_dropped > *told {
+                warn!(self.machine.log, "messages were dropped on the way to a peer"; "peer" => peer.name,
+                    "count" => peer.frames_dropped - *told, "queued_bytes" => peer.bytes_queued, "last_error" => peer.last_error);
             }
+            *told = peer.frames_dropped;
         }
-        self.look_again_later(context);
     }
 
     fn retire(&mut self, message: Retire, context: &mut Context<Self>) {

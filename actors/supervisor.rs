@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
-use rm_config::Supervision;
+use rm_config::{Strategy, Supervision};
 use slog::{Logger, crit, info, warn};
 use tokio::sync::oneshot;
 
@@ -61,6 +61,8 @@ pub(crate) struct Supervisor {
     groups: BTreeMap<usize, Group>,
     charges: BTreeMap<ActorName, Charge>,
     stopping: bool,
+    /// When the watchdog looked last.
+    looked_at: Instant,
 }
 
 /// One actor in the supervisor's charge.
@@ -75,7 +77,7 @@ struct Present {
     life: Arc<Life>,
     stop: Option<oneshot::Sender<()>>,
     begun: bool,
-    /// The last count of handled messages that the watchdog saw, and since when it has not changed.
+    /// The progress that the watchdog saw last, and since when it has not changed.
     seen: (u64, Instant),
 }
 
@@ -101,6 +103,7 @@ impl Supervisor {
             groups,
             charges: BTreeMap::new(),
             stopping: false,
+            looked_at: Instant::now(),
         }
     }
 
@@ -241,8 +244,12 @@ impl Supervisor {
     fn start(&mut self, set: &[ActorName]) -> Result<(), Surrender> {
         for actor in set {
             self.begin(*actor);
-            if !self.await_life(*actor, |present| present.begun)? {
-                // It failed while it started: its own restart is planned, and the rest of the set with it.
+            let begun = self.await_life(*actor, |present| present.begun)?;
+            let group = self.groups.get(&(actor.group() as usize));
+            let stands_alone =
+                group.is_some_and(|group| group.restarts().strategy == Strategy::OneForOne);
+            if !begun && !stands_alone {
+                // Its restart is planned, and by the strategy that of the rest of the set with it.
                 break;
             }
         }
@@ -316,17 +323,23 @@ impl Supervisor {
         }
     }
 
-    /// The watchdog: an actor hangs when it is in one poll for longer than its limit and handles no message meanwhile.
+    /// The watchdog: an actor hangs when it is in one poll for longer than its limit and gets nowhere meanwhile.
+    ///
+    /// Where the watchdog itself looks late, the whole process was paused, and what stood still meanwhile proves nothing.
     fn watch(&mut self) -> Result<(), Surrender> {
+        const LATE: Duration = Duration::from_secs(1);
         let now = Instant::now();
+        let paused = now.duration_since(self.looked_at) > LATE;
+        self.looked_at = now;
         let mut hung = Vec::new();
         for (actor, charge) in &mut self.charges {
             let Some(present) = &mut charge.life else {
                 continue;
             };
-            let handled = present.life.handled();
-            if present.life.busy_since().is_none() || handled != present.seen.0 {
-                present.seen = (handled, now);
+            let progress = present.life.progress();
+            let idle = present.life.busy_since().is_none();
+            if paused || idle || progress != present.seen.0 {
+                present.seen = (progress, now);
             } else if now.duration_since(present.seen.1) > self.shared.hang_limit(*actor) {
                 hung.push((*actor, present.life.busy_since()));
             }

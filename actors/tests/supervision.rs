@@ -45,6 +45,16 @@ impl Solo {
         solo
     }
 
+    fn arm(&self, actor: &str, point: &str, action: &str, times: u64) {
+        let fault = fault(actor, point, action, times);
+        self.running.port().arm_fault(fault).expect("arms");
+    }
+
+    fn failures(&self) -> u64 {
+        let actors = self.running.port().actors();
+        actors.iter().map(|actor| actor.failures).sum()
+    }
+
     fn incarnations(&self) -> Vec<u64> {
         let actors = self.running.port().actors();
         actors.iter().map(|actor| actor.incarnation).collect()
@@ -117,6 +127,15 @@ fn free_tcp_port() -> Address {
         .expect("an address")
 }
 
+fn fault(actor: &str, point: &str, action: &str, times: u64) -> Fault {
+    Fault {
+        actor: actor.into(),
+        point: point.into(),
+        action: action.into(),
+        times,
+    }
+}
+
 /// Who is restarted with whom: the indices of the actors, in starting order.
 fn restarted_with(actor: ActorName) -> std::ops::RangeInclusive<usize> {
     match actor {
@@ -172,40 +191,57 @@ async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_at_any_point_is_a_failure_and_the_next_life_goes_on() {
+async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() {
     let solo = Solo::start(|config| {
         config.supervision.brain.intensity = 1_000;
-        config.supervision.net.intensity = 1_000;
+        config.storage.checkpoint_interval_ms = 20;
     })
     .await;
     for (actor, point, action) in [
         ("storage", "transaction", "panic"),
+        ("storage", "transaction", "io_error"),
+        ("storage", "commit", "panic"),
         ("storage", "commit", "io_error"),
         ("applier", "transaction", "panic"),
+        ("applier", "checkpoint", "panic"),
+        ("applier", "checkpoint", "io_error"),
         ("logic_center", "future", "panic"),
         ("sender", "future", "panic"),
     ] {
-        solo.put("key", point).await;
-        let failures = |solo: &Solo| {
-            solo.running
-                .port()
-                .actors()
-                .iter()
-                .map(|a| a.failures)
-                .sum::<u64>()
-        };
-        let before = failures(&solo);
-        let fault = Fault {
-            actor: actor.into(),
-            point: point.into(),
-            action: action.into(),
-            times: 1,
-        };
-        solo.running.port().arm_fault(fault).expect("arms");
-        solo.put("struck", actor).await;
-        solo.until(actor, |solo| failures(solo) == before + 1 && solo.all_run())
-            .await;
-        assert_eq!(solo.get("struck").await.as_deref(), Some(actor));
+        let what = format!("{actor} {point} {action}");
+        solo.put("key", &what).await;
+        let before = solo.failures();
+        solo.arm(actor, point, action, 1);
+        solo.put("struck", &what).await;
+        solo.until(&what, |solo| {
+            solo.failures() == before + 1 && solo.all_run()
+        })
+        .await;
+        assert_eq!(solo.get("key").await.as_ref(), Some(&what));
+        assert_eq!(solo.get("struck").await.as_ref(), Some(&what));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_could_do_nothing_is_refused() {
+    let solo = Solo::start(|_| ()).await;
+    for (actor, point, action) in [
+        ("timer", "commit", "panic"),
+        ("gate", "handler", "no_space"),
+        ("storage", "future", "hang"),
+        ("sender", "send", "stop"),
+        ("nobody", "handler", "panic"),
+        ("timer", "nowhere", "panic"),
+        ("timer", "handler", "nothing"),
+    ] {
+        let refused = solo
+            .running
+            .port()
+            .arm_fault(fault(actor, point, action, 1));
+        assert!(
+            matches!(refused, Err(Refusal::Operator(_))),
+            "{actor} {point} {action}"
+        );
     }
 }
 
@@ -213,13 +249,7 @@ async fn a_fault_at_any_point_is_a_failure_and_the_next_life_goes_on() {
 async fn an_actor_that_fails_while_it_starts_is_started_again() {
     let solo = Solo::start(|_| ()).await;
     solo.put("key", "value").await;
-    let fault = Fault {
-        actor: "applier".into(),
-        point: "started".into(),
-        action: "panic".into(),
-        times: 2,
-    };
-    solo.running.port().arm_fault(fault).expect("arms");
+    solo.arm("applier", "started", "panic", 2);
     solo.running
         .port()
         .kill_actor("applier", Failure::Stop)
@@ -280,13 +310,7 @@ async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
 async fn a_full_disk_refuses_writes_serves_reads_and_is_over_when_there_is_space() {
     let solo = Solo::start(|config| config.timings.request_timeout_ms = 10_000).await;
     solo.put("key", "value").await;
-    let mut fault = Fault {
-        actor: "storage".into(),
-        point: "commit".into(),
-        action: "no_space".into(),
-        times: 1_000_000,
-    };
-    solo.running.port().arm_fault(fault.clone()).expect("arms");
+    solo.arm("storage", "commit", "no_space", 1_000_000);
     let put = || {
         Command::Put(Put {
             key: "full".into(),
@@ -302,8 +326,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_over_when_there_is_space
         Err(Refusal::NoSpace)
     );
     assert_eq!(solo.get("key").await.as_deref(), Some("value"));
-    fault.times = 0;
-    solo.running.port().arm_fault(fault).expect("disarms");
+    solo.arm("storage", "commit", "no_space", 0);
     // What was held back while there was no space is carried out now.
     assert!(held.await.expect("no panic").is_ok());
     solo.put("key", "again").await;
@@ -313,20 +336,24 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_over_when_there_is_space
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_finds_no_space_loses_nothing() {
     let solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 50).await;
-    let fault = Fault {
-        actor: "applier".into(),
-        point: "checkpoint".into(),
-        action: "no_space".into(),
-        times: 3,
-    };
-    solo.running.port().arm_fault(fault).expect("arms");
-    for value in 0..20 {
-        solo.put("key", &value.to_string()).await;
-    }
+    solo.put("before", "value").await;
+    solo.arm("applier", "checkpoint", "no_space", 1_000_000);
+    let port = solo.running.port();
+    let write = Command::Put(Put {
+        key: "acknowledged".into(),
+        value: "value".into(),
+        ..Put::default()
+    });
+    port.propose(write).await.expect("there is space yet");
+    solo.until("the alarm", |solo| solo.running.port().report().no_space)
+        .await;
+    // The key space is opened anew as it was before: what was acknowledged must come back from the log first.
+    assert_eq!(solo.get("acknowledged").await.as_deref(), Some("value"));
+    solo.arm("applier", "checkpoint", "no_space", 0);
     solo.until("space", |solo| !solo.running.port().report().no_space)
         .await;
-    solo.put("key", "last").await;
-    assert_eq!(solo.get("key").await.as_deref(), Some("last"));
+    solo.put("after", "value").await;
+    assert_eq!(solo.get("acknowledged").await.as_deref(), Some("value"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
