@@ -20,6 +20,10 @@ const REQUEST_BITS: u32 = 40;
 /// What a frame may hold besides commands.
 const FRAME_REST_BYTES: usize = 1 << 20;
 
+// Whatever the config allows into the log, every machine can apply.
+const _: () = assert!(rm_config::MESSAGE_BYTES_MAX * 2 <= rm_kv::MAX_COMMAND_BYTES);
+const _: () = assert!(rm_config::TRANSACTION_OPERATIONS_MAX <= rm_kv::MAX_TXN_OPERATIONS);
+
 /// What the actors find open.
 pub(crate) struct Resources {
     directory: DataDirectory,
