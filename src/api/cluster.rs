@@ -6,7 +6,7 @@ use rm_proto::etcdserverpb::cluster_server::Cluster;
 use tonic::{Request, Response, Status};
 
 use crate::error::{refused, unserved};
-use crate::header::header_now;
+use crate::header::header;
 
 /// Lists the machines. They are those of the config: changing them at run time is not served.
 pub(crate) struct ClusterService {
@@ -30,7 +30,8 @@ impl Cluster for ClusterService {
         }
         let members = self.port.identity().members.iter().map(member).collect();
         Ok(Response::new(pb::MemberListResponse {
-            header: Some(header_now(&self.port)),
+            // etcd tells no revision here, since the list has none.
+            header: Some(header(&self.port, 0)),
             members,
         }))
     }
