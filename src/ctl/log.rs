@@ -1,4 +1,4 @@
-//! `rmctl log`: what each actor logs.
+//! `rmctl log`: what each part of a machine logs, its actors above all.
 
 use std::collections::BTreeMap;
 
