@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::error::Problem;
-use crate::schema::{Config, Limits, Restarts, Storage, Supervision, Timings};
+use crate::schema::{Config, Limits, Restarts, Storage, Strategy, Supervision, Timings};
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -148,6 +148,12 @@ impl Rules {
 
     fn supervision(&mut self, supervision: &Supervision) {
         self.restarts("supervision.brain", &supervision.brain);
+        if supervision.brain.strategy == Strategy::OneForOne {
+            let text = "is one_for_one, but each actor of the brain rests on what those before it hold: write rest_for_one \
+                        or one_for_all";
+            self.0
+                .push(Problem::new("supervision.brain.strategy", text));
+        }
         self.restarts("supervision.net", &supervision.net);
         self.restarts("supervision.front", &supervision.front);
         let hang = ("supervision.hang_ms", supervision.hang_ms);
