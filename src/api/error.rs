@@ -44,6 +44,9 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         | RequestError::DuplicateKey => Status::invalid_argument(text),
         RequestError::Compacted | RequestError::FutureRevision => Status::out_of_range(text),
         RequestError::LeaseNotFound => Status::not_found(text),
+        RequestError::ReplyTooLarge | RequestError::ReplyTooLargeAfterChange => {
+            Status::resource_exhausted(text)
+        }
         RequestError::NotReadOnly => Status::internal(text),
     }
 }
@@ -179,6 +182,16 @@ mod tests {
                 RequestError::LeaseNotFound,
                 Code::NotFound,
                 "etcdserver: requested lease not found",
+            ),
+            (
+                RequestError::ReplyTooLarge,
+                Code::ResourceExhausted,
+                "raftmachine: the reply is too large; ask for fewer keys at a time (a limit, a smaller range, keys only)",
+            ),
+            (
+                RequestError::ReplyTooLargeAfterChange,
+                Code::ResourceExhausted,
+                "raftmachine: the request was carried out, and its reply is too large; ask for fewer keys at a time",
             ),
         ];
         for (error, code, text) in table {

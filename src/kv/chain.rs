@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::KvError;
 use crate::index::Head;
 use crate::revision::{Record, Revision, Revisions};
+use crate::view::View;
 
 /// From one change to older ones of the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,17 +91,16 @@ fn jump_span(mut length: u64) -> u64 {
 
 /// The newest change before `head` that is not newer than `at`; none if the key did not exist yet, or
 /// was deleted at a revision that is compacted.
-pub(crate) fn newest_at<'txn>(
-    revisions: &Revisions,
-    txn: &'txn RoTxn,
+pub(crate) fn newest_at<'v>(
+    view: &View<'v>,
     head: &Head,
     at: i64,
-    compact_revision: i64,
-) -> Result<Option<(Revision, Record<'txn>)>, KvError> {
+) -> Result<Option<(Revision, Record<'v>)>, KvError> {
     let mut revision = head.link.toward(at);
     while revision != Revision::NONE {
-        let Some(record) = revisions.get(txn, revision)? else {
-            if revision.main <= compact_revision {
+        view.progress.step(0);
+        let Some(record) = view.tables.revisions.get(view.txn, revision)? else {
+            if revision.main <= view.compact_revision {
                 return Ok(None);
             }
             return Err(revision.missing());
@@ -123,53 +123,92 @@ pub(crate) fn newest_at<'txn>(
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
+    use bytes::Bytes;
+    use rm_raft::{EntryId, MachineId, Term};
+    use rm_store::{DataDirectory, Environment, Identity, Options};
+
     use super::*;
+    use crate::command::{Command, DeleteRange, Put};
+    use crate::keyspace::Keyspace;
+    use crate::progress::Progress;
+    use crate::range::ReplyRoom;
+    use crate::span::Span;
+    use crate::tables::Tables;
 
-    /// The jump of every change of a chain, by the rule that `Link::after` follows.
-    fn jumps(length: u64) -> Vec<u64> {
-        let mut jumps = vec![0];
-        for number in 1..=length {
-            let head = number - 1;
-            let jump = match head {
-                0 => 0,
-                head if jump_span(head) < head
-                    && jump_span(head - jump_span(head)) == jump_span(head) =>
-                {
-                    jumps[jumps[head as usize] as usize]
-                }
-                head => head,
+    const KEY: &[u8] = b"key";
+    const CHANGES: i64 = 1_500;
+    /// Every so many changes the key is deleted.
+    const LIFE: i64 = 7;
+
+    /// Change number `number` of the key; a put tells the number.
+    fn change(number: i64) -> Command {
+        let key = Bytes::from_static(KEY);
+        if number % LIFE == 0 {
+            Command::DeleteRange(DeleteRange {
+                key,
+                ..DeleteRange::default()
+            })
+        } else {
+            Command::Put(Put {
+                key,
+                value: Bytes::from(number.to_string()),
+                ..Put::default()
+            })
+        }
+    }
+
+    #[test]
+    fn every_older_change_is_found_in_logarithmic_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            domain: "test".into(),
+            machine: "RM.01".into(),
+            id: MachineId(1),
+        };
+        let directory = DataDirectory::open(folder.path(), &identity).unwrap();
+        let environment = Environment::open(&directory, "state", &Options::default()).unwrap();
+        let mut keyspace = Keyspace::open(&environment).unwrap();
+        for number in 1..=CHANGES {
+            let entry = EntryId {
+                term: Term(1),
+                index: keyspace.applied().index.next(),
             };
-            jumps.push(jump);
+            let command = change(number).encode();
+            let outcome = keyspace.apply(entry, Some(&command), true).unwrap();
+            outcome.unwrap().unwrap();
         }
-        jumps
-    }
+        keyspace.checkpoint().unwrap();
 
-    #[test]
-    fn a_jump_goes_back_by_the_least_weight_of_the_numeral() {
-        for (number, jump) in jumps(1_000).into_iter().enumerate().skip(1) {
-            assert_eq!(
-                number as u64 - jump,
-                jump_span(number as u64),
-                "change {number}"
-            );
-        }
-    }
-
-    #[test]
-    fn any_older_change_is_found_in_logarithmic_steps() {
-        const LENGTH: u64 = 100_000;
-        let jumps = jumps(LENGTH);
-        for target in (1..LENGTH).step_by(997) {
-            let (mut number, mut steps) = (LENGTH, 0);
-            while number > target {
-                let jump = jumps[number as usize];
-                number = if jump >= target { jump } else { number - 1 };
-                steps += 1;
-            }
-            assert!(
-                steps <= 3 * LENGTH.ilog2(),
-                "{steps} steps to change {target}"
-            );
+        let tables = Tables::open(&environment).unwrap();
+        let txn = environment.env().read_txn().unwrap();
+        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
+        let view = View {
+            tables: &tables,
+            txn: &txn,
+            revision: keyspace.revision(),
+            compact_revision: -1,
+            progress: &progress,
+            room: &room,
+        };
+        for number in 1..=CHANGES {
+            // The key space begins with revision one.
+            let at = number + 1;
+            let before = progress.steps();
+            let mut found = None;
+            view.walk(Span::One(KEY), at, |key, revision, _| {
+                found = Some((revision.main, view.value(revision, key)?));
+                Ok::<_, KvError>(ControlFlow::Continue(()))
+            })
+            .unwrap();
+            let value = number.to_string();
+            let expected = (number % LIFE != 0).then_some((at, value.as_bytes()));
+            assert_eq!(found, expected, "change {number}");
+            let steps = progress.steps() - before;
+            // Beside the records on the way there, the key and the value are steps.
+            let most = 3 * u64::from(CHANGES.ilog2()) + 2;
+            assert!(steps <= most, "{steps} steps to change {number}");
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::chain::Link;
 use crate::command::{DeleteRange, DeleteReply, Put, Reply, ReplyBody};
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::Head;
+use crate::progress::Progress;
+use crate::range::ReplyRoom;
 use crate::revision::{Meta, Record, Revision};
 use crate::span::Span;
 use crate::tables::{State, Tables};
@@ -23,6 +25,10 @@ pub(crate) struct Change<'c, 'env> {
     pub(crate) scratch: &'c mut Vec<u8>,
     /// Whether anyone waits for the answers.
     pub(crate) answer: bool,
+    /// Whether the answers became too large, and were given up.
+    pub(crate) overflowed: bool,
+    pub(crate) progress: &'c Progress,
+    pub(crate) room: &'c ReplyRoom,
     /// How many changes were made.
     pub(crate) made: u32,
     /// How many bytes of records were written.
@@ -37,6 +43,27 @@ impl Change<'_, '_> {
             txn: self.txn,
             revision: self.revision(),
             compact_revision: self.state.compact_revision,
+            progress: self.progress,
+            room: self.room,
+        }
+    }
+
+    /// What there is to answer; none once the answers are too large. The changes go on, since other machines make them too.
+    pub(crate) fn answer<T>(
+        &mut self,
+        read: impl FnOnce(&View) -> Result<T, Failure>,
+    ) -> Result<Option<T>, KvError> {
+        if !self.answer {
+            return Ok(None);
+        }
+        match read(&self.view()) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Failure::Store(error)) => Err(error),
+            Err(Failure::Request(_)) => {
+                self.answer = false;
+                self.overflowed = true;
+                Ok(None)
+            }
         }
     }
 
@@ -54,17 +81,14 @@ impl Change<'_, '_> {
     pub(crate) fn put(&mut self, put: &Put) -> Result<Reply, KvError> {
         let newest = self.tables.index.get(self.txn, &put.key)?;
         let existing = newest.filter(|head| !head.meta.is_tombstone());
-        let old = self.old_value(put, existing.as_ref())?;
-        let prev = match (&old, &existing) {
-            (Some(value), Some(head)) if put.prev_kv && self.answer => Some(head.meta.key_value(
-                put.key.clone(),
-                head.revision,
-                value.clone(),
-            )),
+        let prev = match existing {
+            Some(head) if put.prev_kv => self.answer(|view| view.key_value(&put.key, &head))?,
             _ => None,
         };
-        let value = match old {
-            Some(value) if put.ignore_value => value,
+        let value = match existing {
+            Some(head) if put.ignore_value => {
+                Bytes::copy_from_slice(self.view().value(head.revision, &put.key)?)
+            }
             _ => put.value.clone(),
         };
         let meta = Meta {
@@ -99,8 +123,9 @@ impl Change<'_, '_> {
             prev_kvs: Vec::new(),
         };
         for key in &keys {
-            if delete.prev_kv && self.answer {
-                reply.prev_kvs.extend(self.view().get(key)?);
+            if delete.prev_kv {
+                let prev = self.answer(|view| view.get(key))?;
+                reply.prev_kvs.extend(prev.flatten());
             }
             let newest = self.tables.index.get(self.txn, key)?;
             self.append(key, newest.as_ref(), Meta::TOMBSTONE, &[])?;
@@ -109,16 +134,6 @@ impl Change<'_, '_> {
             revision: self.revision(),
             body: ReplyBody::DeleteRange(reply),
         })
-    }
-
-    /// The value that a put replaces, where the put needs it.
-    fn old_value(&self, put: &Put, existing: Option<&Head>) -> Result<Option<Bytes>, KvError> {
-        match existing {
-            Some(head) if put.ignore_value || (put.prev_kv && self.answer) => Ok(Some(
-                Bytes::copy_from_slice(self.view().value(head.revision, &put.key)?),
-            )),
-            _ => Ok(None),
-        }
     }
 
     /// Appends the next change of a key.
@@ -161,6 +176,7 @@ impl Change<'_, '_> {
             self.scratch,
         )?;
         self.made += 1;
+        self.progress.step(value.len());
         Ok(())
     }
 }

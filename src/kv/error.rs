@@ -4,7 +4,8 @@ use rm_raft::EntryId;
 
 use crate::codec::DecodeError;
 
-/// The client's fault: decided from the command and the key space alone, so that every machine decides it alike.
+/// The client's fault: decided from the command and the key space alone, so that every machine decides it alike. Only
+/// whether a reply is too large is known to the machine alone that makes it, and decides nothing else.
 ///
 /// The texts are etcd's own where etcd has the error, because clients compare them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,16 @@ pub enum RequestError {
     /// There is no such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// The reply is larger than one may be. Not one of etcd's.
+    #[error(
+        "raftmachine: the reply is too large; ask for fewer keys at a time (a limit, a smaller range, keys only)"
+    )]
+    ReplyTooLarge,
+    /// The same of a request that made changes: they were made. Not one of etcd's.
+    #[error(
+        "raftmachine: the request was carried out, and its reply is too large; ask for fewer keys at a time"
+    )]
+    ReplyTooLargeAfterChange,
     /// A query holds a write; send it as a command. Not one of etcd's.
     #[error("raftmachine: a query must not write")]
     NotReadOnly,

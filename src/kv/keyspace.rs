@@ -10,6 +10,8 @@ use crate::change::{Change, check_put};
 use crate::command::{Command, Query, Reply, ReplyBody};
 use crate::dirty::DirtyPages;
 use crate::error::{Failure, KvError, RequestError};
+use crate::progress::Progress;
+use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
 use crate::tables::{State, Tables};
 use crate::txn::Plan;
 use crate::view::View;
@@ -32,6 +34,8 @@ pub struct Keyspace<'env> {
     checkpointed: State,
     scratch: Vec<u8>,
     dirty: DirtyPages,
+    progress: Progress,
+    reply_bytes_max: usize,
 }
 
 /// What a checkpoint wrote, and how long it kept the thread.
@@ -45,17 +49,6 @@ pub struct CheckpointReport {
     pub commit: Duration,
     /// How long it took to begin the next transaction.
     pub begin: Duration,
-}
-
-/// A hash over all changes up to a revision, to compare machines by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyspaceHash {
-    /// A CRC-32C of the changes.
-    pub hash: u32,
-    /// The revision that was compacted last; -1 when none was.
-    pub compact_revision: i64,
-    /// The revision up to which was hashed.
-    pub revision: i64,
 }
 
 /// How large the key space is.
@@ -87,7 +80,20 @@ impl<'env> Keyspace<'env> {
             checkpointed: state,
             scratch: Vec::new(),
             dirty: DirtyPages::default(),
+            progress: Progress::default(),
+            reply_bytes_max: MAX_REPLY_BYTES,
         })
+    }
+
+    /// Has `report` called about every 1,024 keys that a request or a query looks at or changes, and more often where
+    /// values are large: a request may take long, and whoever watches this thread shall see that it is at work.
+    pub fn on_progress(&mut self, report: Box<dyn Fn() + Send>) {
+        self.progress = Progress::new(report);
+    }
+
+    /// Bounds the bytes of one reply, its keys and values above all; [`MAX_REPLY_BYTES`] when it is never called.
+    pub fn bound_replies(&mut self, bytes: usize) {
+        self.reply_bytes_max = bytes;
     }
 
     /// The entry that was applied last.
@@ -106,7 +112,8 @@ impl<'env> Keyspace<'env> {
     }
 
     /// Applies the next entry of the log: `None` is an empty entry. Without `answer` the reply lacks what only a
-    /// waiting client needs: the results of ranges, and previous keys.
+    /// waiting client needs: the results of ranges, and previous keys. A reply that is too large is replaced by an error
+    /// that says so; what the request changes is changed all the same, as on the machines where nobody waits.
     ///
     /// The client's errors are part of the result: they too advance the applied entry, on every machine alike. An entry
     /// that this program cannot decode is not passed over: another machine may know it, and the two would differ ever after.
@@ -145,12 +152,16 @@ impl<'env> Keyspace<'env> {
 
     fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
         command.check(MAX_TXN_OPERATIONS)?;
+        let room = ReplyRoom::new(self.reply_bytes_max);
         let mut change = Change {
             tables: &self.tables,
             txn: self.txn.as_mut().ok_or(KvError::GivenUp)?,
             state: &mut self.state,
             scratch: &mut self.scratch,
             answer,
+            overflowed: false,
+            progress: &self.progress,
+            room: &room,
             made: 0,
             bytes: 0,
         };
@@ -169,9 +180,14 @@ impl<'env> Keyspace<'env> {
                 }
             }
         };
-        self.dirty.wrote(change.made, change.bytes);
+        let (made, overflowed) = (change.made, change.overflowed);
+        self.dirty.wrote(made, change.bytes);
         change.finish();
-        Ok(reply)
+        match (overflowed, made) {
+            (false, _) => Ok(reply),
+            (true, 0) => Err(RequestError::ReplyTooLarge.into()),
+            (true, _) => Err(RequestError::ReplyTooLargeAfterChange.into()),
+        }
     }
 
     /// Answers a query from the key space as of the last applied entry.
@@ -180,7 +196,8 @@ impl<'env> Keyspace<'env> {
     /// [`Failure::Request`] by the client's fault, [`Failure::Store`] by ours; the key space stays as it is.
     pub fn query(&self, query: &Query) -> Result<Reply, Failure> {
         query.check(MAX_TXN_OPERATIONS)?;
-        let view = self.view()?;
+        let room = ReplyRoom::new(self.reply_bytes_max);
+        let view = self.view(&room)?;
         let body = match query {
             Query::Range(range) => ReplyBody::Range(view.range(range)?),
             Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
@@ -229,21 +246,6 @@ impl<'env> Keyspace<'env> {
         Ok(report)
     }
 
-    /// Hashes all changes up to a revision; zero for the newest. Equal on all machines that have applied it. Reads all of
-    /// them: its length is that of the key space.
-    ///
-    /// # Errors
-    /// As [`Keyspace::query`], for a revision that is compacted or not there yet.
-    pub fn hash(&self, revision: i64) -> Result<KeyspaceHash, Failure> {
-        let view = self.view()?;
-        let revision = view.revision_to_read(revision)?;
-        Ok(KeyspaceHash {
-            hash: self.tables.revisions.hash(view.txn, revision)?,
-            compact_revision: view.compact_revision,
-            revision,
-        })
-    }
-
     /// How large the key space is, the open transaction included.
     ///
     /// # Errors
@@ -258,12 +260,14 @@ impl<'env> Keyspace<'env> {
         })
     }
 
-    fn view(&self) -> Result<View<'_>, KvError> {
+    fn view<'v>(&'v self, room: &'v ReplyRoom) -> Result<View<'v>, KvError> {
         Ok(View {
             tables: &self.tables,
             txn: self.txn.as_ref().ok_or(KvError::GivenUp)?,
             revision: self.state.revision,
             compact_revision: self.state.compact_revision,
+            progress: &self.progress,
+            room,
         })
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct State {
 
 impl State {
     /// Of a key space that was never written to.
-    const FIRST: State = State {
+    pub(crate) const FIRST: State = State {
         applied_term: 0,
         applied_index: 0,
         revision: 1,
@@ -83,9 +83,17 @@ impl State {
 }
 
 impl Tables {
-    /// Opens the tables, makes them in a new environment, and checks their layout. Writes nothing if they are there, so that
-    /// opening waits for no disk.
+    /// Opens the tables, and makes them in a new environment. Writes nothing if they are there, so that opening waits for
+    /// no disk.
     pub(crate) fn open(environment: &Environment) -> Result<Tables, KvError> {
+        match Tables::find(environment)? {
+            Some(tables) => Ok(tables),
+            None => Tables::create(environment),
+        }
+    }
+
+    /// Opens the tables if they are there, and checks their layout. Takes no writer's lock.
+    pub(crate) fn find(environment: &Environment) -> Result<Option<Tables>, KvError> {
         let env = environment.env();
         let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
             let table = |name| opener.open_database::<Raw, Raw>(txn, Some(name));
@@ -106,11 +114,11 @@ impl Tables {
                     Some(branches),
                 ],
             ) => Tables::new([parameters, revisions, keys, branches]),
-            _ => Tables::create(environment)?,
+            _ => return Ok(None),
         };
         let txn = env.read_txn()?;
         match tables.parameter(&txn, LAYOUT_NAME)? {
-            Some(LAYOUT) => Ok(tables),
+            Some(LAYOUT) => Ok(Some(tables)),
             Some(found) => Err(KvError::NewerLayout {
                 found,
                 known: LAYOUT,

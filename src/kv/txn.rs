@@ -75,10 +75,12 @@ impl<'t> Plan<'t> {
     pub(crate) fn execute(&self, change: &mut Change) -> Result<TxnReply, KvError> {
         self.reply(|step| {
             Ok(match step {
-                Step::Range(range) if change.answer => read(&change.view(), range)?,
-                Step::Range(_) => Reply {
-                    revision: change.revision(),
-                    body: ReplyBody::Range(RangeReply::default()),
+                Step::Range(range) => match change.answer(|view| read(view, range))? {
+                    Some(reply) => reply,
+                    None => Reply {
+                        revision: change.revision(),
+                        body: ReplyBody::Range(RangeReply::default()),
+                    },
                 },
                 Step::Put(put) => change.put(put)?,
                 Step::DeleteRange(delete) => change.delete_range(delete)?,
@@ -91,7 +93,7 @@ impl<'t> Plan<'t> {
     ///
     /// # Panics
     /// If it writes: [`crate::Query::check`] refuses that.
-    pub(crate) fn execute_reads(&self, view: &View) -> Result<TxnReply, KvError> {
+    pub(crate) fn execute_reads(&self, view: &View) -> Result<TxnReply, Failure> {
         self.reply(|step| match step {
             Step::Range(range) => read(view, range),
             Step::Txn(plan) => Ok(nested(plan.execute_reads(view)?)),
@@ -101,10 +103,7 @@ impl<'t> Plan<'t> {
         })
     }
 
-    fn reply(
-        &self,
-        each: impl FnMut(&Step<'t>) -> Result<Reply, KvError>,
-    ) -> Result<TxnReply, KvError> {
+    fn reply<E>(&self, each: impl FnMut(&Step<'t>) -> Result<Reply, E>) -> Result<TxnReply, E> {
         let replies = self.steps.iter().map(each).collect::<Result<_, _>>()?;
         Ok(TxnReply {
             succeeded: self.succeeded,
@@ -113,7 +112,7 @@ impl<'t> Plan<'t> {
     }
 }
 
-fn read(view: &View, range: &Range) -> Result<Reply, KvError> {
+fn read(view: &View, range: &Range) -> Result<Reply, Failure> {
     Ok(Reply {
         revision: view.revision,
         body: ReplyBody::Range(view.range_unchecked(range)?),

@@ -1,15 +1,16 @@
-//! Reading: the key space at one revision, and what etcd's Range makes of it.
+//! Reading: the key space at one revision.
 
-use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use heed::RoTxn;
 
 use crate::chain;
-use crate::command::{KeyValue, Range, RangeReply, SortOrder, SortTarget};
+use crate::command::{KeyValue, Range};
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::{Entry, Head};
+use crate::progress::Progress;
+use crate::range::{ReplyRoom, key_value_bytes};
 use crate::revision::{Meta, Revision};
 use crate::span::Span;
 use crate::tables::Tables;
@@ -23,90 +24,16 @@ pub(crate) struct View<'v> {
     pub(crate) revision: i64,
     /// The revision that was compacted last.
     pub(crate) compact_revision: i64,
-}
-
-/// A key that exists at the revision that is read, without its value.
-struct Found {
-    revision: Revision,
-    kv: KeyValue,
+    /// Told of every key that is looked at.
+    pub(crate) progress: &'v Progress,
+    /// What the reply may still take.
+    pub(crate) room: &'v ReplyRoom,
 }
 
 impl<'v> View<'v> {
-    /// Answers a range that stands alone.
-    pub(crate) fn range(&self, range: &Range) -> Result<RangeReply, Failure> {
-        self.revision_to_read(range.revision)?;
-        Ok(self.range_unchecked(range)?)
-    }
-
     /// The revision that is meant by the one asked for, if it can be read.
     pub(crate) fn revision_to_read(&self, asked: i64) -> Result<i64, RequestError> {
-        let at = self.or_newest(asked);
-        if at > self.revision {
-            return Err(RequestError::FutureRevision);
-        }
-        if at < self.compact_revision {
-            return Err(RequestError::Compacted);
-        }
-        Ok(at)
-    }
-
-    fn or_newest(&self, asked: i64) -> i64 {
-        if asked <= 0 { self.revision } else { asked }
-    }
-
-    /// Answers a range whose revision is known to be there.
-    pub(crate) fn range_unchecked(&self, range: &Range) -> Result<RangeReply, KvError> {
-        let at = self.or_newest(range.revision);
-        let sorted = !is_key_order(range);
-        let limit = usize::try_from(range.limit)
-            .ok()
-            .filter(|&limit| limit > 0)
-            .unwrap_or(usize::MAX);
-        let mut reply = RangeReply::default();
-        let mut found = Vec::new();
-        self.walk(
-            Span::new(&range.key, &range.range_end),
-            at,
-            |key, revision, meta| {
-                reply.count += 1;
-                if range.count_only || !passes(range, revision, &meta) {
-                    return Ok::<_, KvError>(ControlFlow::Continue(()));
-                }
-                if !sorted && found.len() == limit {
-                    reply.more = true;
-                    return Ok(ControlFlow::Continue(()));
-                }
-                // The one key of a point read is shared with the request.
-                let key = if range.range_end.is_empty() {
-                    range.key.clone()
-                } else {
-                    Bytes::copy_from_slice(key)
-                };
-                found.push(Found {
-                    revision,
-                    kv: meta.key_value(key, revision, Bytes::new()),
-                });
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
-        let by_value = sorted && range.sort_target == SortTarget::Value;
-        if by_value {
-            self.fill(&mut found)?;
-        }
-        if sorted {
-            sort(&mut found, range);
-            reply.more = found.len() > limit;
-            found.truncate(limit);
-        }
-        match (range.keys_only, by_value) {
-            (false, false) => self.fill(&mut found)?,
-            (true, true) => found
-                .iter_mut()
-                .for_each(|found| found.kv.value = Bytes::new()),
-            (true, false) | (false, true) => {}
-        }
-        reply.kvs = found.into_iter().map(|found| found.kv).collect();
-        Ok(reply)
+        revision_to_read(asked, self.revision, self.compact_revision)
     }
 
     /// Checks a range of a transaction, before any of the transaction is done. Other than for a range that stands alone,
@@ -126,22 +53,26 @@ impl<'v> View<'v> {
         Ok(head.filter(|head| !head.meta.is_tombstone()))
     }
 
-    /// A key with its value, if it exists now.
-    pub(crate) fn get(&self, key: &Bytes) -> Result<Option<KeyValue>, KvError> {
-        let Some(head) = self.head(key)? else {
-            return Ok(None);
-        };
+    /// A key with its value, if it exists now, for the reply.
+    pub(crate) fn get(&self, key: &Bytes) -> Result<Option<KeyValue>, Failure> {
+        self.head(key)?
+            .map(|head| self.key_value(key, &head))
+            .transpose()
+    }
+
+    /// A key as its newest change left it, for the reply.
+    pub(crate) fn key_value(&self, key: &Bytes, head: &Head) -> Result<KeyValue, Failure> {
         let value = self.value(head.revision, key)?;
-        Ok(Some(head.meta.key_value(
-            key.clone(),
-            head.revision,
-            Bytes::copy_from_slice(value),
-        )))
+        self.room.take(key_value_bytes(key, value))?;
+        let value = Bytes::copy_from_slice(value);
+        Ok(head.meta.key_value(key.clone(), head.revision, value))
     }
 
     /// The value that a change gave to a key.
     pub(crate) fn value(&self, revision: Revision, key: &[u8]) -> Result<&'v [u8], KvError> {
-        Ok(self.tables.revisions.expect(self.txn, revision, key)?.value)
+        let value = self.tables.revisions.expect(self.txn, revision, key)?.value;
+        self.progress.step(value.len());
+        Ok(value)
     }
 
     /// Calls `each` for the keys of a span that exist at the revision `at`, in order, until it breaks.
@@ -152,6 +83,7 @@ impl<'v> View<'v> {
         mut each: impl FnMut(&[u8], Revision, Meta) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         if let Span::One(key) = span {
+            self.progress.step(0);
             if let Some(head) = self.tables.index.get(self.txn, key)?
                 && let Some((revision, meta)) = self.existing_at(&head, at)?
             {
@@ -162,6 +94,7 @@ impl<'v> View<'v> {
         }
         let mut scan = self.tables.index.scan(self.txn, span)?;
         while let Some(Entry { key, head }) = scan.next()? {
+            self.progress.step(0);
             if let Some((revision, meta)) = self.existing_at(&head, at)?
                 && each(&key, revision, meta)?.is_break()
             {
@@ -176,58 +109,26 @@ impl<'v> View<'v> {
         let newest = if head.revision.main <= at {
             Some((head.revision, head.meta))
         } else {
-            chain::newest_at(
-                &self.tables.revisions,
-                self.txn,
-                head,
-                at,
-                self.compact_revision,
-            )?
-            .map(|(revision, record)| (revision, record.meta))
+            chain::newest_at(self, head, at)?.map(|(revision, record)| (revision, record.meta))
         };
         Ok(newest.filter(|(_, meta)| !meta.is_tombstone()))
     }
+}
 
-    fn fill(&self, found: &mut [Found]) -> Result<(), KvError> {
-        for Found { revision, kv } in found {
-            kv.value = Bytes::copy_from_slice(self.value(*revision, &kv.key)?);
-        }
-        Ok(())
+/// The revision that is meant by the one asked for, in a key space with the newest revision `newest`, if it can be read.
+pub(crate) fn revision_to_read(
+    asked: i64,
+    newest: i64,
+    compacted: i64,
+) -> Result<i64, RequestError> {
+    let at = if asked <= 0 { newest } else { asked };
+    if at > newest {
+        return Err(RequestError::FutureRevision);
     }
-}
-
-fn passes(range: &Range, revision: Revision, meta: &Meta) -> bool {
-    let within = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
-    within(
-        revision.main,
-        range.min_mod_revision,
-        range.max_mod_revision,
-    ) && within(
-        meta.create_revision,
-        range.min_create_revision,
-        range.max_create_revision,
-    )
-}
-
-/// Whether the order that is asked for is the one in which keys are read.
-fn is_key_order(range: &Range) -> bool {
-    range.sort_target == SortTarget::Key && range.sort_order != SortOrder::Descend
-}
-
-/// Sorts as asked; what compares equal stays in the order of the keys, which etcd leaves open. A target other than the key
-/// without an order means ascending, as in etcd.
-fn sort(found: &mut [Found], range: &Range) {
-    let compare: fn(&KeyValue, &KeyValue) -> Ordering = match range.sort_target {
-        SortTarget::Key => |a, b| a.key.cmp(&b.key),
-        SortTarget::Version => |a, b| a.version.cmp(&b.version),
-        SortTarget::Create => |a, b| a.create_revision.cmp(&b.create_revision),
-        SortTarget::Mod => |a, b| a.mod_revision.cmp(&b.mod_revision),
-        SortTarget::Value => |a, b| a.value.cmp(&b.value),
-    };
-    match range.sort_order {
-        SortOrder::Descend => found.sort_by(|a, b| compare(&b.kv, &a.kv)),
-        SortOrder::None | SortOrder::Ascend => found.sort_by(|a, b| compare(&a.kv, &b.kv)),
+    if at < compacted {
+        return Err(RequestError::Compacted);
     }
+    Ok(at)
 }
 
 #[cfg(test)]
@@ -249,11 +150,14 @@ mod tests {
         let environment = Environment::open(&directory, "state", &Options::default()).unwrap();
         let tables = Tables::open(&environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
+        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
         let view = View {
             tables: &tables,
             txn: &txn,
             revision: 9,
             compact_revision: 5,
+            progress: &progress,
+            room: &room,
         };
         let at = |revision| Range {
             key: Bytes::from_static(b"a"),

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     gets(&keyspace, keys)?;
     walk(&keyspace)?;
     let started = Instant::now();
-    let hash = keyspace.hash(0)?;
+    let hash = rm_kv::hash(&environment, 0)?;
     println!("hash          {:08x} in {:?}", hash.hash, started.elapsed());
     println!(
         "size          {} MiB, {} MiB anonymous memory",

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rm_kv::{Command, DeleteRange, Failure, KvError, Put, Query, Range, RequestError, Txn};
 use rm_raft::{EntryId, Index, Term};
 
-use crate::support::{Disk, apply, everything, get, put, range};
+use crate::support::{Disk, apply, everything, get, hash, put, range};
 
 fn entry(term: u64, index: u64) -> EntryId {
     EntryId {
@@ -114,26 +114,43 @@ fn the_hash_up_to_a_revision_does_not_change_with_what_comes_after() {
     let disk = Disk::new();
     let mut keyspace = disk.open();
     put(&mut keyspace, b"a", b"1");
-    let early = keyspace.hash(2).unwrap();
+    let early = hash(&disk, &mut keyspace, 2);
     assert_eq!((early.revision, early.compact_revision), (2, -1));
     put(&mut keyspace, b"a", b"2");
-    assert_eq!(keyspace.hash(2).unwrap(), early);
-    assert_ne!(keyspace.hash(0).unwrap().hash, early.hash);
+    assert_eq!(hash(&disk, &mut keyspace, 2), early);
+    assert_ne!(hash(&disk, &mut keyspace, 0).hash, early.hash);
     assert!(matches!(
-        keyspace.hash(4),
+        rm_kv::hash(&disk.environment, 4),
         Err(Failure::Request(RequestError::FutureRevision))
     ));
 }
 
 #[test]
+fn the_hash_is_of_the_last_checkpoint_and_can_be_made_on_another_thread() {
+    let disk = Disk::new();
+    let none = rm_kv::hash(&disk.environment, 0).unwrap();
+    assert_eq!((none.hash, none.revision), (0, 1));
+    let mut keyspace = disk.open();
+    assert_eq!(rm_kv::hash(&disk.environment, 0).unwrap(), none);
+    put(&mut keyspace, b"a", b"1");
+    let durable = hash(&disk, &mut keyspace, 0);
+    // The key space's transaction is open meanwhile, and has a change that no checkpoint made durable.
+    put(&mut keyspace, b"a", b"2");
+    let environment = disk.environment.clone();
+    let elsewhere = std::thread::spawn(move || rm_kv::hash(&environment, 0).unwrap());
+    assert_eq!(elsewhere.join().unwrap(), durable);
+    assert_eq!(hash(&disk, &mut keyspace, 0).revision, 3);
+}
+
+#[test]
 fn the_hash_tells_apart_what_lies_between_key_and_value() {
-    let hash = |key: &[u8], value: &[u8]| {
+    let of = |key: &[u8], value: &[u8]| {
         let disk = Disk::new();
         let mut keyspace = disk.open();
         put(&mut keyspace, key, value);
-        keyspace.hash(0).unwrap().hash
+        hash(&disk, &mut keyspace, 0).hash
     };
-    assert_ne!(hash(b"ab", b"c"), hash(b"a", b"bc"));
+    assert_ne!(of(b"ab", b"c"), of(b"a", b"bc"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod damage;
 mod determinism;
 mod long_keys;
+mod long_work;
 mod scripts;
 mod support;
 mod twin;

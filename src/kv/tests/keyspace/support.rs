@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rm_kv::{
-    Command, Failure, Keyspace, KvError, Outcome, Put, Query, Range, RangeReply, ReplyBody,
+    Command, Failure, Keyspace, KeyspaceHash, KvError, Outcome, Put, Query, Range, RangeReply,
+    ReplyBody,
 };
 use rm_raft::{EntryId, MachineId, Term};
 use rm_store::{DataDirectory, Durability, Environment, FaultHook, Identity, Options, Point};
@@ -138,4 +139,10 @@ pub(crate) fn everything() -> Range {
         range_end: Bytes::from_static(&[0]),
         ..Range::default()
     }
+}
+
+/// The hash of all that was applied, after a checkpoint.
+pub(crate) fn hash(disk: &Disk, keyspace: &mut Keyspace, revision: i64) -> KeyspaceHash {
+    keyspace.checkpoint().unwrap();
+    rm_kv::hash(&disk.environment, revision).unwrap()
 }
