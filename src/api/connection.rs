@@ -1,4 +1,4 @@
-//! Connections of clients: how many there may be, and how their bytes are written.
+//! Connections of clients: how many there may be, how soon they must speak, and how their bytes are written.
 
 use std::io;
 use std::pin::Pin;
@@ -6,13 +6,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::{Stream, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, stream};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tonic::transport::server::Connected;
 
-/// The most connections at a time; one more is closed as soon as it is accepted.
-const CONNECTIONS_MAX: usize = 10_000;
+/// How long a client may take for the preface of HTTP/2. Nothing else ends a connection that never sends it: HTTP/2's
+/// own keepalive begins with the preface, and so does the stop in good order.
+pub(crate) const PREFACE_TIME: Duration = Duration::from_secs(10);
+
+/// How many bytes the preface has (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+
+/// A connection that is silent for so long is probed, and then again after each interval, until the system gives it up:
+/// the other host may be gone without a word.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait after the system refused to hand over a connection: most often it is out of file descriptors, and
 /// asking again at once would only spin.
@@ -26,34 +38,91 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// a tenth more.
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// What is there until the preface is.
+    opening: Option<Opening>,
     /// Held as long as the connection is open; the references are counted.
     _open: Arc<()>,
 }
 
-/// The connections that come in at `listener`. It never ends.
-pub(crate) fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, Arc::new(())), |(listener, open)| async move {
-        let connection = accept(&listener, &open, CONNECTIONS_MAX).await;
-        Some((Ok(connection), (listener, open)))
-    })
+/// The time before the preface is there.
+struct Opening {
+    missing_bytes: usize,
+    /// Ready when the client has had its time, or when no more clients are served.
+    over: BoxFuture<'static, ()>,
 }
 
-/// The next connection for which there is room: no more than `max` are held by anyone.
-async fn accept(listener: &TcpListener, open: &Arc<()>, max: usize) -> Connection {
-    loop {
-        match listener.accept().await {
-            // The first reference is the counter's own.
-            Ok(_) if Arc::strong_count(open) > max => {}
-            Ok((stream, _)) => {
-                // Without it an answer would wait for the acknowledgement of the one before. It fails only on a
-                // connection that is already gone.
-                let _ = stream.set_nodelay(true);
-                return Connection {
-                    stream,
-                    _open: Arc::clone(open),
-                };
+/// The door for connections.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// The most connections at a time; one more is closed as soon as it is accepted.
+    pub(crate) connections_max: usize,
+    /// How long a client may take for the preface.
+    pub(crate) preface_time: Duration,
+    /// Whether the server stops: then whoever has sent no preface is sent away.
+    pub(crate) draining: watch::Receiver<bool>,
+    open: Arc<()>,
+}
+
+impl Door {
+    pub(crate) fn new(
+        listener: TcpListener,
+        connections_max: usize,
+        preface_time: Duration,
+        draining: watch::Receiver<bool>,
+    ) -> Door {
+        Door {
+            listener,
+            connections_max,
+            preface_time,
+            draining,
+            open: Arc::new(()),
+        }
+    }
+
+    /// The connections that come in. It never ends.
+    pub(crate) fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
+        stream::unfold(self, |door| async move {
+            let connection = door.accept().await;
+            Some((Ok(connection), door))
+        })
+    }
+
+    /// The next connection for which there is room.
+    async fn accept(&self) -> Connection {
+        loop {
+            match self.listener.accept().await {
+                // The first reference is the counter's own.
+                Ok(_) if Arc::strong_count(&self.open) > self.connections_max => {}
+                Ok((stream, _)) => return self.admit(stream),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+
+    fn admit(&self, stream: TcpStream) -> Connection {
+        // These fail only on a connection that is already gone. Without the first an answer would wait for the
+        // acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+        let probes = TcpKeepalive::new()
+            .with_time(PROBE_AFTER)
+            .with_interval(PROBE_INTERVAL);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+        let deadline = tokio::time::sleep(self.preface_time);
+        let mut draining = self.draining.clone();
+        let over = async move {
+            tokio::select! {
+                () = deadline => {}
+                // An error says that the server is gone.
+                _ = draining.wait_for(|draining| *draining) => {}
+            }
+        };
+        Connection {
+            stream,
+            opening: Some(Opening {
+                missing_bytes: PREFACE_BYTES,
+                over: over.boxed(),
+            }),
+            _open: Arc::clone(&self.open),
         }
     }
 }
@@ -70,7 +139,20 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Some(opening) = &mut self.opening else {
+            return read;
+        };
+        if read.is_pending() && opening.over.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let bytes = buf.filled().len() - before;
+        opening.missing_bytes = opening.missing_bytes.saturating_sub(bytes);
+        if opening.missing_bytes == 0 {
+            self.opening = None;
+        }
+        read
     }
 }
 
@@ -99,37 +181,120 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::transport::Server;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    async fn door(connections_max: usize, preface_time: Duration) -> (Door, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port is free");
+        let (stop, draining) = watch::channel(false);
+        let door = Door::new(listener, connections_max, preface_time, draining);
+        (door, stop)
+    }
 
     #[tokio::test]
     async fn a_connection_too_many_is_closed_and_room_is_given_back() -> io::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let open = Arc::new(());
+        let (door, _stop) = door(1, LONG).await;
+        let address = door.listener.local_addr()?;
         let _first_client = TcpStream::connect(address).await?;
-        let first = accept(&listener, &open, 1).await;
+        let first = door.accept().await;
 
         let mut second_client = TcpStream::connect(address).await?;
         let mut byte = [0];
         tokio::select! {
-            _ = accept(&listener, &open, 1) => panic!("there is room for one only"),
+            _ = door.accept() => panic!("there is room for one only"),
             read = second_client.read(&mut byte) => assert_eq!(read?, 0, "closed"),
         }
 
         drop(first);
         let third_client = TcpStream::connect(address).await?;
-        let third = accept(&listener, &open, 1).await;
+        let third = door.accept().await;
         assert_eq!(third.stream.peer_addr()?, third_client.local_addr()?);
         Ok(())
     }
 
     #[tokio::test]
     async fn small_payloads_are_left_to_be_written_together() -> io::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let client = TcpStream::connect(listener.local_addr()?).await?;
-        let connection = accept(&listener, &Arc::new(()), 1).await;
+        let (door, _stop) = door(1, LONG).await;
+        let client = TcpStream::connect(door.listener.local_addr()?).await?;
+        let connection = door.accept().await;
         assert!(client.is_write_vectored());
         assert!(!connection.is_write_vectored());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_probed_while_it_is_silent() -> io::Result<()> {
+        let (door, _stop) = door(1, LONG).await;
+        let _client = TcpStream::connect(door.listener.local_addr()?).await?;
+        let connection = door.accept().await;
+        assert!(SockRef::from(&connection.stream).keepalive()?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_whole_preface_is_given_up() -> io::Result<()> {
+        let (door, _stop) = door(1, SHORT).await;
+        let mut client = TcpStream::connect(door.listener.local_addr()?).await?;
+        let mut connection = door.accept().await;
+        client.write_all(&[0; PREFACE_BYTES - 1]).await?;
+        let mut bytes = [0; 2 * PREFACE_BYTES];
+        connection
+            .read_exact(&mut bytes[..PREFACE_BYTES - 1])
+            .await?;
+        let error = connection
+            .read(&mut bytes)
+            .await
+            .expect_err("its time is over");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sent_its_preface_may_be_silent() -> io::Result<()> {
+        let (door, stop) = door(1, SHORT).await;
+        let mut client = TcpStream::connect(door.listener.local_addr()?).await?;
+        let mut connection = door.accept().await;
+        client.write_all(&[0; PREFACE_BYTES]).await?;
+        let mut bytes = [0; PREFACE_BYTES];
+        connection.read_exact(&mut bytes).await?;
+        stop.send_replace(true);
+        let more = tokio::time::timeout(2 * SHORT, connection.read(&mut bytes)).await;
+        assert!(more.is_err(), "the read still waits");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_does_not_hold_up_a_stop() -> io::Result<()> {
+        let (door, stop) = door(1, LONG).await;
+        let address = door.listener.local_addr()?;
+        let mut draining = door.draining.clone();
+        let (accepted, mut admissions) = tokio::sync::mpsc::unbounded_channel();
+        let incoming = stream::StreamExt::inspect(door.incoming(), move |_| {
+            let _ = accepted.send(());
+        });
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let stopping = async move {
+            let _ = draining.wait_for(|draining| *draining).await;
+        };
+        let server = Server::builder()
+            .add_service(health)
+            .serve_with_incoming_shutdown(incoming, stopping);
+        let mut server = std::pin::pin!(server);
+
+        let _silent = TcpStream::connect(address).await?;
+        tokio::select! {
+            _ = &mut server => panic!("nothing stops it yet"),
+            admitted = admissions.recv() => assert!(admitted.is_some()),
+        }
+        stop.send_replace(true);
+        let stopped = tokio::time::timeout(LONG / 60, server).await;
+        assert!(matches!(stopped, Ok(Ok(()))), "{stopped:?}");
         Ok(())
     }
 }

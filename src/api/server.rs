@@ -17,7 +17,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::admin::AdminService;
 use crate::cluster::ClusterService;
-use crate::connection::incoming;
+use crate::connection::{Door, PREFACE_TIME};
 use crate::dispatch::Services;
 use crate::health::HealthService;
 use crate::kv::KvService;
@@ -68,8 +68,9 @@ pub enum ServeError {
 /// under way are answered, or when the config's `shutdown_timeout_ms` is over.
 ///
 /// Needs a tokio runtime with time and I/O; one of a single thread spends a third less CPU on a request than one of
-/// several, because a connection and its requests then need not wake each other across threads. What clients send is bounded by the config: `request_bytes_max` for one
-/// request, `client_streams_max` for one connection.
+/// several, because a connection and its requests then need not wake each other across threads. What clients send is
+/// bounded by the config: `request_bytes_max` for one request, `client_streams_max` for one connection, and
+/// `client_connections_max` for all.
 ///
 /// # Errors
 /// As [`ServeError`] says. After [`ServeError::CutOff`] the connections that are left close with the runtime.
@@ -79,16 +80,18 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
-    let connections = incoming(TcpListener::from_std(listener)?);
+    let listener = TcpListener::from_std(listener)?;
     let limit_ms = port.config().timings.shutdown_timeout_ms;
+    let connections_max = port.config().limits.client_connections_max;
     let (stop, mut draining) = watch::channel(false);
+    let door = Door::new(listener, connections_max, PREFACE_TIME, draining.clone());
     let server = builder(port.config());
     let services = services(port, draining.clone())?;
     let stopping = async {
         shutdown.await;
         stop.send_replace(true);
     };
-    let served = server.serve_with_incoming_shutdown(services, connections, stopping);
+    let served = server.serve_with_incoming_shutdown(services, door.incoming(), stopping);
     let cut_off = async {
         // It cannot fail: the sender lives as long as this future.
         let _ = draining.wait_for(|draining| *draining).await;
