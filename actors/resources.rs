@@ -83,6 +83,11 @@ impl Resources {
             domain: identity.domain.clone(),
             machine: identity.name.clone(),
             id: identity.machine,
+            machines: identity
+                .members
+                .iter()
+                .map(|each| each.name.clone())
+                .collect(),
         };
         let credentials = credentials(config, machine)?;
         let directory = DataDirectory::open(config.data_dir(), &owner)?;

@@ -27,14 +27,21 @@ pub struct Identity {
     pub machine: String,
     /// The machine's number in the domain.
     pub id: MachineId,
+    /// The names of all machines of the domain. A machine that took up its data with another list could win elections
+    /// that the others know nothing of.
+    pub machines: BTreeSet<String>,
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machines: Vec<&str> = self.machines.iter().map(String::as_str).collect();
         write!(
             f,
-            "machine {} ({}) of domain {}",
-            self.machine, self.id, self.domain
+            "machine {} ({}) of domain {} with the machines {}",
+            self.machine,
+            self.id,
+            self.domain,
+            machines.join(", ")
         )
     }
 }
@@ -46,6 +53,7 @@ pub(crate) struct Record {
     pub(crate) domain: String,
     pub(crate) machine: String,
     pub(crate) id: u64,
+    pub(crate) machines: BTreeSet<String>,
     /// How often the directory was opened.
     pub(crate) boot: u64,
     /// The environments that are known to exist: should one be missing, it was lost.
@@ -59,6 +67,7 @@ impl Record {
             domain: identity.domain.clone(),
             machine: identity.machine.clone(),
             id: identity.id.0,
+            machines: identity.machines.clone(),
             boot: 0,
             environments: BTreeSet::new(),
         }
@@ -69,6 +78,7 @@ impl Record {
             domain: self.domain.clone(),
             machine: self.machine.clone(),
             id: MachineId(self.id),
+            machines: self.machines.clone(),
         }
     }
 

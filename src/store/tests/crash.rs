@@ -14,7 +14,7 @@ use std::{
 
 use rm_raft::Entry;
 use rm_store::{FaultHook, LogError, Options, Point};
-use support::{Numbers, entry, hard_state, open, options, persist, read_all};
+use support::{Numbers, alone, entry, hard_state, open, options, persist, read_all};
 use tempfile::TempDir;
 
 /// An options' hook that fails at one point with an error number while it is not zero; a negative one panics.
@@ -47,6 +47,7 @@ fn append_until_killed(path: &str) {
 
 #[test]
 fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
+    let _turn = alone();
     const VARIABLE: &str = "RM_STORE_APPEND_TO";
     if let Ok(path) = std::env::var(VARIABLE) {
         append_until_killed(&path);
@@ -92,6 +93,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     for point in [Point::Write, Point::Append, Point::Commit] {
         let (options, number) = armed(point);
@@ -117,6 +119,7 @@ fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
 
 #[test]
 fn a_map_that_is_full_refuses_writes_and_reads_go_on() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     let options = Options {
         map_bytes: 1 << 20,
@@ -138,6 +141,7 @@ fn a_map_that_is_full_refuses_writes_and_reads_go_on() {
 
 #[test]
 fn an_error_of_the_disk_is_told_from_a_full_one() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     let (options, number) = armed(Point::Commit);
     let (_directory, log) = open(folder.path(), &options).unwrap();
@@ -149,6 +153,7 @@ fn an_error_of_the_disk_is_told_from_a_full_one() {
 
 #[test]
 fn a_panic_inside_a_transaction_leaves_the_log_as_it_was() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     for point in [Point::Write, Point::Append, Point::Commit] {
         let (options, number) = armed(point);
@@ -166,6 +171,7 @@ fn a_panic_inside_a_transaction_leaves_the_log_as_it_was() {
 
 #[test]
 fn readers_see_whole_commits_while_the_writer_goes_on() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     let (_directory, log) = open(folder.path(), &options()).unwrap();
     let reader = log.reader();
@@ -224,6 +230,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_disk_that_fills_up_loses_nothing_and_serves_again_when_there_is_space() {
+    let _turn = alone();
     let Some(disk) = SmallDisk::mount() else {
         return;
     };

@@ -6,11 +6,12 @@ use std::{fs, process::Command};
 
 use rm_raft::MachineId;
 use rm_store::{DataDirectory, Environment, Identity, OpenError};
-use support::{entry, hard_state, identity, open, options, persist};
+use support::{alone, entry, hard_state, identity, open, options, persist};
 use tempfile::TempDir;
 
 #[test]
 fn every_opening_counts_a_boot() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     for boot in 1..4 {
         assert_eq!(
@@ -23,7 +24,8 @@ fn every_opening_counts_a_boot() {
 }
 
 #[test]
-fn data_of_another_domain_or_machine_is_refused() {
+fn data_of_another_domain_or_machine_or_of_other_machines_is_refused() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
     let others = [
@@ -37,6 +39,10 @@ fn data_of_another_domain_or_machine_is_refused() {
         },
         Identity {
             id: MachineId(2),
+            ..identity()
+        },
+        Identity {
+            machines: ["RM.01".to_owned(), "RM.02".to_owned()].into(),
             ..identity()
         },
     ];
@@ -55,6 +61,7 @@ fn data_of_another_domain_or_machine_is_refused() {
 
 #[test]
 fn data_of_a_newer_format_is_refused() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
     let body = r#"{"format":2,"unknown":"field"}"#;
@@ -76,6 +83,7 @@ fn data_of_a_newer_format_is_refused() {
 
 #[test]
 fn every_flipped_bit_of_the_identity_is_refused() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
     let path = folder.path().join("identity.json");
@@ -95,6 +103,7 @@ fn every_flipped_bit_of_the_identity_is_refused() {
 /// Runs in a process of its own when the variable is set: says how opening the directory went.
 #[test]
 fn a_locked_directory_is_refused_with_its_holder() {
+    let _turn = alone();
     const VARIABLE: &str = "RM_STORE_LOCKED_DIRECTORY";
     if let Ok(path) = std::env::var(VARIABLE) {
         let refusal = DataDirectory::open(path.as_ref(), &identity()).expect_err("it is locked");
@@ -122,6 +131,7 @@ fn a_locked_directory_is_refused_with_its_holder() {
 
 #[test]
 fn a_lost_log_or_identity_is_refused() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     {
         let (_directory, log) = open(folder.path(), &options()).unwrap();
@@ -147,6 +157,7 @@ fn a_lost_log_or_identity_is_refused() {
 
 #[test]
 fn an_environment_that_is_open_is_not_opened_again() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
     let _first = Environment::open(&directory, "log", &options()).unwrap();
@@ -159,6 +170,7 @@ fn an_environment_that_is_open_is_not_opened_again() {
 
 #[test]
 fn a_first_opening_that_was_cut_short_is_begun_anew() {
+    let _turn = alone();
     let folder = TempDir::new().unwrap();
     let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
     fs::create_dir(folder.path().join("log")).unwrap();

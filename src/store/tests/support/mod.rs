@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
@@ -17,11 +18,19 @@ pub(crate) enum Refusal {
     Log(#[from] LogError),
 }
 
+/// Lets the tests of one process take turns. Between fork and exec a child holds the locks of its parent, so a directory that
+/// another test has just closed would seem to be in use.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) fn identity() -> Identity {
     Identity {
         domain: "test.example".into(),
         machine: "RM.01".into(),
         id: MachineId(1),
+        machines: ["RM.01".to_owned()].into(),
     }
 }
 
