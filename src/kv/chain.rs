@@ -126,8 +126,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use bytes::Bytes;
-    use rm_raft::{EntryId, MachineId, Term};
-    use rm_store::{DataDirectory, Environment, Identity, Options};
+    use rm_raft::{EntryId, Term};
 
     use super::*;
     use crate::command::{Command, DeleteRange, Put};
@@ -136,6 +135,7 @@ mod tests {
     use crate::range::ReplyRoom;
     use crate::span::Span;
     use crate::tables::Tables;
+    use crate::testing::Disk;
 
     const KEY: &[u8] = b"key";
     const CHANGES: i64 = 1_500;
@@ -161,15 +161,9 @@ mod tests {
 
     #[test]
     fn every_older_change_is_found_in_logarithmic_steps() {
-        let folder = tempfile::tempdir().unwrap();
-        let identity = Identity {
-            domain: "test".into(),
-            machine: "RM.01".into(),
-            id: MachineId(1),
-        };
-        let directory = DataDirectory::open(folder.path(), &identity).unwrap();
-        let environment = Environment::open(&directory, "state", &Options::default()).unwrap();
-        let mut keyspace = Keyspace::open(&environment).unwrap();
+        let disk = Disk::new();
+        let environment = &disk.environment;
+        let mut keyspace = Keyspace::open(environment).unwrap();
         for number in 1..=CHANGES {
             let entry = EntryId {
                 term: Term(1),
@@ -181,7 +175,7 @@ mod tests {
         }
         keyspace.checkpoint().unwrap();
 
-        let tables = Tables::open(&environment).unwrap();
+        let tables = Tables::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
         let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
         let view = View {

@@ -29,3 +29,6 @@ pub use hash::{KeyspaceHash, hash};
 pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size};
 pub use range::MAX_REPLY_BYTES;
 pub use tables::TABLES;
+
+#[cfg(test)]
+mod testing;

@@ -133,22 +133,14 @@ pub(crate) fn revision_to_read(
 
 #[cfg(test)]
 mod tests {
-    use rm_raft::MachineId;
-    use rm_store::{DataDirectory, Environment, Identity, Options};
-
     use super::*;
+    use crate::testing::Disk;
 
     #[test]
     fn etcd_18667_a_compacted_revision_is_refused_the_same_by_every_kind_of_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let identity = Identity {
-            domain: "test".into(),
-            machine: "RM.01".into(),
-            id: MachineId(1),
-        };
-        let directory = DataDirectory::open(folder.path(), &identity).unwrap();
-        let environment = Environment::open(&directory, "state", &Options::default()).unwrap();
-        let tables = Tables::open(&environment).unwrap();
+        let disk = Disk::new();
+        let environment = &disk.environment;
+        let tables = Tables::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
         let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
         let view = View {
