@@ -60,12 +60,13 @@ async fn fail(client: &Client, actor: &str) {
     let failures = failures.expect("it runs before it fails");
     let killed = client.kill_actor(0, actor, "panic").await;
     killed.unwrap_or_else(|status| panic!("{actor} cannot be made to panic: {status}"));
-    until(&format!("{actor} runs again"), async || {
-        match failures_if_running(client, actor).await {
+    until(
+        &format!("{actor} runs again"),
+        async || match failures_if_running(client, actor).await {
             Some(now) if now == failures + 1 => Ok(()),
             now => Err(format!("it failed {failures} times, now {now:?}")),
-        }
-    })
+        },
+    )
     .await;
 }
 
