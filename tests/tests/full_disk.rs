@@ -56,13 +56,30 @@ async fn a_follower_without_space_does_not_stop_the_others_and_catches_up() {
     client
         .arm_fault(follower, "storage", "commit", "no_space", u64::MAX)
         .await;
+    told_full(&client, follower).await;
+    // What was durable before may still be applied.
+    writers.progress(50).await;
+    let stuck = applied(&client, follower).await;
+    let leader = cluster.leader().await;
+    let reached = applied(&client, leader).await;
     writers.progress(100).await;
+    assert_eq!(
+        applied(&client, follower).await,
+        stuck,
+        "a machine without space applies nothing"
+    );
+    let gained = applied(&client, leader).await - reached;
+    assert!(gained >= 100, "the others go on: {gained} entries");
+    let info = client.info(follower).await.expect("it answers");
+    assert!(info.no_space, "it is without space all the while");
+
     client
         .arm_fault(follower, "storage", "commit", "no_space", 0)
         .await;
     writers.progress(100).await;
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    cluster.assert_nobody_panicked();
 }
 
 /// A small file system in memory; where mounting one is not permitted the injected faults above must do.
@@ -117,6 +134,25 @@ async fn refused(client: &Client, machine: usize) {
     })
     .await;
     assert_eq!(refusal.message(), FULL);
+}
+
+/// Waits until the machine says that it has no space.
+async fn told_full(client: &Client, machine: usize) {
+    until(
+        "a machine says that its disk is full",
+        async || match client.info(machine).await {
+            Ok(info) if info.no_space => Ok(()),
+            Ok(_) => Err("it has space".to_owned()),
+            Err(status) => Err(status.to_string()),
+        },
+    )
+    .await;
+}
+
+/// The last entry that the machine has applied.
+async fn applied(client: &Client, machine: usize) -> u64 {
+    let info = client.info(machine).await;
+    info.expect("every machine answers").applied_index
 }
 
 /// Writes zeros into the file until the disk is full.
