@@ -82,6 +82,54 @@ async fn a_follower_without_space_does_not_stop_the_others_and_catches_up() {
     cluster.assert_nobody_panicked();
 }
 
+/// The leader alone has no space: it tells so whoever writes through a follower, until another machine leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_space_refuses_what_followers_bring_and_reads_go_on() {
+    // A leader whose disk does nothing gives way after some election timeouts: the refusal must be seen before.
+    let settings = Settings::trio().with("timings.election_timeout_ms", 2_000);
+    let cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    client.put("before", "kept").await;
+    let leader = cluster.leader().await;
+    let followers = [1, 2].map(|step| (leader + step) % 3);
+    client
+        .arm_fault(leader, "storage", "commit", "no_space", u64::MAX)
+        .await;
+    for follower in followers {
+        refused(&client, follower).await;
+        let info = client.info(follower).await.expect("it answers");
+        assert!(!info.no_space, "the follower itself has space");
+    }
+    for follower in followers {
+        let pair = client
+            .get(follower, "before")
+            .await
+            .expect("it was written");
+        assert_eq!(&pair.value[..], b"kept");
+    }
+    let pair = client.get_on(leader, "before", true).await;
+    let pair = pair.expect("it answers").expect("it was written");
+    assert_eq!(&pair.value[..], b"kept");
+
+    client
+        .arm_fault(leader, "storage", "commit", "no_space", 0)
+        .await;
+    for machine in 0..3 {
+        let key = format!("after/{machine}");
+        until("writes are taken again", async || {
+            match client.put_on(machine, key.clone(), "kept too").await {
+                Ok(_) => Ok(()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await;
+    }
+    let pairs = cluster.same_everywhere().await;
+    let kept = |key: &[u8]| pairs.iter().any(|pair| pair.key == key);
+    assert!(kept(b"before") && kept(b"after/0") && kept(b"after/1") && kept(b"after/2"));
+    cluster.assert_nobody_panicked();
+}
+
 /// Fills a small file system in memory. Where mounting one is not permitted, `RM_NO_MOUNT=1` says that the injected faults
 /// above must do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
