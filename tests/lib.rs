@@ -12,6 +12,7 @@ pub mod history;
 pub mod machine;
 pub mod ports;
 pub mod settings;
+pub mod times;
 pub mod wait;
 pub mod workload;
 pub mod writers;

@@ -1,12 +1,17 @@
 //! Each actor of each machine fails in every way under load: others go on, it comes back, and clients see nothing wrong.
 //!
-//! `RM_ROUNDS` sets how often each fails in each way on each machine; twice when it is not set.
+//! `RM_ROUNDS` sets how often each fails in each way on each machine; twice when it is not set. Each test prints the times
+//! that the recoveries took, beside those of the tests that ended before it.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rm_proto::raftmachine::v1::Actor;
+use rm_tests::times::spread;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Settings, Workload, Writers, rounds, until};
+use tonic::Code;
 
 /// The actors that are restarted with whatever of this group was started before them, in the order of their start.
 const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
@@ -24,6 +29,9 @@ const ALL: [&str; 7] = [
 
 /// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
 const REPLACEABLE: [&str; 5] = ["listener", "sender", "logic_center", "timer", "gate"];
+
+/// The ways to fail.
+const WAYS: [&str; 3] = ["panic", "stop", "hang"];
 
 /// How many operations must be answered between two faults.
 const PROGRESS: usize = 10;
@@ -53,6 +61,7 @@ async fn a_hung_storage_or_applier_ends_the_process_which_recovers_when_started_
     let client = cluster.client();
     let writers = Writers::start(&client, 2);
     let workload = Workload::start(&client);
+    let mut kills = 0;
     for actor in ["storage", "applier"] {
         for machine in 0..cluster.machines.len() {
             workload.progress(PROGRESS).await;
@@ -64,11 +73,16 @@ async fn a_hung_storage_or_applier_ends_the_process_which_recovers_when_started_
             cluster.machines[machine].start();
             cluster.leader().await;
             client.actors(machine).await;
+            kills += 1;
         }
     }
-    workload.finish().await;
+    let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    println!(
+        "\n{kills} processes ended by a hung storage or applier: {} acknowledged writes kept, {operations} operations linearizable",
+        acknowledged.len()
+    );
 }
 
 /// Lets these actors of every machine fail in one way under load, and checks what must hold during and after it.
@@ -78,7 +92,7 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
     let processes: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
     let writers = Writers::start(&client, 2);
     let workload = Workload::start(&client);
-    let mut recoveries: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut recoveries: BTreeMap<&'static str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..rounds(2) {
         for machine in 0..cluster.machines.len() {
             for actor in actors {
@@ -88,6 +102,7 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
                 let after = recovered(&client, machine, actor, &before).await;
                 assert_restarted_as_the_strategy_says(actor, &before, &after);
                 let recovery = named(&after, actor).recovery_us;
+                let recovery = recovery.map(Duration::from_micros);
                 recoveries.entry(actor).or_default().extend(recovery);
             }
         }
@@ -101,26 +116,38 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
         let info = client.info(machine).await.expect("every machine answers");
         assert_eq!(info.process, *process, "no process was restarted");
     }
+    let kills: usize = recoveries.values().map(Vec::len).sum();
     println!(
-        "{how}: {} acknowledged writes kept, {operations} operations linearizable",
+        "\n{kills} kills by {how}: {} acknowledged writes kept, {operations} operations linearizable",
         acknowledged.len()
     );
-    print_recoveries(how, recoveries);
+    println!("{}", table_with(how, recoveries));
 }
 
-/// Lets one actor fail. The answer may be lost with the actor, or say that the actor is just being restarted when the
-/// fault has struck on a message of the load: whether it has failed is seen afterwards.
+/// Lets one actor fail. An actor that is just being restarted, and that the fault has not struck, is tried again; a
+/// machine that ends takes its answer with it.
 async fn fail(client: &Client, machine: usize, actor: &str, how: &str) {
-    if let Err(status) = client.kill_actor(machine, actor, how).await {
-        let refused = matches!(
-            status.code(),
-            tonic::Code::InvalidArgument
-                | tonic::Code::PermissionDenied
-                | tonic::Code::NotFound
-                | tonic::Code::Unimplemented
-        );
-        assert!(!refused, "{actor} cannot be made to {how}: {status}");
-    }
+    until(&format!("{actor} fails by {how}"), async || {
+        match client.kill_actor(machine, actor, how).await {
+            Err(status) if status.code() == Code::FailedPrecondition => Err(status.to_string()),
+            Err(status) if lost(&status) => Ok(()),
+            Err(status) => panic!("{actor} cannot be made to {how}: {status}"),
+            Ok(()) => Ok(()),
+        }
+    })
+    .await;
+}
+
+/// Whether the answer is lost, rather than a refusal.
+fn lost(status: &tonic::Status) -> bool {
+    let codes = [
+        Code::Unavailable,
+        Code::Unknown,
+        Code::Cancelled,
+        Code::DeadlineExceeded,
+        Code::Internal,
+    ];
+    codes.contains(&status.code())
 }
 
 /// Waits until the actor has failed once more, runs again, and has handled a message.
@@ -162,20 +189,28 @@ fn named<'a>(actors: &'a [Actor], name: &str) -> &'a Actor {
     found.unwrap_or_else(|| panic!("there is no {name} in {actors:?}"))
 }
 
-fn print_recoveries(how: &str, recoveries: BTreeMap<&str, Vec<u64>>) {
-    println!("from {how} to the first message handled, in microseconds:");
-    println!(
-        "{:14} {:>5} {:>9} {:>9} {:>9}",
-        "actor", "count", "min", "median", "max"
-    );
-    for (actor, mut times) in recoveries {
-        times.sort_unstable();
-        println!(
-            "{actor:14} {:>5} {:>9} {:>9} {:>9}",
-            times.len(),
-            times[0],
-            times[times.len() / 2],
-            times[times.len() - 1]
+/// What the tests of this process have measured, by the way to fail and the actor.
+static MEASURED: Mutex<BTreeMap<String, BTreeMap<&str, Vec<Duration>>>> =
+    Mutex::new(BTreeMap::new());
+
+/// Adds what one test measured, and tells all so far in a Markdown table: from the failure to the first message handled.
+fn table_with(how: &str, recoveries: BTreeMap<&'static str, Vec<Duration>>) -> String {
+    let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+    measured.insert(how.to_owned(), recoveries);
+    let head = WAYS.map(|way| format!("{way}: min / median / max (ms)"));
+    let mut lines = vec![
+        format!("| actor | {} |", head.join(" | ")),
+        "|---|--:|--:|--:|".to_owned(),
+    ];
+    for actor in ALL {
+        let cells = WAYS.map(
+            |way| match measured.get(way).map(|times| times.get(actor)) {
+                None => "not measured".to_owned(),
+                Some(None) => "ends the process".to_owned(),
+                Some(Some(times)) => spread(times),
+            },
         );
+        lines.push(format!("| {actor} | {} |", cells.join(" | ")));
     }
+    lines.join("\n")
 }
