@@ -138,12 +138,12 @@ impl Cluster {
         .await
     }
 
-    /// Waits until all machines have applied the same, last entry of their logs.
+    /// Waits until all machines have applied the same, last entry of their logs: its index.
     ///
     /// # Panics
     ///
     /// When they have not in time, or one does not run.
-    pub async fn converged(&self) {
+    pub async fn converged(&self) -> u64 {
         let client = self.client();
         until_within(
             CONVERGENCE,
@@ -159,13 +159,13 @@ impl Cluster {
                 }
                 let last = places[0][0];
                 if places.iter().flatten().all(|index| *index == last) {
-                    Ok(())
+                    Ok(last)
                 } else {
                     Err(format!("(last, commit, applied) are {places:?}"))
                 }
             },
         )
-        .await;
+        .await
     }
 
     /// Waits until all machines have applied the same, and proves that they hold the same: the pairs, with revisions.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod etcd;
 pub mod history;
+pub mod logs;
 pub mod machine;
 pub mod ports;
 pub mod settings;

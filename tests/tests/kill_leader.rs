@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use rm_tests::logs::assert_same_without_gaps;
 use rm_tests::times::spread;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Cluster, Settings, Workload, Writers, rounds, until};
@@ -21,9 +22,9 @@ async fn every_acknowledged_write_survives_the_death_of_leader_after_leader() {
     for _ in 0..rounds(20) {
         let leader = cluster.leader().await;
         writers.progress(PROGRESS).await;
+        let killed = Instant::now();
         cluster.machines[leader].kill();
 
-        let killed = Instant::now();
         let successor = cluster.leader().await;
         elections.push(killed.elapsed());
         assert_ne!(successor, leader, "a dead machine does not lead");
@@ -37,9 +38,16 @@ async fn every_acknowledged_write_survives_the_death_of_leader_after_leader() {
     let acknowledged = writers.finish().await;
     let pairs = cluster.same_everywhere().await;
     assert_nothing_lost(&acknowledged, &pairs);
+    let committed = cluster.converged().await;
+    cluster
+        .machines
+        .iter_mut()
+        .for_each(|machine| machine.kill());
+    let compared = assert_same_without_gaps(&cluster.machines, committed);
     cluster.assert_nobody_panicked();
     println!(
-        "\n{} kills of the leader: {} acknowledged writes kept, {operations} operations linearizable\n\
+        "\n{} kills of the leader: {} acknowledged writes kept, {operations} operations linearizable, \
+         {compared} entries the same in all logs\n\
          | from the kill to | min / median / max (ms) |\n\
          |---|--:|\n\
          | a leader that more than half know | {} |\n\
