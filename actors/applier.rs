@@ -57,7 +57,7 @@ pub(crate) struct Applier {
 impl Derived for Applier {
     fn build(machine: Machine) -> Result<Self, String> {
         let resources = &machine.shared.resources;
-        let keyspace = Keyspace::open(resources.state).map_err(|error| error.to_string())?;
+        let keyspace = open(&machine).map_err(|error| error.to_string())?;
         let (log_reader, floor) = (resources.log.reader(), machine.shared.board.applied());
         let mut applier = Applier {
             machine,
@@ -406,7 +406,7 @@ impl Applier {
     }
 
     fn reopen(&mut self, context: &mut Context<Self>) {
-        match Keyspace::open(self.machine.shared.resources.state) {
+        match open(&self.machine) {
             Ok(keyspace) => {
                 info!(self.machine.log, "the key space is open again"; "applied" => keyspace.applied().index.0);
                 self.keyspace = Some(keyspace);
@@ -437,6 +437,15 @@ impl Applier {
             self.checkpoint(context);
         }
     }
+}
+
+/// Opens the key space as of its last checkpoint. However long one command or query takes, its steps show that the actor
+/// gets on.
+fn open(machine: &Machine) -> Result<Keyspace<'static>, KvError> {
+    let mut keyspace = Keyspace::open(machine.shared.resources.state)?;
+    let life = machine.life.clone();
+    keyspace.on_progress(Box::new(move || life.progresses()));
+    Ok(keyspace)
 }
 
 /// What may go wrong while entries are applied.

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 pub use rm_config::{Config, Level};
 pub use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue, Operation,
-    Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError, SortOrder, SortTarget, Txn,
-    TxnReply,
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue,
+    KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
+    SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{Index, MachineId, Role, Term};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::machine::Shared;
-use crate::message::{Read, ReadLinearizable, Serve, Submit};
+use crate::message::{Read, ReadLinearizable, Serve, Submit, WriteDown};
 
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
@@ -117,6 +117,28 @@ impl Port {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => return Err(Refusal::Restarted),
             }
+        }
+    }
+
+    /// Hashes the key space at a revision, zero for the newest: equal on all machines that have applied it. Writes a
+    /// checkpoint first and reads that, so that nobody waits for the hash.
+    ///
+    /// # Errors
+    /// As [`Port::query`].
+    pub async fn hash(&self, revision: i64) -> Result<KeyspaceHash, Refusal> {
+        let _room = self.admit()?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.slots.applier.tell(WriteDown(answer));
+        let newest = tokio::time::timeout(self.shared.request_timeout(), answered).await;
+        let newest = newest.map_err(|_| Refusal::TimedOut)?;
+        let newest = newest.unwrap_or(Err(Refusal::Restarted))?;
+        let revision = if revision == 0 { newest } else { revision };
+        let state = self.shared.resources.state;
+        let hash = tokio::task::spawn_blocking(move || rm_kv::hash(state, revision)).await;
+        match hash.map_err(|_| Refusal::Restarted)? {
+            Ok(hash) => Ok(hash),
+            Err(rm_kv::Failure::Request(error)) => Err(Refusal::Request(error)),
+            Err(rm_kv::Failure::Store(error)) => Err(Refusal::Damaged(error.to_string())),
         }
     }
 
