@@ -1,12 +1,12 @@
 //! etcd's Maintenance service: how the machine is.
 
-use rm_actors::port::{Identity, Port, Report};
+use rm_actors::port::{Identity, KeyspaceHash, Port, Report};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::maintenance_server::Maintenance;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use crate::error::{NO_LEADER, unknown_value, unserved};
+use crate::error::{NO_LEADER, refused, unknown_value, unserved};
 use crate::header::header_now;
 
 /// The version of etcd whose API is served; clients read it to learn what they may ask.
@@ -85,11 +85,14 @@ impl Maintenance for MaintenanceService {
         Err(unserved("the hash of the data"))
     }
 
+    /// Hashes what this machine has, not what the cluster agreed on: to compare machines by.
     async fn hash_kv(
         &self,
-        _: Request<pb::HashKvRequest>,
+        request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        Err(unserved("the hash of the key space"))
+        let revision = request.into_inner().revision;
+        let hash = self.port.hash(revision).await.map_err(refused)?;
+        Ok(Response::new(hash_response(header_now(&self.port), hash)))
     }
 
     type SnapshotStream = BoxStream<pb::SnapshotResponse>;
@@ -127,6 +130,15 @@ fn alarms(identity: &Identity, report: &Report, wanted: i32) -> Vec<pb::AlarmMem
         }]
     } else {
         Vec::new()
+    }
+}
+
+fn hash_response(header: pb::ResponseHeader, hash: KeyspaceHash) -> pb::HashKvResponse {
+    pb::HashKvResponse {
+        header: Some(header),
+        hash: hash.hash,
+        compact_revision: hash.compact_revision,
+        hash_revision: hash.revision,
     }
 }
 
@@ -197,6 +209,23 @@ mod tests {
         let well = report(Some(MachineId(1)), false);
         assert_eq!(alarms(&identity(), &well, 0), []);
         assert!(errors(&identity(), &well).is_empty());
+    }
+
+    #[test]
+    fn a_hash_tells_up_to_which_revision_and_since_which_compaction_it_is() {
+        let header = pb::ResponseHeader {
+            revision: 9,
+            ..pb::ResponseHeader::default()
+        };
+        let hash = KeyspaceHash {
+            hash: 0xabcd,
+            compact_revision: 3,
+            revision: 7,
+        };
+        let response = hash_response(header.clone(), hash);
+        assert_eq!(response.header, Some(header));
+        assert_eq!((response.hash, response.compact_revision), (0xabcd, 3));
+        assert_eq!(response.hash_revision, 7);
     }
 
     #[test]
