@@ -222,7 +222,7 @@ mod tests {
             compact_revision: 3,
             revision: 7,
         };
-        let response = hash_response(header.clone(), hash);
+        let response = hash_response(header, hash);
         assert_eq!(response.header, Some(header));
         assert_eq!((response.hash, response.compact_revision), (0xabcd, 3));
         assert_eq!(response.hash_revision, 7);
