@@ -3,21 +3,21 @@
 //! The key space's write transaction stays open between two checkpoints and is the truth for reads on this thread.
 //! After a failure the key space is as at the last checkpoint, and the log is applied again from there.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_kv::{Failure, Keyspace, KvError, Reply, RequestError};
 use rm_raft::{Entry, Index, Payload};
-use rm_store::LogReader;
 use slog::{debug, error, info, warn};
 
+use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answer, Answers, Apply, Attach, Attached, Flush, Poke, Read, Retire, Serve, Tick, WriteDown,
+    Answer, Answers, Apply, Attach, Attached, Flush, Poke, Retire, Serve, Tick, WriteDown,
 };
 use crate::port::Refusal;
+use crate::reads::Reads;
 use crate::roster::{Slot, Slots};
 
 /// The most messages before work is done, so that a flood cannot put it off for ever.
@@ -26,8 +26,6 @@ const BATCH_MAX: usize = 256;
 const SLICE_ENTRIES: usize = 1_024;
 /// The most reads that are answered before other messages get a turn.
 const SLICE_READS: usize = 64;
-/// The most bytes of entries that are read from the log at a time.
-const READ_BYTES: usize = 1 << 20;
 /// How often to look whether a checkpoint is due, or whether there is space again.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -36,16 +34,10 @@ pub(crate) struct Applier {
     machine: Machine,
     /// None only between a failure and the next attempt to open it.
     keyspace: Option<Keyspace<'static>>,
-    log_reader: LogReader,
     /// Up to where to apply.
     target: Index,
-    /// Entries that are to be applied, from memory; what is missing before and between them is read from the log.
-    ahead: VecDeque<Entry>,
-    ahead_bytes: usize,
-    /// Reads, by the index that they wait for.
-    waiting: BTreeMap<Index, Vec<Read>>,
-    /// Reads that can be answered.
-    ready: VecDeque<Read>,
+    ahead: Ahead,
+    reads: Reads,
     /// What an earlier life may have shown: nothing older is served.
     floor: Index,
     checkpoint_at: Instant,
@@ -58,16 +50,15 @@ impl Derived for Applier {
     fn build(machine: Machine) -> Result<Self, String> {
         let resources = &machine.shared.resources;
         let keyspace = open(&machine).map_err(|error| error.to_string())?;
-        let (log_reader, floor) = (resources.log.reader(), machine.shared.board.applied());
+        let room = machine.shared.config.config.limits.log_cache_bytes_max;
+        let ahead = Ahead::new(resources.log.reader(), room);
+        let floor = machine.shared.board.applied();
         let mut applier = Applier {
             machine,
             keyspace: Some(keyspace),
-            log_reader,
             target: Index(0),
-            ahead: VecDeque::new(),
-            ahead_bytes: 0,
-            waiting: BTreeMap::new(),
-            ready: VecDeque::new(),
+            ahead,
+            reads: Reads::default(),
             floor,
             checkpoint_at: Instant::now(),
             batched: 0,
@@ -133,14 +124,7 @@ impl Applier {
 
     fn apply(&mut self, request: Apply, context: &mut Context<Self>) {
         self.target = self.target.max(request.up_to);
-        let room = self.machine.shared.config.config.limits.log_cache_bytes_max;
-        for entry in request.entries {
-            if self.ahead_bytes > room {
-                break; // too far behind: the rest is read from the log when its turn comes
-            }
-            self.ahead_bytes += entry.size();
-            self.ahead.push_back(entry);
-        }
+        self.ahead.keep(request.entries);
         self.plan_work(context);
     }
 
@@ -170,10 +154,10 @@ impl Applier {
         if let Err(error) = outcome {
             return self.recover(error, context);
         }
-        self.free_waiting();
+        self.reads.free(self.applied());
         self.answer_slice(context);
         self.checkpoint_if_large(context);
-        let behind = self.applied() < self.target || !self.ready.is_empty();
+        let behind = self.applied() < self.target || self.reads.any_ready();
         if behind && self.keyspace.is_some() {
             // A backlog is no reason not to hear a stop, or to let a timer wait.
             context.wait(actix::fut::wrap_future(tokio::task::yield_now()));
@@ -217,49 +201,14 @@ impl Applier {
         if next > self.target {
             return Ok(None);
         }
-        while let Some(entry) = self.ahead.pop_front() {
-            if entry.id.index == next {
-                self.ahead_bytes -= entry.size();
-                return Ok(Some(entry));
-            }
-            if entry.id.index > next {
-                self.ahead.push_front(entry);
-                break;
-            }
-            self.ahead_bytes -= entry.size();
-        }
-        let up_to = match self.ahead.front() {
-            Some(entry) => entry.id.index.previous(),
-            None => self.target,
-        };
-        let entries = self.log_reader.entries(next, up_to, READ_BYTES)?;
-        let mut entries = entries.into_iter();
-        let first = entries.next();
-        for entry in entries.rev() {
-            self.ahead_bytes += entry.size();
-            self.ahead.push_front(entry);
-        }
-        if first.is_none() {
-            return Err(Trouble::Missing(next));
-        }
-        Ok(first)
+        let entry = self.ahead.take(next, self.target)?;
+        entry.map(Some).ok_or(Trouble::Missing(next))
     }
 
     fn serve(&mut self, request: Serve, context: &mut Context<Self>) {
         let index = request.index.max(self.floor);
-        self.waiting.entry(index).or_default().extend(request.reads);
+        self.reads.park(index, request.reads);
         self.plan_work(context);
-    }
-
-    /// Moves the reads whose index is applied to those that can be answered.
-    fn free_waiting(&mut self) {
-        let applied = self.applied();
-        while let Some(first) = self.waiting.first_entry() {
-            if *first.key() > applied {
-                return;
-            }
-            self.ready.extend(first.remove());
-        }
     }
 
     /// Answers a slice of the reads that can be answered.
@@ -268,12 +217,9 @@ impl Applier {
             let Some(keyspace) = &self.keyspace else {
                 return;
             };
-            let Some(read) = self.ready.pop_front() else {
+            let Some(read) = self.reads.next() else {
                 return;
             };
-            if read.answer.is_closed() {
-                continue; // nobody waits for it any more
-            }
             self.machine.life.progresses();
             let answer = match &read.query {
                 None => Ok(None),
@@ -311,10 +257,7 @@ impl Applier {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
-        self.waiting.retain(|_, reads| {
-            reads.retain(|read| !read.answer.is_closed());
-            !reads.is_empty()
-        });
+        self.reads.sweep();
         if self.keyspace.is_none() {
             self.reopen(context);
         }
@@ -457,7 +400,9 @@ enum Trouble {
     Log(#[from] rm_store::LogError),
     #[error("the disk failed: {0}; look for disk errors in the system's log")]
     Disk(std::io::Error),
-    #[error("entry {0} is committed and not in the log; restore this machine from its peers")]
+    #[error(
+        "entry {0} is committed and not in the log, which is damaged: keep the folder and leave this machine down, the others go on"
+    )]
     Missing(Index),
 }
 

@@ -4,6 +4,7 @@
 //! `docs/architecture.md` has the map, and the pictures of the ring and of the supervision tree.
 
 mod addresses;
+mod ahead;
 mod applier;
 mod board;
 mod fault;
@@ -19,6 +20,7 @@ mod machine;
 mod message;
 mod operator;
 pub mod port;
+mod reads;
 mod refusal;
 mod report;
 mod resources;

@@ -21,6 +21,8 @@ use crate::roster::{Slot, Slots};
 
 /// The most messages in one batch, so that a flood cannot put its effects off for ever.
 const BATCH_MAX: usize = 1_024;
+/// The most entries that the Applier may be behind and still be told them from memory.
+const APPLY_AHEAD_MAX: u64 = 16_384;
 
 /// The actor.
 pub(crate) struct LogicCenter {
@@ -307,7 +309,18 @@ impl LogicCenter {
                 up_to,
                 bytes_max,
             }),
-            Effect::Apply { up_to, entries } => slots.applier.tell(Apply { up_to, entries }),
+            Effect::Apply { up_to, entries } => {
+                // An Applier that is far behind reads them from the log when their turn comes.
+                let behind = up_to
+                    .0
+                    .saturating_sub(self.machine.shared.board.applied().0);
+                let entries = if behind > APPLY_AHEAD_MAX {
+                    Vec::new()
+                } else {
+                    entries
+                };
+                slots.applier.tell(Apply { up_to, entries });
+            }
             Effect::Readable { read, index } => {
                 if let Some(reads) = self.reads.remove(&read) {
                     slots.applier.tell(Serve { index, reads });

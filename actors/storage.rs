@@ -63,6 +63,9 @@ impl Storage {
     fn load(&mut self, incarnation: u64, context: &mut Context<Self>) {
         // What an earlier LogicCenter asked for comes first: it is durable before the next one learns what is.
         self.flush(context);
+        if self.machine.life.verdict().is_some() {
+            return; // it could not be written, and not for want of space: this life is over
+        }
         if !self.waiting.is_empty() {
             info!(self.machine.log, "what an earlier LogicCenter asked for finds no space and is dropped"; "requests" => self.waiting.len());
             self.waiting.clear();

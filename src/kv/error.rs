@@ -58,7 +58,7 @@ pub enum RequestError {
 pub enum KvError {
     /// Stored bytes are not what was written.
     #[error(
-        "table {table}, key {key}: {reason}; the data is damaged: restore this machine from its peers"
+        "table {table}, key {key}: {reason}; the data is damaged: keep the folder and leave this machine down, the others go on"
     )]
     Damaged {
         /// The table.
@@ -88,7 +88,7 @@ pub enum KvError {
     },
     /// A committed entry holds no command in any encoding that this program knows.
     #[error(
-        "entry {entry} holds no command: {reason}; the log is damaged: restore this machine from its peers"
+        "entry {entry} holds no command: {reason}; the log is damaged: keep the folder and leave this machine down, the others go on"
     )]
     MalformedCommand {
         /// The entry.
@@ -114,7 +114,7 @@ pub enum KvError {
     #[error("the key space was given up after an earlier failure; open it again")]
     GivenUp,
     /// LMDB found a page that is not what it must be.
-    #[error("the file of the key space is damaged: {0}; restore this machine from its peers")]
+    #[error("the file of the key space is damaged: {0}; keep the folder and leave this machine down, the others go on")]
     DamagedFile(heed::MdbError),
     /// LMDB failed otherwise.
     #[error("LMDB failed under the key space: {0}")]
