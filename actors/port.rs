@@ -53,7 +53,10 @@ impl Port {
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
         let _room = self.admit()?;
         let command = command.encode();
-        let bytes = u32::try_from(command.len()).map_err(|_| Refusal::TooLarge)?;
+        // Whatever gets into the log, every machine must be able to apply.
+        let fits = command.len() <= rm_kv::MAX_COMMAND_BYTES;
+        let bytes = u32::try_from(command.len()).ok().filter(|_| fits);
+        let bytes = bytes.ok_or(Refusal::TooLarge)?;
         let room_bytes = self.room_bytes.try_acquire_many(bytes);
         let _room_bytes = room_bytes.map_err(|_| Refusal::TooManyRequests)?;
         let (answer, answered) = oneshot::channel();
