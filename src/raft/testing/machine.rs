@@ -132,19 +132,17 @@ impl Machine {
         log
     }
 
-    /// The entry before the one at `index`, which the latest request to Storage begins with.
-    pub(super) fn written_before(&self, index: Index) -> EntryId {
-        let before = index.previous();
-        let earlier = self.jobs.iter().rev().skip(1);
-        let written = earlier.filter_map(|job| match job {
-            Job::Persist(persist) => persist
-                .entries
-                .iter()
-                .find(|entry| entry.id.index == before),
+    /// The entries that Storage was last asked to write and has not written yet, after the name of the entry before them.
+    pub(super) fn last_to_write(&self) -> Option<(EntryId, &[Entry])> {
+        let mut writes = self.jobs.iter().rev().filter_map(|job| match job {
+            Job::Persist(persist) => Some(persist.entries.as_slice()),
             Job::Read { .. } => None,
         });
-        let entry = written.chain(self.disk.entry(before)).next();
-        entry.map(|entry| entry.id).unwrap_or_default()
+        let last = writes.next()?;
+        let before = last.first()?.id.index.previous();
+        let earlier = writes.flatten().find(|entry| entry.id.index == before);
+        let entry = earlier.or_else(|| self.disk.entry(before));
+        Some((entry.map(|entry| entry.id).unwrap_or_default(), last))
     }
 
     /// Keeps what concerns this machine alone; gives back the rest.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::testing::machine::{Job, Machine};
+use crate::testing::machine::Machine;
 use crate::{Entry, EntryId};
 
 #[derive(Debug, Default)]
@@ -14,14 +14,10 @@ pub(super) struct LogMatching {
 impl LogMatching {
     /// Checks what Storage was last asked to write; all else was checked before.
     pub(super) fn check(&mut self, machine: &Machine) {
-        let Some(Job::Persist(persist)) = machine.jobs.back() else {
+        let Some((mut before, entries)) = machine.last_to_write() else {
             return;
         };
-        let Some(first) = persist.entries.first() else {
-            return;
-        };
-        let mut before = machine.written_before(first.id.index);
-        for entry in &persist.entries {
+        for entry in entries {
             let here = (before, entry.clone());
             let known = self.entries.entry(entry.id).or_insert_with(|| here.clone());
             assert_eq!(*known, here, "two logs differ before or at {}", entry.id);
