@@ -8,8 +8,8 @@ use rm_proto::etcdserverpb::cluster_client::ClusterClient;
 use rm_proto::etcdserverpb::kv_client::KvClient;
 use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
-    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse,
-    request_op,
+    HashKvRequest, HashKvResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
+    StatusRequest, StatusResponse, request_op,
 };
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
@@ -205,6 +205,22 @@ impl Client {
     pub async fn status(&self, machine: usize) -> Result<StatusResponse, Status> {
         let answer = self.maintenance(machine).status(StatusRequest {}).await?;
         Ok(answer.into_inner())
+    }
+
+    /// etcd's hash of all that one machine itself holds up to a revision; asked for until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not in time.
+    pub async fn hash_kv(&self, machine: usize, revision: i64) -> HashKvResponse {
+        until("a machine tells its hash", async || {
+            let request = HashKvRequest { revision };
+            match self.maintenance(machine).hash_kv(request).await {
+                Ok(answer) => Ok(answer.into_inner()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await
     }
 
     /// What one machine knows of itself.

@@ -189,7 +189,27 @@ impl Cluster {
                 other.len(),
             );
         }
+        self.same_hash_everywhere(&client).await;
         pairs
+    }
+
+    /// Proves that all machines have the same history up to one revision, which the pairs alone do not tell.
+    async fn same_hash_everywhere(&self, client: &Client) {
+        let info = client.info(0).await;
+        let revision = info.expect("a machine that converged answers").revision;
+        let mut first = None;
+        for (place, machine) in self.machines.iter().enumerate() {
+            let told = client.hash_kv(place, revision).await;
+            assert_eq!(told.hash_revision, revision, "the revision asked for");
+            let hash = (told.hash, told.compact_revision);
+            let name = &self.machines[0].name;
+            assert_eq!(
+                *first.get_or_insert(hash),
+                hash,
+                "(hash, compacted) of {name} and of {} at the revision {revision}",
+                machine.name
+            );
+        }
     }
 
     /// Proves that no machine has printed a panic's text.
