@@ -155,6 +155,9 @@ impl Simulation {
             return;
         };
         core.step(now, input);
+        let status = core.status();
+        self.reads.committed(status.commit);
+        self.properties.check_core(&self.machines[&id]);
         if !self.chance(20) {
             self.perform(id);
         }
@@ -194,7 +197,7 @@ impl Simulation {
         if let Some(status) = status {
             self.reads.committed(status.commit);
         }
-        self.properties.check(&self.machines, id);
+        self.properties.check(&self.machines[&id]);
     }
 
     fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
@@ -368,7 +371,7 @@ impl Simulation {
         }
         self.machine(id).crash();
         self.reads.crashed(id);
-        self.properties.check(&self.machines, id);
+        self.properties.check(&self.machines[&id]);
         let down = Duration::from_micros(self.below(800_000));
         self.down_until.insert(id, self.now.after(down));
     }

@@ -11,10 +11,7 @@ mod state_machine_safety;
 pub(super) use proposals::Proposals;
 pub(super) use reads::Reads;
 
-use std::collections::BTreeMap;
-
 use super::machine::Machine;
-use crate::MachineId;
 
 /// All properties that hold whatever fails.
 #[derive(Debug, Default)]
@@ -27,13 +24,17 @@ pub(super) struct Properties {
 }
 
 impl Properties {
-    /// Checks what may have changed at one machine.
-    pub(super) fn check(&mut self, machines: &BTreeMap<MachineId, Machine>, changed: MachineId) {
-        let machine = &machines[&changed];
-        self.state_machine_safety.check(machine);
+    /// Checks what an input may have changed at one machine: what its core says of itself.
+    pub(super) fn check_core(&mut self, machine: &Machine) {
         self.monotonic.check(machine);
-        self.log_matching.check(machine);
         self.election_safety.check(machine);
+    }
+
+    /// Checks what the effects, or a crash, may have changed at one machine.
+    pub(super) fn check(&mut self, machine: &Machine) {
+        self.check_core(machine);
+        self.state_machine_safety.check(machine);
+        self.log_matching.check(machine);
         let applied = self.state_machine_safety.longest();
         self.leader_completeness.check(machine, applied);
     }
