@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_kv::{Failure, Keyspace, KvError, Reply, RequestError};
 use rm_raft::{Entry, Index, Payload};
-use slog::{debug, error, info, warn};
+use slog::{debug, error, info, trace, warn};
 
 use crate::ahead::Ahead;
 use crate::fault::Point;
@@ -148,6 +148,7 @@ impl Applier {
         let outcome = self.apply_slice(&mut answers);
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
         self.post();
+        trace!(self.machine.log, "applied"; "up_to" => self.applied().0, "target" => self.target.0, "answers" => answers.len());
         if !answers.is_empty() {
             self.machine.shared.slots.gate.tell(Answers(answers));
         }

@@ -7,6 +7,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use rm_kv::Reply;
 use rm_raft::{Proposal, Refusal as RaftRefusal, RequestId};
+use slog::trace;
 
 use crate::fault::Point;
 use crate::logic_center::refusal;
@@ -123,6 +124,7 @@ impl Gate {
         self.flush_is_due = false;
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
+            trace!(self.machine.log, "propose"; "count" => batch.len(), "parked" => self.parked.len());
             self.machine.shared.slots.logic_center.tell(Propose(batch));
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
 use rm_wire::{Event, Inbound, Peer};
-use slog::{debug, info, warn};
+use slog::{debug, info, trace, warn};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
@@ -99,6 +99,7 @@ impl Listener {
         let slots = &self.machine.shared.slots;
         match event {
             Event::Received { from, messages } => {
+                trace!(self.machine.log, "received"; "from" => from.0, "count" => messages.len());
                 slots.logic_center.tell(Received { from, messages });
             }
             Event::Connected { from, .. } => {

@@ -3,7 +3,7 @@
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{EntryId, HardState};
 use rm_store::LogError;
-use slog::{debug, error, info, warn};
+use slog::{debug, error, info, trace, warn};
 use std::time::Duration;
 
 use crate::fault::Point;
@@ -104,7 +104,10 @@ impl Storage {
             return;
         }
         match self.commit() {
-            Ok((hard_state, last)) => self.let_go(hard_state, last),
+            Ok((hard_state, last)) => {
+                trace!(self.machine.log, "commit"; "requests" => self.waiting.len(), "last" => %last, "term" => hard_state.term.0);
+                self.let_go(hard_state, last);
+            }
             Err(error) if error.is_no_space() => self.hold_back(&error, context),
             Err(error) => {
                 error!(self.machine.log, "the log cannot be written"; "error" => %error);

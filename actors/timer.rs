@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler};
+use slog::trace;
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
@@ -44,6 +45,7 @@ impl Actor for Timer {
 impl Timer {
     /// One step. The next is counted from now: steps that were missed are not made up for.
     fn tick(&mut self, context: &mut Context<Self>) {
+        trace!(self.machine.log, "tick");
         self.machine.shared.slots.logic_center.tell(Elapsed);
         context.notify_later(Tick, self.step);
     }
