@@ -64,6 +64,11 @@ impl DataDirectory {
         self.with_record(|record| record.boot)
     }
 
+    /// What every environment in it bears, and no file of another data directory.
+    pub(crate) fn data_id(&self) -> String {
+        self.with_record(|record| record.data_id.clone())
+    }
+
     /// Whether an environment of this name was here at an earlier moment.
     pub(crate) fn knows(&self, environment: &str) -> bool {
         self.with_record(|record| record.environments.contains(environment))
@@ -134,5 +139,5 @@ fn first_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
             });
         }
     }
-    Ok(Record::new(identity))
+    Record::new(identity).map_err(|error| OpenError::io("draw a data id for", path, error))
 }

@@ -12,9 +12,9 @@ use heed::{
 use rustix::io::Errno;
 
 use crate::{
-    DataDirectory, FaultHook, OpenError, Point,
+    DataDirectory, FaultHook, OpenError, Point, origin,
     page::{self, Tree},
-    verify::{Extent, STAMP_KEY, verify},
+    verify::{Damage, Extent, STAMP_KEY, verify},
 };
 
 /// The file in an environment's folder that LMDB keeps its pages in.
@@ -100,7 +100,7 @@ impl Environment {
     /// Its file is checked before LMDB maps it, since LMDB trusts every number in it.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] says which page is wrong, [`OpenError::Missing`] that the file is gone though it was there,
+    /// [`OpenError::Damaged`] says which page is wrong, [`OpenError::ForeignFile`] that it is another data directory's file, [`OpenError::Missing`] that the file is gone though it was there,
     /// [`OpenError::NoSpace`] that the disk is full.
     pub fn open(
         directory: &DataDirectory,
@@ -117,11 +117,50 @@ impl Environment {
             env,
             fault: options.fault.clone(),
         };
+        environment.check_origin(directory, name, &path)?;
         if !directory.knows(name) {
             sync_new(&path).map_err(|error| OpenError::io("write", &path, error))?;
             directory.remember(name)?;
         }
         Ok(environment)
+    }
+
+    /// Compares the mark in the file with the data directory's, and makes the one of a new file.
+    fn check_origin(
+        &self,
+        directory: &DataDirectory,
+        name: &str,
+        path: &Path,
+    ) -> Result<(), OpenError> {
+        let lmdb = |error| OpenError::lmdb(path, error);
+        let file = path.join(DATA_FILE);
+        let data_id = directory.data_id();
+        let txn = self.env.read_txn().map_err(lmdb)?;
+        match self.roots.get(&txn, origin::ORIGIN_KEY).map_err(lmdb)? {
+            Some(mark) => match origin::is_own(mark, &data_id, name) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(OpenError::ForeignFile { path: file }),
+                Err(damage) => Err(OpenError::Damaged { path: file, damage }),
+            },
+            None if directory.knows(name) || !self.roots.is_empty(&txn).map_err(lmdb)? => {
+                Err(OpenError::Damaged {
+                    path: file,
+                    damage: Damage::Origin,
+                })
+            }
+            None => {
+                drop(txn);
+                self.write_origin(&origin::mark(&data_id, name))
+                    .map_err(lmdb)
+            }
+        }
+    }
+
+    fn write_origin(&self, mark: &[u8]) -> heed::Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.roots.put(&mut txn, origin::ORIGIN_KEY, mark)?;
+        self.stamp(&mut txn)?;
+        txn.commit()
     }
 
     /// The environment itself, to open tables in and begin transactions on.
@@ -150,8 +189,8 @@ impl Environment {
 
     /// Writes the number of the transaction into it, so that a damaged or stale root is known when the file is opened.
     ///
-    /// An environment in which one transaction is stamped must have all of them stamped, and a compacted copy of it anew:
-    /// LMDB numbers the transactions of a copy from one.
+    /// The first transaction is stamped, so all must be, and a compacted copy anew: LMDB numbers the transactions of a copy
+    /// from one.
     pub fn stamp(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
         let number = txn.id() as u64;
         self.roots.put(txn, STAMP_KEY, &number.to_ne_bytes())

@@ -7,6 +7,11 @@ use rustix::io::Errno;
 
 use crate::verify::Damage;
 
+/// What to do about data that cannot be believed. An older copy is no remedy: it is sound, and has forgotten votes and
+/// entries that others count on.
+const WHEN_DAMAGED: &str = "leave this machine down and keep its folder for examination, the others go on without it; do \
+                            not start it with an older copy or an empty folder, it would forget what it promised";
+
 /// Why a data directory or an environment in it could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -49,6 +54,15 @@ pub enum OpenError {
         found: String,
         /// Who asked.
         expected: String,
+    },
+    /// The file of an environment was made in another data directory.
+    #[error(
+        "{path} was made in another data directory than this: put back the one that this machine wrote last. {}",
+        WHEN_DAMAGED
+    )]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
     },
     /// A later version of Raft Machine wrote the directory.
     #[error(

@@ -10,7 +10,7 @@ use std::{
 use rm_raft::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::OpenError;
+use crate::{OpenError, origin};
 
 /// The format of a data directory that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u32 = 1;
@@ -54,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) machine: String,
     pub(crate) id: u64,
     pub(crate) machines: BTreeSet<String>,
+    /// What every environment of this directory bears, and no file of another.
+    pub(crate) data_id: String,
     /// How often the directory was opened.
     pub(crate) boot: u64,
     /// The environments that are known to exist: should one be missing, it was lost.
@@ -61,16 +63,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(identity: &Identity) -> Record {
-        Record {
+    /// The record of a new directory, with a data id of its own.
+    pub(crate) fn new(identity: &Identity) -> io::Result<Record> {
+        Ok(Record {
             format: FORMAT,
             domain: identity.domain.clone(),
             machine: identity.machine.clone(),
             id: identity.id.0,
             machines: identity.machines.clone(),
+            data_id: origin::random_data_id()?,
             boot: 0,
             environments: BTreeSet::new(),
-        }
+        })
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -11,6 +11,7 @@ mod error;
 mod fault;
 mod identity;
 mod log;
+mod origin;
 mod page;
 mod reader;
 mod tables;

@@ -30,6 +30,9 @@ pub enum Damage {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The mark that says which data directory it belongs to is not there, or not what was written.
+    #[error("it does not say to which data directory it belongs")]
+    Origin,
     /// A page is wrong.
     #[error("page {page}: {reason}")]
     Page {

@@ -5,8 +5,8 @@ mod support;
 use std::{fs, process::Command};
 
 use rm_raft::MachineId;
-use rm_store::{DataDirectory, Environment, Identity, OpenError};
-use support::{alone, entry, hard_state, identity, open, options, persist};
+use rm_store::{Damage, DataDirectory, Environment, Identity, Log, OpenError};
+use support::{Refusal, alone, entry, hard_state, identity, open, options, persist};
 use tempfile::TempDir;
 
 #[test]
@@ -153,6 +153,74 @@ fn a_lost_log_or_identity_is_refused() {
     let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
     let refusal = Environment::open(&directory, "log", &options()).expect_err("the log is gone");
     assert!(matches!(refusal, OpenError::Missing { .. }), "{refusal}");
+}
+
+/// A directory with a log of one entry.
+fn with_a_log(identity: &Identity) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let directory = DataDirectory::open(folder.path(), identity).unwrap();
+    let environment = Environment::open(&directory, "log", &options()).unwrap();
+    let log = Log::open(&environment).unwrap();
+    persist(&log, hard_state(1, 0), &[entry(1, 1, 10)]).unwrap();
+    folder
+}
+
+#[test]
+fn a_log_that_was_made_in_another_data_directory_is_refused_by_name() {
+    let _turn = alone();
+    let other_machine = Identity {
+        machine: "RM.02".into(),
+        id: MachineId(2),
+        ..identity()
+    };
+    let own = with_a_log(&identity());
+    let file = own.path().join("log/data.mdb");
+    let kept = fs::read(&file).unwrap();
+    for other in [with_a_log(&other_machine), with_a_log(&identity())] {
+        fs::copy(other.path().join("log/data.mdb"), &file).unwrap();
+        let refusal = open(own.path(), &options()).expect_err("it is another's");
+        assert!(
+            matches!(&refusal, Refusal::Open(OpenError::ForeignFile { path }) if *path == file),
+            "{refusal}"
+        );
+        assert!(
+            refusal.to_string().contains(file.to_str().unwrap()),
+            "{refusal}"
+        );
+    }
+    fs::write(&file, kept).unwrap();
+    let (_directory, log) = open(own.path(), &options()).expect("its own is taken");
+    assert_eq!(log.load().unwrap().last, entry(1, 1, 10).id);
+}
+
+#[test]
+fn an_empty_file_in_the_place_of_a_log_is_refused() {
+    let _turn = alone();
+    let empty = TempDir::new().unwrap();
+    #[expect(unsafe_code, reason = "nothing else opens this file")]
+    let env = unsafe { heed::EnvOpenOptions::new().open(empty.path()) }.unwrap();
+    drop(env);
+    let own = with_a_log(&identity());
+    let file = own.path().join("log/data.mdb");
+    fs::copy(empty.path().join("data.mdb"), &file).unwrap();
+    let refusal = open(own.path(), &options()).expect_err("it holds nothing of this machine");
+    assert!(
+        matches!(
+            &refusal,
+            Refusal::Open(OpenError::Damaged { path, damage: Damage::Origin }) if *path == file
+        ),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_log_in_the_place_of_another_environment_is_refused() {
+    let _turn = alone();
+    let folder = with_a_log(&identity());
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    fs::rename(folder.path().join("log"), folder.path().join("state")).unwrap();
+    let refusal = Environment::open(&directory, "state", &options()).expect_err("it is the log");
+    assert!(matches!(refusal, OpenError::Damaged { .. }), "{refusal}");
 }
 
 #[test]
