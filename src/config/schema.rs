@@ -190,7 +190,7 @@ impl Default for Storage {
             durability: Durability::Disk,
             checkpoint_interval_ms: 5_000,
             checkpoint_bytes: 32 << 20,
-            verify_bytes_max: 256 << 20,
+            verify_bytes_max: 1 << 30,
         }
     }
 }
