@@ -77,9 +77,7 @@ pub enum OpenError {
         known: u32,
     },
     /// The file that says whose data it is cannot be understood.
-    #[error(
-        "{path} is damaged ({reason}): restore the data directory from a backup, or remove this machine from the domain and add it again with an empty one"
-    )]
+    #[error("{path} is damaged ({reason}): {}", WHEN_DAMAGED)]
     Identity {
         /// The file.
         path: PathBuf,
@@ -88,16 +86,15 @@ pub enum OpenError {
     },
     /// Something that was there at an earlier start is gone.
     #[error(
-        "{path} is missing though the data directory was used before: restore it from a backup, or remove this machine from the domain and add it again with an empty one"
+        "{path} is missing though the data directory was used before: {}",
+        WHEN_DAMAGED
     )]
     Missing {
         /// What is gone.
         path: PathBuf,
     },
     /// The file of an environment is damaged.
-    #[error(
-        "{path} is damaged, {damage}: restore it from a backup, or remove this machine from the domain and add it again with an empty data_dir"
-    )]
+    #[error("{path} is damaged, {damage}: {}", WHEN_DAMAGED)]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -234,9 +231,7 @@ pub enum LogError {
         source: heed::Error,
     },
     /// An entry is not what was written.
-    #[error(
-        "entry {index} of the log is damaged ({reason}): restore the data directory from a backup, or remove this machine from the domain and add it again with an empty one"
-    )]
+    #[error("entry {index} of the log is damaged ({reason}): {}", WHEN_DAMAGED)]
     Damaged {
         /// Where.
         index: Index,
@@ -245,7 +240,8 @@ pub enum LogError {
     },
     /// A parameter of the log is not what was written.
     #[error(
-        "the log's parameter \"{name}\" is damaged ({reason}): restore the data directory from a backup, or remove this machine from the domain and add it again with an empty one"
+        "the log's parameter \"{name}\" is damaged ({reason}): {}",
+        WHEN_DAMAGED
     )]
     DamagedParameter {
         /// Which.
@@ -322,5 +318,44 @@ pub(crate) fn heed_is_no_space(error: &heed::Error) -> bool {
         heed::Error::Io(error) => io_is_no_space(error),
         heed::Error::Mdb(error) => *error == heed::MdbError::MapFull,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_of_damaged_data_advises_to_forget_what_was_promised() {
+        let path = PathBuf::from("data/log/data.mdb");
+        let reason = "its checksum does not match";
+        let texts = [
+            OpenError::Identity {
+                path: path.clone(),
+                reason: reason.to_owned(),
+            }
+            .to_string(),
+            OpenError::Missing { path: path.clone() }.to_string(),
+            OpenError::ForeignFile { path: path.clone() }.to_string(),
+            OpenError::Damaged {
+                path,
+                damage: Damage::Origin,
+            }
+            .to_string(),
+            LogError::Damaged {
+                index: Index(7),
+                reason,
+            }
+            .to_string(),
+            LogError::DamagedParameter {
+                name: "hard state",
+                reason,
+            }
+            .to_string(),
+        ];
+        for text in texts {
+            assert!(text.contains(WHEN_DAMAGED), "{text}");
+            assert!(!text.contains("backup"), "{text}");
+        }
     }
 }
