@@ -28,7 +28,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 const ACTOR_CRATE: &str = "rm-actors";
 
 /// All that stands below the algorithm, macros aside: bytes, and names for errors.
-const BELOW_RAFT: [&str; 4] = ["bytes", "serde", "serde_core", "thiserror"];
+const BELOW_RAFT: [&str; 2] = ["bytes", "thiserror"];
 
 /// The most lines of a file, its tests not counted.
 const LINES_MAX: usize = 500;
