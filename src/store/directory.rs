@@ -32,7 +32,7 @@ impl DataDirectory {
     /// [`OpenError::Locked`] while another process has it, [`OpenError::Foreign`] and [`OpenError::NewerFormat`] for data
     /// that is not this machine's or not this program's, [`OpenError::Identity`] and [`OpenError::Missing`] for a damaged one.
     pub fn open(path: &Path, identity: &Identity) -> Result<DataDirectory, OpenError> {
-        fs::create_dir_all(path).map_err(|error| OpenError::io("create", path, error))?;
+        create_durably(path).map_err(|error| OpenError::io("create", path, error))?;
         let lock = take_lock(path)?;
         let mut record = match Record::read(path)? {
             Some(record) => record,
@@ -91,6 +91,33 @@ impl DataDirectory {
     }
 }
 
+/// Creates a folder and whatever is missing above it. When this returns, a power cut takes none of their names away.
+fn create_durably(path: &Path) -> io::Result<()> {
+    let changed = folders_that_creating_changes(path);
+    fs::create_dir_all(path)?;
+    for folder in changed {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The folders that gain a name when this one is created, the innermost first.
+fn folders_that_creating_changes(path: &Path) -> Vec<&Path> {
+    let missing = path
+        .ancestors()
+        .take_while(|each| !each.as_os_str().is_empty() && !each.exists());
+    let parents = missing.filter_map(Path::parent);
+    parents
+        .map(|parent| {
+            if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            }
+        })
+        .collect()
+}
+
 /// Takes the lock and leaves this process's id in the file, for the one that is refused.
 fn take_lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK_FILE);
@@ -140,4 +167,36 @@ fn first_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
         }
     }
     Record::new(identity).map_err(|error| OpenError::io("draw a data id for", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gains_a_name_is_made_durable() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let there = folder.path();
+        let path = there.join("domain/machine/data");
+        assert_eq!(
+            folders_that_creating_changes(&path),
+            [
+                &there.join("domain/machine"),
+                &there.join("domain"),
+                &there.to_path_buf()
+            ]
+        );
+        create_durably(&path).unwrap();
+        assert!(path.is_dir());
+        assert!(folders_that_creating_changes(&path).is_empty());
+        create_durably(&path).expect("what is there is taken as it is");
+    }
+
+    #[test]
+    fn a_relative_name_ends_at_the_working_folder() {
+        assert_eq!(
+            folders_that_creating_changes(Path::new("no such folder/data")),
+            [Path::new("no such folder"), Path::new(".")]
+        );
+    }
 }
