@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::{
     DataDirectory, FaultHook, OpenError, Point, origin,
-    page::{self, Tree},
+    page::Tree,
     verify::{Damage, Extent, STAMP_KEY, verify},
 };
 
@@ -242,19 +242,21 @@ fn check(
         }
         Err(error) => return Err(OpenError::io("read", file, error)),
     };
-    if !known && bytes < page::FIRST_BYTES {
-        // A crash cut the very first opening short: nothing was ever committed here.
-        return fs::remove_file(file).map_err(|error| OpenError::io("remove", file, error));
-    }
     let extent = if bytes <= options.verify_bytes_max {
         Extent::Everything
     } else {
         Extent::Ends
     };
-    verify(file, extent).map_err(|damage| OpenError::Damaged {
-        path: PathBuf::from(file),
-        damage,
-    })
+    match verify(file, extent) {
+        Err(Damage::Page { .. }) if !known => {
+            // A power cut ended the very first opening: nothing was ever promised on this file.
+            fs::remove_file(file).map_err(|error| OpenError::io("remove", file, error))
+        }
+        result => result.map_err(|damage| OpenError::Damaged {
+            path: PathBuf::from(file),
+            damage,
+        }),
+    }
 }
 
 /// Maps the file, with as much address space as the options ask for and the system gives.

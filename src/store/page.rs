@@ -10,9 +10,6 @@ pub(crate) const HEADER: usize = 16;
 /// What a node begins with: its size or child, its flags, its key's size.
 const NODE_HEADER: usize = 8;
 
-/// The smallest file that LMDB makes: two pages, each with its description of the file.
-pub(crate) const FIRST_BYTES: u64 = 2 * 4096;
-
 /// The root of an empty tree.
 pub(crate) const NO_PAGE: u64 = u64::MAX;
 

@@ -241,8 +241,31 @@ fn a_first_opening_that_was_cut_short_is_begun_anew() {
     let _turn = alone();
     let folder = TempDir::new().unwrap();
     let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
-    fs::create_dir(folder.path().join("log")).unwrap();
-    fs::write(folder.path().join("log/data.mdb"), [0; 5000]).unwrap();
-    let environment = Environment::open(&directory, "log", &options()).unwrap();
-    assert!(environment.space().unwrap().file_bytes >= 8192);
+    // What a power cut leaves: a part of the first pages, or their length and nothing in them.
+    for (name, bytes) in [
+        ("none", 0),
+        ("part", 5000),
+        ("zeros", 8192),
+        ("more", 20_480),
+    ] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("data.mdb"), vec![0; bytes]).unwrap();
+        let environment = Environment::open(&directory, name, &options()).unwrap();
+        let log = Log::open(&environment).unwrap();
+        persist(&log, hard_state(1, 0), &[entry(1, 1, 10)]).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_was_opened_once_is_never_begun_anew() {
+    let _turn = alone();
+    let folder = with_a_log(&identity());
+    let file = folder.path().join("log/data.mdb");
+    fs::write(&file, [0; 8192]).unwrap();
+    let refusal = open(folder.path(), &options()).expect_err("it held a log");
+    assert!(
+        matches!(refusal, Refusal::Open(OpenError::Damaged { .. })),
+        "{refusal}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), [0; 8192], "it is left as it was");
 }
