@@ -196,15 +196,22 @@ impl<'a> Append<'a> {
         if previous == self.last.index {
             return Ok(self.last.term);
         }
+        if previous == Index(0) {
+            return Ok(Term(0));
+        }
         let entry = self.log.tables.entry(&self.txn, previous)?;
-        Ok(entry.map_or(Term(0), |entry| entry.id.term))
+        let entry = entry.ok_or(LogError::Damaged {
+            index: previous,
+            reason: "it is missing",
+        })?;
+        Ok(entry.id.term)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Place, entries, entry, hard_state, persist};
+    use crate::testing::{Place, entries, entry, hard_state, persist, remove};
 
     fn refusal(log: &Log, hard_state: HardState, entries: &[Entry]) -> LogError {
         let mut append = log.begin().expect("an append begins");
@@ -339,6 +346,28 @@ mod tests {
             log.load().unwrap().last,
             entry(2, 5, 40).id,
             "a stale repetition truncates nothing"
+        );
+    }
+
+    #[test]
+    fn nothing_is_appended_behind_an_entry_that_is_missing() {
+        let place = Place::new();
+        let (_directory, log) = place.open();
+        persist(&log, hard_state(1, 0, 0), &entries(1, 1, 6));
+        remove(&log, Index(3));
+        let mut append = log.begin().unwrap();
+        let error = append
+            .persist(&hard_state(2, 0, 0), &entries(2, 4, 4))
+            .expect_err("entry 3 is missing");
+        assert!(
+            matches!(
+                error,
+                LogError::Damaged {
+                    index: Index(3),
+                    ..
+                }
+            ),
+            "{error}"
         );
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
 use tempfile::TempDir;
 
-use crate::{DataDirectory, Environment, Identity, Log, Options};
+use crate::{DataDirectory, Environment, Identity, Log, Options, codec};
 
 pub(crate) fn identity() -> Identity {
     Identity {
@@ -85,4 +85,12 @@ pub(crate) fn persist(log: &Log, hard_state: HardState, entries: &[Entry]) {
         .persist(&hard_state, entries)
         .expect("it is in order");
     append.commit().expect("the disk takes it");
+}
+
+/// Takes one entry out of the log, as no append ever does.
+pub(crate) fn remove(log: &Log, index: Index) {
+    let mut txn = log.environment.env().write_txn().expect("it begins");
+    let removed = log.tables.log.delete(&mut txn, &codec::key(index));
+    assert!(removed.expect("it is removed"), "there is no entry {index}");
+    log.environment.commit(txn).expect("the disk takes it");
 }
