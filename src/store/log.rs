@@ -46,7 +46,8 @@ impl Log {
         })
     }
 
-    /// What is durable. It is read from the ends of the log and the beginnings of its terms, whose checksums are verified.
+    /// What is durable. It is read from the ends of the log, the number of its entries and the beginnings of its terms; the
+    /// checksums of what is read are verified.
     ///
     /// # Errors
     /// [`LogError::Damaged`] and [`LogError::DamagedParameter`] when it does not fit together.
@@ -56,6 +57,7 @@ impl Log {
         let first = self.tables.first(&txn)?;
         let last = self.tables.last(&txn)?;
         let terms = self.tables.terms(&txn)?;
+        self.tables.check_count(&txn, first, last)?;
         self.tables.check_terms(&txn, &terms, first, last)?;
         if hard_state.commit > last.index || hard_state.term < last.term {
             return Err(LogError::DamagedParameter {
@@ -100,5 +102,34 @@ impl Log {
     fn tail(&self) -> MutexGuard<'_, Option<Tail>> {
         // A tail is set as a whole, and is only used by the transaction that follows on it.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        LogError,
+        testing::{Place, entries, hard_state, persist, remove},
+    };
+    use rm_raft::Index;
+
+    #[test]
+    fn a_log_with_a_gap_in_it_is_not_loaded() {
+        let place = Place::new();
+        let (_directory, log) = place.open();
+        persist(&log, hard_state(1, 0, 0), &entries(1, 1, 9));
+        log.load().expect("nothing is missing");
+        remove(&log, Index(5));
+        let error = log.load().expect_err("entry 5 is missing");
+        assert!(
+            matches!(
+                error,
+                LogError::Damaged {
+                    index: Index(9),
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

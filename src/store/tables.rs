@@ -133,6 +133,26 @@ impl Tables {
         Ok(terms)
     }
 
+    /// Checks that the log has as many entries as its ends say.
+    pub(crate) fn check_count(
+        &self,
+        txn: &RoTxn<'_>,
+        first: Option<EntryId>,
+        last: EntryId,
+    ) -> Result<(), LogError> {
+        let expected = first.map_or(Some(0), |first| {
+            let behind_first = last.index.0.checked_sub(first.index.0)?;
+            behind_first.checked_add(1)
+        });
+        if expected != Some(self.log.len(txn)?) {
+            return Err(LogError::Damaged {
+                index: last.index,
+                reason: "it is the last, and entries before it are missing",
+            });
+        }
+        Ok(())
+    }
+
     /// Checks each beginning of a term against the entries beside it, and that none is missing at the ends.
     pub(crate) fn check_terms(
         &self,
