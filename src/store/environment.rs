@@ -312,3 +312,31 @@ fn sync_new(path: &Path) -> io::Result<()> {
     path.parent()
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::identity;
+
+    #[test]
+    fn full_durability_leaves_out_no_flush() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+        let flags = |name, durability| {
+            let options = Options {
+                map_bytes: 64 << 20,
+                durability,
+                ..Options::default()
+            };
+            let environment = Environment::open(&directory, name, &options).unwrap();
+            environment.env().get_flags().unwrap()
+        };
+        let careless = EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC | EnvFlags::MAP_ASYNC;
+        assert_eq!(flags("full", Durability::Full) & careless.bits(), 0);
+        assert_ne!(
+            flags("system", Durability::System) & careless.bits(),
+            0,
+            "a flag that is set is seen"
+        );
+    }
+}
