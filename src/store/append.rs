@@ -45,8 +45,8 @@ impl<'a> Append<'a> {
     /// the same, and are passed over.
     ///
     /// # Errors
-    /// A refusal ([`LogError::is_refusal`]) changes nothing: the batch goes on without it. After any other error the batch
-    /// can only be dropped.
+    /// A refusal (up to [`LogError::CommitBeyondLog`]) is a fault of the caller and changes nothing. The caller drops the
+    /// batch after it, since what comes next in it rests on what was refused; after any other error nothing else is left.
     pub fn persist(&mut self, hard_state: &HardState, entries: &[Entry]) -> Result<(), LogError> {
         if self.broken {
             return Err(LogError::Broken);
@@ -219,9 +219,8 @@ mod tests {
         let error = append
             .persist(&hard_state, entries)
             .expect_err("it is refused");
-        assert!(error.is_refusal(), "{error}");
         assert_eq!(append.last(), before, "a refusal changes nothing");
-        append.commit().expect("the batch goes on without it");
+        append.commit().expect("nothing of it is half-written");
         error
     }
 
@@ -258,7 +257,11 @@ mod tests {
         let loaded = log.load().unwrap();
         assert_eq!(loaded.last, entry(3, 3, 40).id);
         assert_eq!(loaded.terms, [entry(1, 1, 40).id, entry(3, 3, 40).id]);
-        assert_eq!(log.reader().term_at(Index(4)).unwrap(), None);
+        let read = log
+            .reader()
+            .entries(Index(1), Index(9), usize::MAX)
+            .unwrap();
+        assert_eq!(read, [entries(1, 1, 2), entries(3, 3, 3)].concat());
     }
 
     #[test]

@@ -150,7 +150,8 @@ impl OpenError {
 /// Why the log refused or failed.
 ///
 /// The refusals (up to [`LogError::CommitBeyondLog`]) are faults of the caller and leave the [`Append`](crate::Append)
-/// as it was; after any other error it can only be dropped.
+/// as it was; after any other error it can only be dropped. A caller that is refused drops it too: what it was about to ask
+/// next rests on what was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The entries do not follow on the log: something before them was lost.
@@ -271,21 +272,6 @@ impl LogError {
     /// Whether there was no space: nothing was changed, and it may be tried again when there is.
     pub fn is_no_space(&self) -> bool {
         matches!(self, LogError::NoSpace { .. })
-    }
-
-    /// Whether the caller asked for what a log never does, and nothing was changed.
-    pub fn is_refusal(&self) -> bool {
-        use LogError::*;
-        matches!(
-            self,
-            Gap { .. }
-                | EntryTerm { .. }
-                | TermRegressed { .. }
-                | VoteChanged { .. }
-                | CommitRegressed { .. }
-                | Committed { .. }
-                | CommitBeyondLog { .. }
-        )
     }
 }
 

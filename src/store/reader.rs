@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use rm_raft::{Entry, Index, Term};
+use rm_raft::{Entry, Index};
 
 use crate::{Environment, LogError, codec, tables::Tables};
 
@@ -58,15 +58,5 @@ impl LogReader {
             expected = expected.next();
         }
         Ok(entries)
-    }
-
-    /// The term of the entry at an index, if the log has one there.
-    ///
-    /// # Errors
-    /// [`LogError::Damaged`] when the entry is not what was written.
-    pub fn term_at(&self, index: Index) -> Result<Option<Term>, LogError> {
-        let txn = self.environment.env().read_txn()?;
-        let entry = self.tables.entry(&txn, index)?;
-        Ok(entry.map(|entry| entry.id.term))
     }
 }
