@@ -101,8 +101,11 @@ impl Machine {
                 terms.push(entry.id);
             }
         }
+        let mut hard_state = self.disk.hard_state;
+        // What was applied is committed, though the disk may not say so.
+        hard_state.commit = hard_state.commit.max(applied);
         let durable = Durable {
-            hard_state: self.disk.hard_state,
+            hard_state,
             terms,
             last: self.disk.last(),
             applied,

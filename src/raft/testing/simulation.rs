@@ -3,17 +3,20 @@
 //!
 //! `RAFT_SEEDS=1000..5000 cargo test -p rm-raft simulation` runs these seeds instead of the few of every day.
 
+mod faults;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::faults::Comeback;
 use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Effect, Index, Input, MachineId, Message, Proposal, ReadId, RequestId, Role, Time,
+    Body, Config, Effect, Input, MachineId, Message, Proposal, ReadId, RequestId, Role, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -43,8 +46,8 @@ struct Simulation {
     now: Time,
     random: Random,
     machines: BTreeMap<MachineId, Machine>,
-    /// When a machine comes back.
-    down_until: BTreeMap<MachineId, Time>,
+    /// When a machine that does not run comes back, and as what.
+    down: BTreeMap<MachineId, (Time, Comeback)>,
     /// When a machine's disk goes on.
     stalled_until: BTreeMap<MachineId, Time>,
     /// Directions in which nothing passes.
@@ -87,7 +90,7 @@ impl Simulation {
             now: Time::default(),
             machines: machines.collect(),
             random,
-            down_until: BTreeMap::new(),
+            down: BTreeMap::new(),
             stalled_until: BTreeMap::new(),
             cut: BTreeSet::new(),
             loss: 0,
@@ -255,9 +258,11 @@ impl Simulation {
 
     fn tick(&mut self, id: MachineId) {
         let now = self.now;
-        if self.down_until.get(&id).is_some_and(|&until| until <= now) {
-            self.down_until.remove(&id);
-            self.restart(id);
+        if let Some(&(until, comeback)) = self.down.get(&id)
+            && until <= now
+        {
+            self.down.remove(&id);
+            self.come_back(id, comeback);
         }
         let due = self
             .machine(id)
@@ -270,13 +275,6 @@ impl Simulation {
         self.perform(id);
         let delay = 1_000 + self.below(4_000);
         self.schedule(delay, Event::Tick(id));
-    }
-
-    fn restart(&mut self, id: MachineId) {
-        let now = self.now;
-        let applied = self.machine(id).applied.len() as u64;
-        let applied = Index(self.below(applied + 1));
-        self.machine(id).start(now, applied);
     }
 
     fn client(&mut self) {
@@ -305,75 +303,6 @@ impl Simulation {
             let delay = 1_000 + self.below(20_000);
             self.schedule(delay, Event::Client);
         }
-    }
-
-    fn fault(&mut self) {
-        if !self.hostile {
-            return;
-        }
-        let ids: Vec<MachineId> = self.machines.keys().copied().collect();
-        // What befalls a leader matters most.
-        let leader = self.machines.values().find_map(leads);
-        let any = ids[self.below(ids.len() as u64) as usize];
-        let id = leader
-            .filter(|_| self.random.next().is_multiple_of(2))
-            .unwrap_or(any);
-        match self.below(14) {
-            0 | 1 => self.crash(id),
-            2 => {
-                let until = self.now.after(Duration::from_millis(20 + self.below(400)));
-                self.stalled_until.insert(id, until);
-            }
-            3 => self.loss = self.random.next() % 30,
-            4 => self.loss = 0,
-            5 | 6 => self.cut.clear(),
-            7 => {
-                // In one direction only.
-                let other = ids[self.below(ids.len() as u64) as usize];
-                self.cut.insert((id, other));
-            }
-            8 => {
-                let other = ids[self.below(ids.len() as u64) as usize];
-                self.cut.extend([(id, other), (other, id)]);
-            }
-            9 => {
-                let others = ids.iter().filter(|&&other| other != id);
-                self.cut
-                    .extend(others.flat_map(|&other| [(id, other), (other, id)]));
-            }
-            10 => self.input(id, Input::Campaign),
-            11 | 12 => {
-                // The partition moves: who was alone comes back, and another is alone.
-                self.cut.clear();
-                let others = ids.iter().filter(|&&other| other != any);
-                self.cut
-                    .extend(others.flat_map(|&other| [(any, other), (other, any)]));
-            }
-            _ => {
-                // Everyone is told that a machine is gone, truly or falsely.
-                for &other in ids.iter().filter(|&&other| other != id) {
-                    self.input(other, Input::PeerGone(id));
-                }
-            }
-        }
-        let delay = 10_000 + self.below(400_000);
-        self.schedule(delay, Event::Fault);
-    }
-
-    /// A machine crashes. Of what its disk was asked, a part may be done, though nobody heard of it.
-    fn crash(&mut self, id: MachineId) {
-        if self.machine(id).core.is_none() {
-            return;
-        }
-        let jobs = self.machine(id).jobs.len() as u64;
-        for _ in 0..self.below(jobs + 1) {
-            self.machine(id).work();
-        }
-        self.machine(id).crash();
-        self.reads.crashed(id);
-        self.properties.check(&self.machines[&id]);
-        let down = Duration::from_micros(self.below(800_000));
-        self.down_until.insert(id, self.now.after(down));
     }
 
     /// Ends all misbehaviour, and requires progress.
