@@ -1,5 +1,6 @@
 //! Tests of whole clusters of cores in one process: readable scripts, and a simulation that looks for what breaks safety.
 
+mod clock;
 mod cluster;
 mod machine;
 mod properties;

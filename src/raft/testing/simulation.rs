@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::faults::Comeback;
+use super::clock::Clock;
 use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
@@ -46,8 +47,11 @@ struct Simulation {
     now: Time,
     random: Random,
     machines: BTreeMap<MachineId, Machine>,
+    clocks: BTreeMap<MachineId, Clock>,
     /// When a machine that does not run comes back, and as what.
     down: BTreeMap<MachineId, (Time, Comeback)>,
+    /// When a machine's process goes on that is stopped: it does nothing, and what comes waits for it.
+    paused_until: BTreeMap<MachineId, Time>,
     /// When a machine's disk goes on.
     stalled_until: BTreeMap<MachineId, Time>,
     /// Directions in which nothing passes.
@@ -83,14 +87,26 @@ impl Simulation {
             reads_max: 16,
             trust_peer_gone: seed.is_multiple_of(2),
         };
-        let machines = voters
+        // The election timeout is five heartbeats: clocks that differ by a factor of two leave a cluster able to work.
+        let clocks: BTreeMap<MachineId, Clock> = voters
             .iter()
-            .map(|&id| (id, Machine::new(config(id), Time::default())));
+            .map(|&id| {
+                let offset = Duration::from_micros(random.next() % 1_000_000_000);
+                let percent = 70 + random.next() % 71;
+                (id, Clock { offset, percent })
+            })
+            .collect();
+        let machines = voters.iter().map(|&id| {
+            let now = clocks[&id].at(Time::default());
+            (id, Machine::new(config(id), now))
+        });
         let mut simulation = Simulation {
             now: Time::default(),
             machines: machines.collect(),
+            clocks,
             random,
             down: BTreeMap::new(),
+            paused_until: BTreeMap::new(),
             stalled_until: BTreeMap::new(),
             cut: BTreeSet::new(),
             loss: 0,
@@ -140,9 +156,14 @@ impl Simulation {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to, message } => {
-                if !self.cut.contains(&(from, to)) {
-                    self.input(to, Input::Received { from, message });
+                if self.cut.contains(&(from, to)) {
+                    return;
                 }
+                if let Some(delay) = self.paused_for(to) {
+                    self.schedule(delay, Event::Deliver { from, to, message });
+                    return;
+                }
+                self.input(to, Input::Received { from, message });
             }
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
@@ -151,9 +172,24 @@ impl Simulation {
         }
     }
 
+    /// For how many microseconds a machine is still paused.
+    fn paused_for(&self, id: MachineId) -> Option<u64> {
+        let until = self.paused_until.get(&id)?;
+        let left = until.since(self.now).as_micros() as u64;
+        (left > 0).then_some(left)
+    }
+
+    /// What a machine's clock shows.
+    fn clock(&self, id: MachineId) -> Time {
+        self.clocks[&id].at(self.now)
+    }
+
     /// Gives a machine an input, and mostly performs the effects at once; now and then they wait for the next input.
     fn input(&mut self, id: MachineId, input: Input) {
-        let now = self.now;
+        if self.paused_for(id).is_some() {
+            return;
+        }
+        let now = self.clock(id);
         let Some(core) = self.machine(id).core.as_mut() else {
             return;
         };
@@ -171,7 +207,7 @@ impl Simulation {
     }
 
     fn perform(&mut self, id: MachineId) {
-        let now = self.now;
+        let now = self.clock(id);
         let Some(core) = self.machine(id).core.as_mut() else {
             return;
         };
@@ -225,6 +261,10 @@ impl Simulation {
 
     /// Does some of the jobs that wait, in one commit: then all messages leave, and often only the last notice is given.
     fn disk(&mut self, id: MachineId) {
+        if let Some(delay) = self.paused_for(id) {
+            self.schedule(delay, Event::Disk(id));
+            return;
+        }
         if let Some(&until) = self.stalled_until.get(&id)
             && until > self.now
         {
@@ -257,6 +297,10 @@ impl Simulation {
     }
 
     fn tick(&mut self, id: MachineId) {
+        if let Some(delay) = self.paused_for(id) {
+            self.schedule(delay, Event::Tick(id));
+            return;
+        }
         let now = self.now;
         if let Some(&(until, comeback)) = self.down.get(&id)
             && until <= now
@@ -264,12 +308,8 @@ impl Simulation {
             self.down.remove(&id);
             self.come_back(id, comeback);
         }
-        let due = self
-            .machine(id)
-            .core
-            .as_ref()
-            .map(|core| core.next_deadline());
-        if due.is_some_and(|due| due <= now) {
+        let core = self.machines[&id].core.as_ref();
+        if core.is_some_and(|core| core.next_deadline() <= self.clock(id)) {
             self.input(id, Input::Elapsed);
         }
         self.perform(id);
@@ -280,7 +320,7 @@ impl Simulation {
     fn client(&mut self) {
         let count = self.machines.len() as u64;
         let id = MachineId(1 + self.below(count));
-        if self.machine(id).core.is_some() {
+        if self.machine(id).core.is_some() && self.paused_for(id).is_none() {
             let batch = if self.chance(5) { 40 } else { self.below(4) };
             let mut proposals = Vec::new();
             for _ in 0..batch {
@@ -311,6 +351,7 @@ impl Simulation {
         self.loss = 0;
         self.cut.clear();
         self.stalled_until.clear();
+        self.paused_until.clear();
         self.run_until(self.now.after(HEALING));
         let leaders: Vec<MachineId> = self.machines.values().filter_map(leads).collect();
         assert_eq!(leaders.len(), 1, "one leader after healing");

@@ -30,7 +30,7 @@ impl Simulation {
         let id = leader
             .filter(|_| self.random.next().is_multiple_of(2))
             .unwrap_or(any);
-        match self.below(16) {
+        match self.below(18) {
             0 | 1 => self.crash(id),
             2 => {
                 let until = self.now.after(Duration::from_millis(20 + self.below(400)));
@@ -62,6 +62,7 @@ impl Simulation {
                     .extend(others.flat_map(|&other| [(any, other), (other, any)]));
             }
             13 | 14 => self.logic_center_dies(id),
+            15 | 16 => self.pause(id),
             _ => {
                 // Everyone is told that a machine is gone, truly or falsely.
                 for &other in ids.iter().filter(|&&other| other != id) {
@@ -83,6 +84,7 @@ impl Simulation {
             self.machine(id).work();
         }
         self.machine(id).crash();
+        self.paused_until.remove(&id);
         self.reads.crashed(id);
         self.properties.check(&self.machines[&id]);
         let down = Duration::from_micros(self.below(800_000));
@@ -90,11 +92,17 @@ impl Simulation {
         self.down.insert(id, (until, Comeback::Process));
     }
 
+    /// A machine's process is stopped for a while; what is sent to it comes when it goes on.
+    fn pause(&mut self, id: MachineId) {
+        let pause = Duration::from_millis(10 + self.below(500));
+        self.paused_until.insert(id, self.now.after(pause));
+    }
+
     /// LogicCenter dies alone: the core is lost with all that it had not handed out, but Storage does what it was asked, and
     /// the messages that waited for that leave.
     fn logic_center_dies(&mut self, id: MachineId) {
         let led = leads(self.machine(id)).is_some();
-        if self.machine(id).core.take().is_none() {
+        if self.paused_for(id).is_some() || self.machine(id).core.take().is_none() {
             return;
         }
         self.reads.crashed(id);
@@ -106,7 +114,7 @@ impl Simulation {
 
     /// A machine comes back that did not run.
     pub(super) fn come_back(&mut self, id: MachineId, comeback: Comeback) {
-        let now = self.now;
+        let now = self.clock(id);
         let applied = self.machine(id).applied.len() as u64;
         match comeback {
             Comeback::Process => {
