@@ -134,6 +134,9 @@ impl Cluster {
     }
 
     pub(super) fn timeout(&mut self, id: MachineId) -> Result<(), Box<dyn Error>> {
+        if self.paused.contains(&id) {
+            return Err(format!("machine {id} is paused").into());
+        }
         let core = self.machine(id)?.core.as_ref().ok_or("it does not run")?;
         let due = core.next_deadline();
         self.now = self.now.max(due);

@@ -5,12 +5,12 @@
 //! |---|---|
 //! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [disk=manual]` | starts machines 1 to N |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
-//! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it |
+//! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |
 //! | `tick SPAN` | moves the clock for all; nothing is delivered |
 //! | `jump SPAN` | moves the clock by so much at once |
 //! | `run SPAN` | moves the clock for all, and delivers all that is sent |
 //! | `propose N COMMAND.. [size=]`, `read N NUMBER` | clients come to machine N |
-//! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there |
+//! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
 //! | `cut A-B..`, `isolate N`, `heal` | lets nothing pass from A to B; from and to N; ends all that |
 //! | `disk N manual`, `disk N auto` | whether machine N's disk waits to be told |
@@ -289,6 +289,12 @@ impl Cluster {
             return Ok(());
         };
         let (from, to) = link(text)?;
+        if keep && self.cut.contains(&(from, to)) {
+            return Err("nothing passes there".into());
+        }
+        if keep && self.paused.contains(&to) {
+            return Err(format!("machine {to} is paused").into());
+        }
         let place: usize = key(args, "at", 0)?;
         let queue = self.links.entry((from, to)).or_default();
         let messages: Vec<Message> = match place {
