@@ -84,7 +84,7 @@ impl Leader {
             return;
         };
         if matched <= node.log.last().index {
-            follower.appended(matched);
+            follower.appended(matched, node.now);
             self.commit(node);
         }
         self.finish_round(node);
@@ -116,7 +116,7 @@ impl Leader {
         last: Index,
     ) {
         if let Some(follower) = self.hear(node, from, round) {
-            follower.heartbeat_answered(last);
+            follower.heartbeat_answered(last, node.now, node.config.heartbeat_interval);
         }
         self.finish_round(node);
     }

@@ -2,6 +2,7 @@
 //! with many requests on their way at once.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::{Config, Index, Time};
 
@@ -23,8 +24,10 @@ pub(crate) struct Progress {
     pub(crate) told_commit: Index,
     /// When Storage was asked for the entry `next`.
     pub(crate) reading: Option<Time>,
-    /// What the follower's last heartbeat response said of its durable log, and what was matched then.
-    reported: (Index, Index),
+    /// What the follower's last heartbeat response said of its durable log.
+    reported: Index,
+    /// When its log was last seen to move, or when the wait for an answer began, if that was later.
+    moved: Time,
     /// Whether to send an append without entries, for the follower to confirm or deny all that was sent.
     inquire: bool,
 }
@@ -67,7 +70,8 @@ impl Progress {
             round: 0,
             told_commit: Index(0),
             reading: None,
-            reported: (Index(0), Index(0)),
+            reported: Index(0),
+            moved: now,
             inquire: false,
         }
     }
@@ -93,7 +97,11 @@ impl Progress {
 
     /// An append with the entries from `next` up to `up_to` goes out, `bytes` large; without entries if `up_to` is
     /// before `next`.
-    pub(crate) fn sent(&mut self, up_to: Index, bytes: usize) {
+    pub(crate) fn sent(&mut self, up_to: Index, bytes: usize, now: Time) {
+        // More of what already waits for an answer does not put off the question what became of it.
+        if self.inquire || !self.waits_for_answer() {
+            self.moved = now;
+        }
         self.inquire = false;
         match &mut self.state {
             State::Probe { sent } => *sent = true,
@@ -111,8 +119,11 @@ impl Progress {
     }
 
     /// The follower acknowledged its log up to `matched`.
-    pub(crate) fn appended(&mut self, matched: Index) {
-        self.matched = self.matched.max(matched);
+    pub(crate) fn appended(&mut self, matched: Index, now: Time) {
+        if matched > self.matched {
+            self.matched = matched;
+            self.moved = now;
+        }
         if self.next <= self.matched {
             self.next = self.matched.next();
             self.reading = None;
@@ -154,21 +165,27 @@ impl Progress {
         true
     }
 
-    /// The follower answered a heartbeat; its durable log ends at `last`. If something is on its way and nothing has
-    /// moved since the answer before, a request or its answer may be lost.
-    pub(crate) fn heartbeat_answered(&mut self, last: Index) {
-        let report = (last, self.matched);
-        let still = report == self.reported;
-        self.reported = report;
-        match &mut self.state {
-            State::Probe { sent } if *sent && still => {
+    /// The follower answered a heartbeat; its durable log ends at `last`. If something is on its way and nothing has moved
+    /// for as long as `patience`, a request or its answer may be lost. The answers themselves may come in short order, since
+    /// each round of confirmation asks for one.
+    pub(crate) fn heartbeat_answered(&mut self, last: Index, now: Time, patience: Duration) {
+        if last != self.reported {
+            self.reported = last;
+            self.moved = now;
+        }
+        if now.since(self.moved) >= patience && self.waits_for_answer() {
+            self.inquire = true;
+            if let State::Probe { sent } = &mut self.state {
                 *sent = false;
-                self.inquire = true;
             }
-            State::Replicate { .. } if still && self.matched < self.next.previous() => {
-                self.inquire = true;
-            }
-            _ => {}
+        }
+    }
+
+    /// Whether something that was sent has no answer yet.
+    fn waits_for_answer(&self) -> bool {
+        match &self.state {
+            State::Probe { sent } => *sent,
+            State::Replicate { .. } => self.matched < self.next.previous(),
         }
     }
 

@@ -71,7 +71,7 @@ impl Leader {
         };
         let bytes = node.log.bytes_between(from.previous(), up_to);
         let follower = self.followers.get_mut(&machine)?;
-        follower.sent(up_to, bytes);
+        follower.sent(up_to, bytes, node.now);
         follower.told_commit = follower.told_commit.max(node.commit.min(up_to));
         Some((from, up_to))
     }
@@ -119,7 +119,7 @@ impl Leader {
                 .take_if(|_| follower.next == from)
                 .is_some()
             {
-                follower.sent(up_to, bytes);
+                follower.sent(up_to, bytes, node.now);
                 to.push(machine);
             }
         }
