@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::{EntryId, Index, MachineId, Term};
 
+/// What an entry or a proposal counts for besides its command, in bytes.
+const FIXED_BYTES: usize = 48;
+
 /// Names one request of a client for ever: the machine that the client asked, and a number that this
 /// machine never gives twice, not even across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +24,14 @@ pub struct Proposal {
     pub request: RequestId,
     /// The command, opaque to Raft.
     pub command: Bytes,
+}
+
+impl Proposal {
+    /// The bytes that the proposal counts for in every limit, before it is in the log and after: its command and a fixed
+    /// share for the rest.
+    pub fn size(&self) -> usize {
+        FIXED_BYTES + self.command.len()
+    }
 }
 
 /// What an entry says.
@@ -42,14 +53,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The bytes that the entry counts for in every limit: its command and a fixed share for the rest.
+    /// The bytes that the entry counts for in every limit: those of its proposal, or a fixed share.
     pub fn size(&self) -> usize {
-        const FIXED: usize = 48;
-        FIXED
-            + match &self.payload {
-                Payload::Empty => 0,
-                Payload::Command(proposal) => proposal.command.len(),
-            }
+        match &self.payload {
+            Payload::Empty => FIXED_BYTES,
+            Payload::Command(proposal) => proposal.size(),
+        }
     }
 }
 

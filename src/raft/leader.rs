@@ -53,7 +53,7 @@ impl Leader {
         let mut open = node.open_bytes();
         let mut proposals = proposals.into_iter();
         while let Some(proposal) = proposals.as_slice().first() {
-            let size = proposal.command.len();
+            let size = proposal.size();
             if open > 0 && open + size > node.config.uncommitted_bytes_max {
                 node.refuse(from, proposals.as_slice(), Refusal::Overloaded);
                 return;

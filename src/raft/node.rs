@@ -211,7 +211,7 @@ impl Node {
         while !self.proposals.is_empty() {
             let mut bytes = 0;
             let fitting = self.proposals.iter().take_while(|proposal| {
-                bytes += proposal.command.len();
+                bytes += proposal.size();
                 bytes <= self.config.append_bytes_max
             });
             let count = fitting.count().max(1);
