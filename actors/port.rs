@@ -60,12 +60,14 @@ impl Port {
         let room_bytes = self.room_bytes.try_acquire_many(bytes);
         let _room_bytes = room_bytes.map_err(|_| Refusal::TooManyRequests)?;
         let (answer, answered) = oneshot::channel();
+        let mut losses = self.shared.slots.gate.losses();
         self.shared.slots.gate.tell(Submit { command, answer });
-        // Gate answers in time; but a Gate that hangs is left behind with all it holds.
+        // Gate keeps the deadline; this one is for a Gate that hangs and that the supervisor has not left behind yet.
         let patience = self.shared.request_timeout() + GATE_GRACE;
-        match tokio::time::timeout(patience, answered).await {
-            Ok(answered) => answered.unwrap_or(Err(Refusal::Restarted)),
-            Err(_) => Err(Refusal::TimedOut),
+        tokio::select! {
+            answered = answered => answered.unwrap_or(Err(Refusal::Restarted)),
+            _ = losses.changed() => Err(Refusal::Restarted),
+            () = tokio::time::sleep(patience) => Err(Refusal::TimedOut),
         }
     }
 
@@ -102,6 +104,7 @@ impl Port {
                 query: query.clone(),
                 answer,
             };
+            let mut losses = self.shared.slots.logic_center.losses();
             if linearizable {
                 self.shared.slots.logic_center.tell(ReadLinearizable(read));
             } else {
@@ -111,14 +114,20 @@ impl Port {
                 };
                 self.shared.slots.applier.tell(serve);
             }
+            let answered = async {
+                tokio::select! {
+                    answered = answered => answered.ok(),
+                    _ = losses.changed() => None,
+                }
+            };
             let outcome = tokio::time::timeout_at(deadline.into(), answered).await;
             match outcome {
                 Err(_) => return Err(Refusal::TimedOut),
-                Ok(Ok(Err(Refusal::NoLeader))) | Ok(Err(_)) if Instant::now() < deadline => {
+                Ok(Some(Err(Refusal::NoLeader)) | None) if Instant::now() < deadline => {
                     tokio::time::sleep(READ_AGAIN_PAUSE).await;
                 }
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Err(Refusal::Restarted),
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => return Err(Refusal::Restarted),
             }
         }
     }

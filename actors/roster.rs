@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 
 use crate::applier::Applier;
 use crate::gate::Gate;
@@ -138,12 +139,15 @@ impl GroupName {
 /// lost, which Raft endures and clients see as an error.
 pub(crate) struct Slot<A: Actor> {
     present: ArcSwapOption<(Addr<A>, Arc<Life>)>,
+    /// Counts the incarnations that hung and were left behind with all that they hold.
+    left_behind: watch::Sender<u64>,
 }
 
 impl<A: Actor> Default for Slot<A> {
     fn default() -> Self {
         Slot {
             present: ArcSwapOption::empty(),
+            left_behind: watch::Sender::new(0),
         }
     }
 }
@@ -161,6 +165,16 @@ impl<A: Actor> Slot<A> {
             life.queued.fetch_add(1, Ordering::Relaxed);
             address.do_send(message);
         }
+    }
+
+    /// Tells of incarnations that are left behind from now on: what they hold is never dropped, so whoever waits for an answer
+    /// would wait for ever.
+    pub(crate) fn losses(&self) -> watch::Receiver<u64> {
+        self.left_behind.subscribe()
+    }
+
+    fn leave_behind(&self) {
+        self.left_behind.send_modify(|count| *count += 1);
     }
 
     /// Whether there is a present incarnation.
@@ -213,6 +227,16 @@ impl Slots {
             ActorName::Listener => poke(&self.listener),
             ActorName::Sender => poke(&self.sender),
             ActorName::Gate => poke(&self.gate),
+        }
+    }
+
+    /// Tells whoever waits for an actor that it hung and was left behind.
+    pub(crate) fn leave_behind(&self, actor: ActorName) {
+        match actor {
+            ActorName::LogicCenter => self.logic_center.leave_behind(),
+            ActorName::Gate => self.gate.leave_behind(),
+            // Nobody waits for an answer from the others; Storage and Applier end the process.
+            _ => {}
         }
     }
 

@@ -374,6 +374,7 @@ impl Supervisor {
         let abandoned = std::mem::replace(&mut charge.arbiter, Arbiter::new());
         abandoned.stop();
         self.bury(actor, incarnation);
+        self.shared.slots.leave_behind(actor);
         let at_us = since_us.unwrap_or_else(|| self.shared.clock.micros());
         self.failed(actor, reason, at_us)
     }

@@ -223,6 +223,30 @@ async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_an_actor_that_hangs_is_answered_when_it_is_replaced() {
+    let solo = Solo::start(|config| {
+        config.timings.request_timeout_ms = 3_600_000;
+        config.supervision.front.intensity = 1_000;
+        config.supervision.brain.intensity = 1_000;
+    })
+    .await;
+    solo.put("key", "value").await;
+    let port = solo.running.port();
+    port.kill_actor("gate", Failure::Hang).expect("kills");
+    // Waits behind the hang; only the replacement can end it before the hour is over.
+    let put = Command::Put(Put {
+        key: "other".into(),
+        ..Put::default()
+    });
+    let refused = tokio::time::timeout(PATIENCE, port.propose(put)).await;
+    assert_eq!(refused.expect("in time"), Err(Refusal::Restarted));
+    port.kill_actor("logic_center", Failure::Hang)
+        .expect("kills");
+    let read = tokio::time::timeout(PATIENCE, solo.get("key")).await;
+    assert_eq!(read.expect("in time").as_deref(), Some("value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fault_that_could_do_nothing_is_refused() {
     let solo = Solo::start(|_| ()).await;
     for (actor, point, action) in [
