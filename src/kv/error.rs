@@ -114,7 +114,9 @@ pub enum KvError {
     #[error("the key space was given up after an earlier failure; open it again")]
     GivenUp,
     /// LMDB found a page that is not what it must be.
-    #[error("the file of the key space is damaged: {0}; keep the folder and leave this machine down, the others go on")]
+    #[error(
+        "the file of the key space is damaged: {0}; keep the folder and leave this machine down, the others go on"
+    )]
     DamagedFile(heed::MdbError),
     /// LMDB failed otherwise.
     #[error("LMDB failed under the key space: {0}")]
