@@ -17,6 +17,7 @@ pub(crate) struct Board {
     file_bytes: AtomicU64,
     log_full: AtomicBool,
     state_full: AtomicBool,
+    refused: AtomicU64,
     stopping: AtomicBool,
     actors: [ActorBoard; 7],
 }
@@ -47,6 +48,7 @@ impl Board {
             file_bytes: AtomicU64::new(0),
             log_full: AtomicBool::new(false),
             state_full: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             actors: Default::default(),
         }
@@ -108,6 +110,15 @@ impl Board {
     /// Whether writes are to be refused for want of space.
     pub(crate) fn no_space(&self) -> bool {
         self.log_full.load(Ordering::Acquire) || self.state_full.load(Ordering::Acquire)
+    }
+
+    /// Adds what was refused on the peer port.
+    pub(crate) fn post_refused(&self, more: u64) {
+        self.refused.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn post_stopping(&self) {

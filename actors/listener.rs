@@ -15,7 +15,7 @@ use crate::roster::{Slot, Slots};
 /// At most one refusal in this time is logged as a warning; all are counted.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often to look whether an address has changed.
+/// How often to look whether an address has changed, and what was refused.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The actor.
@@ -25,6 +25,8 @@ pub(crate) struct Listener {
     /// The machines that are heard.
     peers: Arc<Vec<Peer>>,
     refusal_logged_at: Option<Instant>,
+    /// How many refusals of the present half were posted.
+    posted: u64,
 }
 
 impl Derived for Listener {
@@ -34,6 +36,7 @@ impl Derived for Listener {
             inbound: None,
             peers: Arc::default(),
             refusal_logged_at: None,
+            posted: 0,
         };
         listener.listen()?;
         Ok(listener)
@@ -78,12 +81,22 @@ impl Listener {
         )
         .map_err(|error| error.to_string())?;
         self.inbound = Some(inbound);
+        self.posted = 0;
         self.peers = peers;
         Ok(())
     }
 
-    /// Hears a machine whose name got an address, or another one, since the last look.
+    /// Posts what was refused, and hears a machine whose name got an address, or another one, since the last look.
     fn look_again(&mut self, context: &mut Context<Self>) {
+        let refused = self
+            .inbound
+            .as_ref()
+            .map_or(0, |inbound| inbound.refusals().total());
+        self.machine
+            .shared
+            .board
+            .post_refused(refused.saturating_sub(self.posted));
+        self.posted = refused;
         let changed = self.machine.shared.resources.addresses.peers() != self.peers;
         // A half that was taken down said farewell for good.
         if changed

@@ -57,6 +57,8 @@ pub struct Report {
     pub used_bytes: u64,
     /// Whether the disk is full and writes are refused.
     pub no_space: bool,
+    /// How often a connection, a frame or a datagram was refused on the peer port since the process started.
+    pub refused: u64,
     /// How often the machine was started on this data.
     pub boot: u64,
     /// The process.
@@ -114,6 +116,7 @@ impl Port {
             file_bytes,
             used_bytes,
             no_space: board.no_space(),
+            refused: board.refused(),
             boot: self.shared.resources.boot,
             process: std::process::id(),
             uptime_ms: self.shared.clock.micros() / 1_000,

@@ -58,6 +58,7 @@ impl Admin for AdminService {
             file_bytes: report.file_bytes,
             used_bytes: report.used_bytes,
             no_space: report.no_space,
+            refused: report.refused,
             boot: report.boot,
             process: report.process,
             uptime_ms: report.uptime_ms,

@@ -186,6 +186,7 @@ mod tests {
             file_bytes: 1,
             used_bytes: 1,
             no_space,
+            refused: 0,
             boot: 1,
             process: 1,
             uptime_ms: 1,

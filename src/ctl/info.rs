@@ -68,6 +68,7 @@ pub(crate) struct Reached {
     pub(crate) file_bytes: u64,
     pub(crate) used_bytes: u64,
     pub(crate) no_space: bool,
+    pub(crate) refused: u64,
     /// How often it was started on its data.
     pub(crate) boot: u64,
     pub(crate) process: u32,
@@ -160,6 +161,7 @@ impl Reached {
             file_bytes: answer.file_bytes,
             used_bytes: answer.used_bytes,
             no_space: answer.no_space,
+            refused: answer.refused,
             boot: answer.boot,
             process: answer.process,
             uptime_ms: answer.uptime_ms,

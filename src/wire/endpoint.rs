@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,9 +19,11 @@ use quinn::{
     congestion::CubicConfig,
     udp::{RecvMeta, Transmit},
 };
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use socket2::SockRef;
 
+use crate::stray::{CONNECTION_ID_BYTES, Strays, mark};
 use crate::{Credentials, Options, Peer, WireError};
 
 /// What the system is asked to buffer for a socket, in bytes: a burst should not be lost before it is read.
@@ -40,7 +42,6 @@ const PACKETS_PER_ACKNOWLEDGEMENT: u32 = 16;
 const ACKNOWLEDGEMENT_DELAY_MAX: Duration = Duration::from_millis(5);
 /// The least time between two answers to packets of connections that are not known here.
 const RESET_INTERVAL_MIN: Duration = Duration::from_millis(2);
-const CONNECTION_ID_BYTES: usize = 8;
 
 fn transport(options: &Options) -> Result<Arc<TransportConfig>, WireError> {
     let mut acknowledgements = AckFrequencyConfig::default();
@@ -115,6 +116,7 @@ pub(crate) fn listener(
     let socket = Arc::new(LeasedSocket {
         socket,
         ended: AtomicBool::new(false),
+        strays: Strays::new(mark_key(credentials)),
     });
     let endpoint = Endpoint::new_with_abstract_socket(
         endpoint_config(credentials),
@@ -148,23 +150,39 @@ fn enlarge_buffers(socket: &UdpSocket) {
 
 fn endpoint_config(credentials: &Credentials) -> EndpointConfig {
     let mut config = EndpointConfig::new(credentials.reset_key.clone());
+    let key = mark_key(credentials);
     config
-        .cid_generator(|| Box::new(RandomConnectionIds(SystemRandom::new())))
+        .cid_generator(move || {
+            let system = SystemRandom::new();
+            Box::new(RandomConnectionIds { system, key })
+        })
         .min_reset_interval(RESET_INTERVAL_MIN);
     config
 }
 
-/// Makes connection ids at random. quinn's own are marked with a key that dies with the endpoint, and what carries
-/// another's mark is not answered; but the packets of a connection to an earlier process must be, by a reset.
+/// The key of the marks on connection ids: the same after a restart, as the key of the resets.
+fn mark_key(credentials: &Credentials) -> u64 {
+    let tag = hmac::sign(&credentials.reset_key, b"raft-machine connection ids");
+    let bytes = tag.as_ref().iter().take(8);
+    bytes.fold(0, |key, byte| key << 8 | u64::from(*byte))
+}
+
+/// Makes connection ids at random, with a mark by which the packets of connections are told from strays. quinn's own are
+/// marked with a key that dies with the endpoint, and what carries another's mark is not answered; but the packets of a
+/// connection to an earlier process must be, by a reset.
 #[derive(Debug)]
-struct RandomConnectionIds(SystemRandom);
+struct RandomConnectionIds {
+    system: SystemRandom,
+    key: u64,
+}
 
 impl ConnectionIdGenerator for RandomConnectionIds {
     fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = [0; CONNECTION_ID_BYTES];
-        self.0
-            .fill(&mut id)
+        let mut random = [0; 4];
+        self.system
+            .fill(&mut random)
             .expect("the system's source of randomness does not fail once it has started");
+        let id: Vec<u8> = random.into_iter().chain(mark(random, self.key)).collect();
         ConnectionId::new(&id)
     }
 
@@ -183,9 +201,15 @@ impl ConnectionIdGenerator for RandomConnectionIds {
 pub(crate) struct LeasedSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     ended: AtomicBool,
+    strays: Strays,
 }
 
 impl LeasedSocket {
+    /// How many datagrams came that are none of this protocol.
+    pub(crate) fn strays(&self) -> u64 {
+        self.strays.count()
+    }
+
     pub(crate) fn end_lease(&self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -210,7 +234,14 @@ impl AsyncUdpSocket for LeasedSocket {
             // Never woken again by the socket; the endpoint's driver ends with its last connection.
             return Poll::Pending;
         }
-        self.socket.poll_recv(context, buffers, meta)
+        let received = ready!(self.socket.poll_recv(context, buffers, meta))?;
+        for (buffer, meta) in buffers.iter().zip(&*meta).take(received) {
+            // The system may hand over several datagrams of one sender in one buffer.
+            for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+                self.strays.look_at(datagram);
+            }
+        }
+        Poll::Ready(Ok(received))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -106,7 +106,10 @@ impl Inbound {
 
     /// How often connections, or what came on them, were refused since this half was built.
     pub fn refusals(&self) -> Refusals {
-        self.shared.state().refusals
+        Refusals {
+            stray: self.socket.strays(),
+            ..self.shared.state().refusals
+        }
     }
 
     /// The machines that are connected, in the order of their numbers.

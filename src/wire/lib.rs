@@ -21,6 +21,7 @@ mod presence;
 mod queue;
 mod refusals;
 mod session;
+mod stray;
 mod tls;
 
 pub use codec::{decode, encode};

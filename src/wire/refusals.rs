@@ -101,9 +101,39 @@ pub struct Refusals {
     pub crowded: u64,
     /// A failure of TLS or QUIC.
     pub transport: u64,
+    /// Datagrams that are none of this protocol.
+    pub stray: u64,
 }
 
 impl Refusals {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Refusals {
+            domain,
+            machine,
+            receiver,
+            version,
+            certificate,
+            frame,
+            stream,
+            slow,
+            crowded,
+            transport,
+            stray,
+        } = *self;
+        domain
+            + machine
+            + receiver
+            + version
+            + certificate
+            + frame
+            + stream
+            + slow
+            + crowded
+            + transport
+            + stray
+    }
+
     pub(crate) fn count(&mut self, because: &RefusedBecause) {
         use crate::FrameError;
         let counter = match because {

@@ -37,6 +37,19 @@ async fn garbage_on_the_peer_port_does_no_harm() {
     }
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    let client = cluster.client();
+    for machine in 0..cluster.machines.len() {
+        // Some of the noise looks like a handshake, which QUIC itself takes or leaves.
+        until("the noise is counted", async || {
+            let info = client.info(machine).await.map_err(|e| e.to_string())?;
+            let noise = DATAGRAMS as u64 / 2;
+            let counted = info.refused >= noise;
+            counted
+                .then_some(())
+                .ok_or(format!("{} refused", info.refused))
+        })
+        .await;
+    }
     unharmed(&mut cluster);
 }
 

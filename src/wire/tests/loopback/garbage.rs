@@ -247,14 +247,16 @@ async fn what_a_proved_peer_sends_is_checked_all_the_same() {
 }
 
 #[tokio::test]
-async fn datagrams_that_are_not_quic_harm_nothing() {
+async fn datagrams_that_are_not_quic_are_counted_and_harm_nothing() {
     let mut machines = cluster(2).await;
     let [first, second] = &mut machines[..] else {
         unreachable!("there are two");
     };
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
     let mut noise = 0x2545_f491_4f6c_dd1d_u64;
-    for length in (0..1_400).step_by(3) {
+    let mut sent = 0;
+    for length in (2..1_400).step_by(3) {
+        sent += 2;
         let bytes: Vec<u8> = (0..length)
             .map(|_| {
                 noise ^= noise << 13;
@@ -277,6 +279,8 @@ async fn datagrams_that_are_not_quic_harm_nothing() {
         assert_eq!(second.received(first.id(), 1).await, [numbered(number)]);
     }
     assert_eq!(first.status(second.id()).connections, 1);
+    until("the noise is counted", || second.inbound().refusals().stray == sent).await;
+    assert_eq!(first.inbound().refusals().total(), 0, "what peers send is no noise");
 }
 
 #[tokio::test]
