@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::{
     DataDirectory, FaultHook, OpenError, Point, origin,
     page::Tree,
+    shortage,
     verify::{Damage, Extent, STAMP_KEY, verify},
 };
 
@@ -46,7 +47,7 @@ pub struct Options {
     /// When a commit is durable.
     pub durability: Durability,
     /// The largest file, in bytes, whose trees are walked to the last leaf before it is mapped. Of a larger one only the
-    /// ends are checked, and [`verify`] does the rest when asked.
+    /// ends are checked, and [`DataDirectory::verify`] does the rest when asked.
     pub verify_bytes_max: u64,
     /// Whether the system should read ahead of what is asked: good for a log, bad for random reads of much data.
     pub read_ahead: bool,
@@ -160,7 +161,7 @@ impl Environment {
         let mut txn = self.env.write_txn()?;
         self.roots.put(&mut txn, origin::ORIGIN_KEY, mark)?;
         self.stamp(&mut txn)?;
-        txn.commit()
+        txn.commit().map_err(|error| self.explain(error))
     }
 
     /// The environment itself, to open tables in and begin transactions on.
@@ -209,18 +210,13 @@ impl Environment {
         self.fault.at(point).map_err(heed::Error::Io)
     }
 
-    /// LMDB reports a write that was cut short as an I/O error: where hardly anything is free, it was the space.
+    /// Tells a want of space from a disk that fails, which LMDB does not.
     fn explain(&self, error: heed::Error) -> heed::Error {
-        const HARDLY_ANYTHING_BYTES: u64 = 1 << 20;
-        let cut_short = matches!(&error, heed::Error::Io(io) if io.raw_os_error() == Some(Errno::IO.raw_os_error()));
-        if cut_short
-            && self
-                .space()
-                .is_ok_and(|space| space.free_bytes < HARDLY_ANYTHING_BYTES)
-        {
-            return heed::Error::Io(io::Error::from(Errno::NOSPC));
-        }
-        error
+        shortage::explain(
+            error,
+            || self.space().ok().map(|space| space.free_bytes),
+            || shortage::probe(self.env.path()),
+        )
     }
 }
 
@@ -252,10 +248,11 @@ fn check(
             // A power cut ended the very first opening: nothing was ever promised on this file.
             fs::remove_file(file).map_err(|error| OpenError::io("remove", file, error))
         }
-        result => result.map_err(|damage| OpenError::Damaged {
+        Err(damage) => Err(OpenError::Damaged {
             path: PathBuf::from(file),
             damage,
         }),
+        Ok(_) => Ok(()),
     }
 }
 

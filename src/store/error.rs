@@ -291,7 +291,8 @@ impl From<io::Error> for LogError {
     }
 }
 
-fn io_is_no_space(error: &io::Error) -> bool {
+/// Whether the system's error means that the disk or the quota is full.
+pub(crate) fn io_is_no_space(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOSPC | Errno::DQUOT)

@@ -14,6 +14,7 @@ mod log;
 mod origin;
 mod page;
 mod reader;
+mod shortage;
 mod tables;
 mod verify;
 mod walk;
