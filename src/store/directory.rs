@@ -10,8 +10,10 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    OpenError,
+    Damage, Extent, OpenError,
+    environment::DATA_FILE,
     identity::{Identity, Record},
+    verify::verify,
 };
 
 const LOCK_FILE: &str = "lock";
@@ -34,17 +36,7 @@ impl DataDirectory {
     pub fn open(path: &Path, identity: &Identity) -> Result<DataDirectory, OpenError> {
         create_durably(path).map_err(|error| OpenError::io("create", path, error))?;
         let lock = take_lock(path)?;
-        let mut record = match Record::read(path)? {
-            Some(record) => record,
-            None => first_record(path, identity)?,
-        };
-        if record.identity() != *identity {
-            return Err(OpenError::Foreign {
-                path: path.to_owned(),
-                found: record.identity().to_string(),
-                expected: identity.to_string(),
-            });
-        }
+        let mut record = own_record(path, identity)?;
         record.boot += 1;
         record.write(path)?;
         Ok(DataDirectory {
@@ -52,6 +44,25 @@ impl DataDirectory {
             record: Mutex::new(record),
             _lock: lock,
         })
+    }
+
+    /// Checks every page of every file in a directory, however large, and returns what it found, a result for each file.
+    ///
+    /// Nothing is changed and no boot is counted, so a folder that may not be written does too. Meanwhile no machine opens
+    /// the directory. Whether a file was made in this directory is not looked at: opening it does that.
+    ///
+    /// # Errors
+    /// Those of [`open`](DataDirectory::open); of a file [`OpenError::Damaged`] and [`OpenError::Missing`].
+    pub fn verify(
+        path: &Path,
+        identity: &Identity,
+    ) -> Result<Vec<Result<SoundFile, OpenError>>, OpenError> {
+        let _lock = share_lock(path)?;
+        let record = own_record(path, identity)?;
+        let files = record.environments.iter();
+        Ok(files
+            .map(|name| verify_file(path.join(name).join(DATA_FILE)))
+            .collect())
     }
 
     /// Where it is.
@@ -91,6 +102,25 @@ impl DataDirectory {
     }
 }
 
+/// A data file whose every page was found to be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoundFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How many pages it has; most often 4,096 bytes each.
+    pub pages: u64,
+}
+
+fn verify_file(path: PathBuf) -> Result<SoundFile, OpenError> {
+    match verify(&path, Extent::Everything) {
+        Ok(pages) => Ok(SoundFile { path, pages }),
+        Err(Damage::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::Missing { path })
+        }
+        Err(damage) => Err(OpenError::Damaged { path, damage }),
+    }
+}
+
 /// Creates a folder and whatever is missing above it. When this returns, a power cut takes none of their names away.
 fn create_durably(path: &Path) -> io::Result<()> {
     let changed = folders_that_creating_changes(path);
@@ -121,38 +151,73 @@ fn folders_that_creating_changes(path: &Path) -> Vec<&Path> {
 /// Takes the lock and leaves this process's id in the file, for the one that is refused.
 fn take_lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK_FILE);
-    let failed = |action| {
-        let path = path.clone();
-        move |error| OpenError::io(action, path, error)
-    };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(failed("open"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
+        .map_err(|error| OpenError::io("open", &path, error))?;
+    lock(
+        directory,
+        &mut file,
+        FlockOperation::NonBlockingLockExclusive,
+    )?;
+    let sign = |file: &mut File| -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    sign(&mut file).map_err(|error| OpenError::io("write", &path, error))?;
+    Ok(file)
+}
+
+/// Keeps others from taking the lock, and leaves the file as it is.
+fn share_lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK_FILE);
+    let mut file = File::open(&path).map_err(|error| OpenError::io("open", &path, error))?;
+    lock(directory, &mut file, FlockOperation::NonBlockingLockShared)?;
+    Ok(file)
+}
+
+fn lock(directory: &Path, file: &mut File, operation: FlockOperation) -> Result<(), OpenError> {
+    match flock(&*file, operation) {
+        Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             // Only for the message: whatever cannot be read is left out.
             let known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-            return Err(OpenError::Locked {
+            Err(OpenError::Locked {
                 path: directory.to_owned(),
                 holder: if known {
                     holder.trim().to_owned()
                 } else {
                     "(unknown)".to_owned()
                 },
-            });
+            })
         }
-        Err(error) => return Err(failed("lock")(io::Error::from(error))),
+        Err(error) => Err(OpenError::io(
+            "lock",
+            directory.join(LOCK_FILE),
+            io::Error::from(error),
+        )),
     }
-    file.set_len(0).map_err(failed("write"))?;
-    file.rewind().map_err(failed("write"))?;
-    writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
-    Ok(file)
+}
+
+/// The record of a directory, which must be this identity's.
+fn own_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
+    let record = match Record::read(path)? {
+        Some(record) => record,
+        None => first_record(path, identity)?,
+    };
+    if record.identity() != *identity {
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+            found: record.identity().to_string(),
+            expected: identity.to_string(),
+        });
+    }
+    Ok(record)
 }
 
 /// The record of a directory that has none: right only where no data is.
@@ -160,7 +225,7 @@ fn first_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
     let failed = |error| OpenError::io("list", path, error);
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.path().join(crate::environment::DATA_FILE).exists() {
+        if entry.path().join(DATA_FILE).exists() {
             return Err(OpenError::Missing {
                 path: Record::path(path),
             });

@@ -20,7 +20,7 @@ mod verify;
 mod walk;
 
 pub use append::Append;
-pub use directory::DataDirectory;
+pub use directory::{DataDirectory, SoundFile};
 pub use environment::{Durability, Environment, Options, Space};
 pub use error::{LogError, OpenError};
 pub use fault::{FaultHook, Point};

@@ -43,13 +43,13 @@ pub enum Damage {
     },
 }
 
-/// Checks the structure of an LMDB file that no process has open.
+/// Checks the structure of an LMDB file that no process has open, and returns how many pages it has by its own account.
 ///
 /// Tables with duplicates (`DUP_SORT`) are not known here, and refused.
 ///
 /// # Errors
 /// The first damage that is found.
-pub fn verify(path: &Path, extent: Extent) -> Result<(), Damage> {
+pub fn verify(path: &Path, extent: Extent) -> Result<u64, Damage> {
     let file = File::open(path)?;
     let (meta, other) = metas(&file)?;
     let mut walk = Walk::new(&file, meta)?;
@@ -61,7 +61,7 @@ pub fn verify(path: &Path, extent: Extent) -> Result<(), Damage> {
         walk.tree(&meta.main, Kind::Main)?;
         walk.tables()?;
     }
-    Ok(())
+    Ok(meta.page_last.saturating_add(1))
 }
 
 /// The description of the file that LMDB will use, and the other.

@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use rm_raft::MachineId;
-use rm_store::{Damage, DataDirectory, Environment, Identity, Log, OpenError};
+use rm_store::{Damage, DataDirectory, Environment, Identity, Log, OpenError, Options};
 use support::{Refusal, alone, entry, hard_state, identity, open, options, persist};
 use tempfile::TempDir;
 
@@ -268,4 +268,84 @@ fn a_file_that_was_opened_once_is_never_begun_anew() {
         "{refusal}"
     );
     assert_eq!(fs::read(&file).unwrap(), [0; 8192], "it is left as it was");
+}
+
+/// The content of every file of a directory with environments.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = ["identity.json", "lock", "log/data.mdb", "log/lock.mdb"];
+    let read = |name: &str| (name.to_owned(), fs::read(folder.join(name)).unwrap());
+    files.into_iter().map(read).collect()
+}
+
+#[test]
+fn verifying_checks_every_page_of_a_closed_directory_and_changes_nothing() {
+    let _turn = alone();
+    let folder = with_a_log(&identity());
+    let file = folder.path().join("log/data.mdb");
+    let before = contents(folder.path());
+    let found = DataDirectory::verify(folder.path(), &identity()).unwrap();
+    let pages: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+    assert_eq!(pages.len(), 1);
+    assert_eq!(pages[0].path, file);
+    assert!(
+        (3..=before["log/data.mdb"].len() as u64 / 4096).contains(&pages[0].pages),
+        "{pages:?}"
+    );
+    assert!(contents(folder.path()) == before, "something was changed");
+    let names = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 3, "identity, lock and log, and nothing new");
+}
+
+#[test]
+fn verifying_finds_what_a_check_of_the_ends_alone_does_not() {
+    let _turn = alone();
+    let folder = with_a_log(&identity());
+    let file = folder.path().join("log/data.mdb");
+    let sound = fs::read(&file).unwrap();
+    let only_ends = Options {
+        verify_bytes_max: 0,
+        ..options()
+    };
+    // Every page bears its number, in its first eight bytes. Those at the ends are refused either way.
+    let found = (2..sound.len() / 4096).any(|page| {
+        let mut damaged = sound.clone();
+        damaged[page * 4096 + 1] ^= 0x40;
+        fs::write(&file, &damaged).unwrap();
+        let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+        let opened = Environment::open(&directory, "log", &only_ends).is_ok();
+        drop(directory);
+        let results = DataDirectory::verify(folder.path(), &identity()).unwrap();
+        opened
+            && matches!(
+                &results[..],
+                [Err(OpenError::Damaged { path, damage: Damage::Page { .. } })] if *path == file
+            )
+    });
+    assert!(found, "every page is at the ends");
+}
+
+#[test]
+fn verifying_refuses_what_is_missing_foreign_or_in_use() {
+    let _turn = alone();
+    let folder = with_a_log(&identity());
+    let other = Identity {
+        domain: "other.example".into(),
+        ..identity()
+    };
+    let verify = |identity: Identity| DataDirectory::verify(folder.path(), &identity);
+    let refusal = verify(other).expect_err("it is another's");
+    assert!(matches!(refusal, OpenError::Foreign { .. }), "{refusal}");
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    let refusal = verify(identity()).expect_err("it is in use");
+    assert!(matches!(refusal, OpenError::Locked { .. }), "{refusal}");
+    drop(directory);
+    fs::remove_file(folder.path().join("log/data.mdb")).unwrap();
+    let results = verify(identity()).unwrap();
+    assert!(
+        matches!(&results[..], [Err(OpenError::Missing { .. })]),
+        "{results:?}"
+    );
+    let nowhere = folder.path().join("nowhere");
+    DataDirectory::verify(&nowhere, &identity()).expect_err("there is no directory");
+    assert!(!nowhere.exists(), "and none is made");
 }
