@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rm_config::Effective;
 use rm_raft::MachineId;
+use rm_store::{DataDirectory, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
@@ -16,7 +17,7 @@ use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
 use crate::message::Retire;
 use crate::port::{Identity, Member, Port};
-use crate::resources::{Resources, StartError};
+use crate::resources::{Resources, StartError, owner};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
 
@@ -77,6 +78,15 @@ pub fn start(config: Effective) -> Result<Running, StartError> {
         ended,
         _flushing: flushing,
     })
+}
+
+/// Checks every page of the data files of a machine that does not run, however large they are, and changes nothing: a
+/// result for each file.
+///
+/// # Errors
+/// The folder is not this machine's, or is in use.
+pub fn verify(config: &Effective) -> Result<Vec<Result<SoundFile, OpenError>>, OpenError> {
+    DataDirectory::verify(config.data_dir(), &owner(&identity(config)))
 }
 
 impl Running {

@@ -30,7 +30,7 @@ mod storage;
 mod supervisor;
 mod timer;
 
-pub use launch::{Running, start};
+pub use launch::{Running, start, verify};
 pub use logs::LogFileError;
 pub use resources::StartError;
 pub use roster::{ActorName, GroupName};

@@ -79,18 +79,8 @@ pub enum StartError {
 impl Resources {
     pub(crate) fn open(config: &Effective, identity: &Identity) -> Result<Resources, StartError> {
         let machine = config.local();
-        let owner = rm_store::Identity {
-            domain: identity.domain.clone(),
-            machine: identity.name.clone(),
-            id: identity.machine,
-            machines: identity
-                .members
-                .iter()
-                .map(|each| each.name.clone())
-                .collect(),
-        };
         let credentials = credentials(config, machine)?;
-        let directory = DataDirectory::open(config.data_dir(), &owner)?;
+        let directory = DataDirectory::open(config.data_dir(), &owner(identity))?;
         let log = Log::open(&Environment::open(
             &directory,
             "log",
@@ -137,6 +127,20 @@ impl Resources {
             Ok(status) => status.f_bavail * status.f_frsize,
             Err(_) => u64::MAX,
         }
+    }
+}
+
+/// Whose the data must be.
+pub(crate) fn owner(identity: &Identity) -> rm_store::Identity {
+    rm_store::Identity {
+        domain: identity.domain.clone(),
+        machine: identity.name.clone(),
+        id: identity.machine,
+        machines: identity
+            .members
+            .iter()
+            .map(|each| each.name.clone())
+            .collect(),
     }
 }
 

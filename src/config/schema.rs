@@ -180,7 +180,8 @@ pub struct Storage {
     pub checkpoint_interval_ms: u64,
     /// How many bytes of changes bring the next checkpoint before its time.
     pub checkpoint_bytes: usize,
-    /// The largest data file, in bytes, whose structure is checked when the machine starts.
+    /// The largest data file, in bytes, whose structure is checked to the last page when the machine starts. Of a larger one
+    /// only the ends are; `raft-machine --verify` checks the rest of it while the machine is down.
     pub verify_bytes_max: u64,
 }
 

@@ -1,7 +1,9 @@
 //! The binary raft-machine: reads a config, starts the machine and its services, and stops them when told.
 //!
-//! Exit codes: 0 after a stop that was asked for, 1 when the machine cannot start, 2 for a wrong config or command line,
-//! 70 when the supervisor gave up.
+//! Exit codes: 0 after a stop that was asked for and for data that is sound, 1 when the machine cannot start or the data is
+//! not sound, 2 for a wrong config or command line, 70 when the supervisor gave up.
+
+mod verify;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ struct Arguments {
     /// Only check the config, and print it with all defaults.
     #[arg(long)]
     check: bool,
+    /// Only check every page of the data files, however large, and change nothing. The machine must not run.
+    #[arg(long, conflicts_with = "check")]
+    verify: bool,
 }
 
 /// The supervisor gave up (EX_SOFTWARE of sysexits.h).
@@ -45,6 +50,9 @@ fn main() -> ExitCode {
     if arguments.check {
         println!("{}", config.to_json());
         return ExitCode::SUCCESS;
+    }
+    if arguments.verify {
+        return verify::verify(&config);
     }
     raise_file_limit();
     match run(config) {
