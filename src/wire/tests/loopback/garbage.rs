@@ -279,8 +279,15 @@ async fn datagrams_that_are_not_quic_are_counted_and_harm_nothing() {
         assert_eq!(second.received(first.id(), 1).await, [numbered(number)]);
     }
     assert_eq!(first.status(second.id()).connections, 1);
-    until("the noise is counted", || second.inbound().refusals().stray == sent).await;
-    assert_eq!(first.inbound().refusals().total(), 0, "what peers send is no noise");
+    until("the noise is counted", || {
+        second.inbound().refusals().stray == sent
+    })
+    .await;
+    assert_eq!(
+        first.inbound().refusals().total(),
+        0,
+        "what peers send is no noise"
+    );
 }
 
 #[tokio::test]
