@@ -144,6 +144,9 @@ impl Applier {
         self.work_is_due = false;
         self.batched = 0;
         self.machine.life.progresses();
+        if self.keyspace.is_none() {
+            return; // the next tick opens it again and goes on from there
+        }
         let mut answers = Vec::new();
         let outcome = self.apply_slice(&mut answers);
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
