@@ -13,7 +13,10 @@ const FULL: &str = "etcdserver: mvcc: database space exceeded";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_are_refused_while_no_disk_has_space_and_come_back_with_it() {
-    let cluster = Cluster::start(Settings::trio()).await;
+    // A leader that can write nothing for four election timeouts gives way, and where no disk has space nobody can follow
+    // it: what is shown here is the time before.
+    let settings = Settings::trio().with("timings.election_timeout_ms", 2_000);
+    let cluster = Cluster::start(settings).await;
     let client = cluster.client();
     let writers = Writers::start(&client, 2);
     writers.progress(50).await;
