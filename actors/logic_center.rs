@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{
-    Body, Durable, Effect, Index, Input, MachineId, Raft, ReadId, Refusal as RaftRefusal, Role,
+    Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -33,6 +33,8 @@ pub(crate) struct LogicCenter {
     /// Reads that the core is asked about.
     reads: HashMap<ReadId, Vec<Read>>,
     next_read: u64,
+    /// Whether the core was last told that the disk is full.
+    told_full: bool,
     batched: usize,
     flush_is_due: bool,
 }
@@ -63,6 +65,7 @@ impl Derived for LogicCenter {
             new_reads: Vec::new(),
             reads: HashMap::new(),
             next_read,
+            told_full: false,
             batched: 0,
             flush_is_due: false,
         })
@@ -169,9 +172,6 @@ impl LogicCenter {
     fn received(&mut self, message: Received, context: &mut Context<Self>) {
         for each in message.messages {
             trace!(self.machine.log, "received"; "from" => message.from.0, "message" => ?each);
-            if self.refuses_for_want_of_space(message.from, &each) {
-                continue;
-            }
             let from = message.from;
             self.step(
                 Input::Received {
@@ -181,32 +181,6 @@ impl LogicCenter {
                 context,
             );
         }
-    }
-
-    /// A leader whose disk is full takes nothing more into its log, whoever asks.
-    fn refuses_for_want_of_space(&self, from: MachineId, message: &rm_raft::Message) -> bool {
-        let Body::Propose { proposals } = &message.body else {
-            return false;
-        };
-        let Core::Running(raft) = &self.core else {
-            return false;
-        };
-        let status = raft.status();
-        if !self.machine.shared.board.no_space() || status.role != Role::Leader {
-            return false;
-        }
-        let refusal = rm_raft::Message {
-            term: status.term,
-            body: Body::ProposeRefused {
-                requests: proposals.iter().map(|each| each.request).collect(),
-                reason: RaftRefusal::NoSpace,
-            },
-        };
-        self.machine.shared.slots.sender.tell(Send {
-            to: vec![from],
-            message: refusal,
-        });
-        true
     }
 
     fn persisted(&mut self, message: Persisted, context: &mut Context<Self>) {
@@ -260,6 +234,11 @@ impl LogicCenter {
             return; // the reads wait until there is a core
         };
         let now = self.machine.shared.clock.now();
+        let full = self.machine.shared.board.no_space();
+        if full != self.told_full {
+            self.told_full = full;
+            raft.step(now, Input::Space { full });
+        }
         if !self.new_reads.is_empty() {
             self.next_read += 1;
             let id = ReadId(self.next_read);

@@ -96,7 +96,8 @@ impl Port {
         query: Option<Query>,
         linearizable: bool,
     ) -> Result<Option<Reply>, Refusal> {
-        let deadline = Instant::now() + self.shared.request_timeout();
+        let began = Instant::now();
+        let deadline = began + self.shared.request_timeout();
         loop {
             let (answer, answered) = oneshot::channel();
             let _room = self.admit()?;
@@ -126,10 +127,22 @@ impl Port {
                 Ok(Some(Err(Refusal::NoLeader)) | None) if Instant::now() < deadline => {
                     tokio::time::sleep(READ_AGAIN_PAUSE).await;
                 }
+                // What is on its way to the disk may still find room there, or another machine take the lead.
+                Ok(Some(Err(Refusal::NoSpace))) if began.elapsed() < self.patience_with_disk() => {
+                    tokio::time::sleep(READ_AGAIN_PAUSE).await;
+                }
+                Ok(Some(Err(Refusal::NoSpace))) => return Err(Refusal::Behind),
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => return Err(Refusal::Restarted),
             }
         }
+    }
+
+    /// How long a read waits for a machine whose disk is full.
+    fn patience_with_disk(&self) -> Duration {
+        let election = self.shared.config.config.timings.election_timeout_ms;
+        let half = self.shared.request_timeout() / 2;
+        half.min(Duration::from_millis(2 * election))
     }
 
     /// Hashes the key space at a revision, zero for the newest: equal on all machines that have applied it. Writes a

@@ -15,6 +15,9 @@ pub enum Refusal {
     /// The disk is full. The request has not been carried out.
     #[error("no space is left on the disk")]
     NoSpace,
+    /// The disk of this machine is full, and what the read must see did not fit on it.
+    #[error("the disk of this machine is full and it lags behind: ask another machine")]
+    Behind,
     /// The machine stops. The request has not been carried out.
     #[error("the machine stops")]
     Stopped,

@@ -4,7 +4,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{EntryId, HardState};
 use rm_store::LogError;
 use slog::{debug, error, info, trace, warn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
@@ -15,6 +15,8 @@ use crate::roster::{Slot, Slots};
 
 /// How long to wait before a commit that found no space is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often to look how much space is left while nothing is written.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// The most requests in one commit, so that a flood cannot put it off for ever.
 const BATCH_MAX: usize = 512;
 
@@ -26,7 +28,8 @@ pub(crate) struct Storage {
     /// What waits for the next commit, in order.
     waiting: Vec<rm_raft::Persist>,
     flush_is_due: bool,
-    retry_is_due: bool,
+    /// When to look after the space again, and to try again what found none.
+    look_at: Instant,
 }
 
 impl Derived for Storage {
@@ -36,7 +39,7 @@ impl Derived for Storage {
             served: 0,
             waiting: Vec::new(),
             flush_is_due: false,
-            retry_is_due: false,
+            look_at: Instant::now(),
         })
     }
 
@@ -54,7 +57,6 @@ impl Actor for Storage {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.machine.strike(Point::Started);
-        // The alarm may be an earlier life's.
         context.notify(Tick);
     }
 }
@@ -117,7 +119,6 @@ impl Storage {
     }
 
     fn commit(&self) -> Result<(HardState, EntryId), LogError> {
-        self.require_space()?;
         let mut append = self.machine.shared.resources.log.begin()?;
         let mut hard_state = HardState::default();
         for persist in &self.waiting {
@@ -131,21 +132,27 @@ impl Storage {
         Ok((hard_state, last))
     }
 
-    /// Refuses before the disk does, so that what must still be written always can be.
-    fn require_space(&self) -> Result<(), LogError> {
-        let reserve = self.machine.shared.config.config.limits.disk_reserve_bytes;
-        if self.machine.shared.resources.free_bytes() < reserve {
-            return Err(std::io::Error::from(rustix::io::Errno::NOSPC).into());
+    /// Tells whether more than the reserve is left. With less, nothing new is taken in; what was taken in before, votes and
+    /// the entries of elections are written all the same: they are what the reserve is for.
+    fn look_after_space(&self) {
+        let shared = &self.machine.shared;
+        let reserve = shared.config.config.limits.disk_reserve_bytes;
+        let free = shared.resources.free_bytes();
+        let full = free < reserve;
+        if !shared.board.post_log_full(full) {
+            return;
         }
-        Ok(())
+        if full {
+            warn!(self.machine.log, "no space but the reserve: writes are refused until there is"; "free" => free, "reserve" => reserve);
+        } else {
+            info!(self.machine.log, "there is space again, writes are taken");
+        }
     }
 
     /// All that waited is durable: sends what rests on it and tells LogicCenter.
     fn let_go(&mut self, hard_state: HardState, last: EntryId) {
+        self.look_after_space();
         let shared = &self.machine.shared;
-        if shared.board.post_log_full(false) {
-            info!(self.machine.log, "there is space again, writes are taken");
-        }
         for persist in self.waiting.drain(..) {
             for (to, message) in persist.then {
                 shared.slots.sender.tell(Send {
@@ -166,24 +173,28 @@ impl Storage {
         if self.machine.shared.board.post_log_full(true) {
             warn!(self.machine.log, "no space: writes are refused until there is"; "error" => %error);
         }
-        self.plan_retry(context);
+        self.plan_look(RETRY_PAUSE, context);
     }
 
-    fn plan_retry(&mut self, context: &mut Context<Self>) {
-        if !self.retry_is_due {
-            self.retry_is_due = true;
-            context.notify_later(Tick, RETRY_PAUSE);
+    /// Looks after the space once the pause is over, unless that is planned for an earlier moment.
+    fn plan_look(&mut self, pause: Duration, context: &mut Context<Self>) {
+        let now = Instant::now();
+        if self.look_at <= now || self.look_at > now + pause {
+            self.look_at = now + pause;
+            context.notify_later(Tick, pause);
         }
     }
 
-    fn retry(&mut self, context: &mut Context<Self>) {
-        self.retry_is_due = false;
-        if !self.waiting.is_empty() {
-            self.flush(context);
-        } else if self.require_space().is_ok() {
-            self.machine.shared.board.post_log_full(false);
+    fn look(&mut self, context: &mut Context<Self>) {
+        if Instant::now() < self.look_at {
+            return; // a later one was planned before an earlier one was
+        }
+        if self.waiting.is_empty() {
+            self.look_after_space();
+            self.plan_look(LOOK_PAUSE, context);
         } else {
-            self.plan_retry(context);
+            self.flush(context);
+            self.plan_look(RETRY_PAUSE, context);
         }
     }
 
@@ -233,7 +244,7 @@ impl Handler<Flush> for Storage {
 impl Handler<Tick> for Storage {
     type Result = ();
     fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
-        self.retry(context);
+        self.look(context);
     }
 }
 

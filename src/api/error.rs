@@ -17,6 +17,9 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
         Refusal::TooManyRequests => Status::resource_exhausted("etcdserver: too many requests"),
         Refusal::TooLarge => Status::invalid_argument("etcdserver: request is too large"),
         Refusal::NoSpace => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
+        Refusal::Behind => Status::unavailable(
+            "raftmachine: the disk of this machine is full and it lags behind: ask another machine",
+        ),
         Refusal::Stopped => Status::unavailable("etcdserver: server stopped"),
         Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
         Refusal::LeaderLost => Status::unavailable(
@@ -133,6 +136,13 @@ mod tests {
         let status = refused(Refusal::Restarted);
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.message().contains("unknown"));
+    }
+
+    #[test]
+    fn a_machine_that_lags_behind_sends_the_client_to_another() {
+        let status = refused(Refusal::Behind);
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("ask another machine"));
     }
 
     #[test]

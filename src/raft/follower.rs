@@ -159,7 +159,7 @@ impl Follower {
 
     /// Time has passed.
     pub(crate) fn elapsed(&self, node: &Node) -> Turn {
-        if node.now < self.deadline {
+        if node.now < self.stands_at(node) {
             Turn::Stay
         } else {
             Turn::PreCampaign
@@ -168,11 +168,21 @@ impl Follower {
 
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self, node: &Node) -> Time {
+        let stands_at = self.stands_at(node);
         match (self.leader, self.asked) {
             (Some(_), Some((_, at))) if node.reads.len() > 0 => {
-                self.deadline.min(at.after(node.config.heartbeat_interval))
+                stands_at.min(at.after(node.config.heartbeat_interval))
             }
-            _ => self.deadline,
+            _ => stands_at,
+        }
+    }
+
+    /// When it stands for election. A machine whose disk is full lets those go first that have space.
+    fn stands_at(&self, node: &Node) -> Time {
+        if node.is_full() && !node.is_alone() {
+            self.deadline.after(node.config.election_timeout)
+        } else {
+            self.deadline
         }
     }
 
@@ -221,8 +231,8 @@ impl Follower {
             return;
         }
         self.answered = Some((round, node.now));
-        let last = node.log.durable();
-        node.promise(leader, Body::HeartbeatResponse { round, last });
+        let (last, full) = (node.log.durable(), node.is_full());
+        node.promise(leader, Body::HeartbeatResponse { round, last, full });
     }
 
     /// Asks for the newest read, whose answer serves all; again after a while, since the request or its answer may be lost.

@@ -31,6 +31,11 @@ pub enum Input {
         /// Entries that follow on each other, from the index that was asked for.
         entries: Vec<Entry>,
     },
+    /// This machine's disk became full, or has space again.
+    Space {
+        /// Whether it is full.
+        full: bool,
+    },
     /// Time has passed.
     Elapsed,
     /// The process of another machine is known to have ended.

@@ -8,8 +8,8 @@ use crate::raft::Turn;
 use crate::read::Confirmation;
 use crate::{Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, Refusal, Time};
 
-/// For how many election timeouts a leader's own disk may do nothing. Long, because an election needs disks too, and may be
-/// slow for the same reason; but clients of this machine wait meanwhile.
+/// For how many election timeouts a leader's own disk may do nothing, or be full while others have space. Long, because an
+/// election needs disks too, and may be slow for the same reason; but clients wait meanwhile.
 const DISK_PATIENCE: u32 = 4;
 
 /// A machine that leads.
@@ -21,8 +21,8 @@ pub(crate) struct Leader {
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
     first: Index,
-    /// When this machine's own disk last had nothing to do, or did something.
-    disk_moved: Time,
+    /// When this machine's own disk last had nothing to do, or did something, or came to have space.
+    pub(crate) disk_moved: Time,
 }
 
 impl Leader {
@@ -47,6 +47,10 @@ impl Leader {
     /// Takes proposals into the log, as many as the limit on open bytes allows; the rest is refused, so that their order is
     /// kept and memory is bounded. With nothing open, any one proposal is taken, however large.
     pub(crate) fn propose(&mut self, node: &mut Node, from: MachineId, proposals: Vec<Proposal>) {
+        if !self.has_space_to_propose(node) {
+            node.refuse(from, &proposals, Refusal::NoSpace);
+            return;
+        }
         if node.log.durable() == node.log.last().index {
             self.disk_moved = node.now;
         }
@@ -114,8 +118,10 @@ impl Leader {
         from: MachineId,
         round: u64,
         last: Index,
+        full: bool,
     ) {
         if let Some(follower) = self.hear(node, from, round) {
+            follower.full = full;
             follower.heartbeat_answered(last, node.now, node.config.heartbeat_interval);
         }
         self.finish_round(node);
@@ -130,7 +136,8 @@ impl Leader {
     }
 
     /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
-    /// one whose disk does nothing for several: others may be able to lead with theirs.
+    /// one whose disk does nothing for several: others may be able to lead with theirs. Of a full disk that is known, so that
+    /// it steps down only for others that have space.
     pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
         let patience = node.config.election_timeout;
         let heard = node.quorum.reached(|machine| {
@@ -139,7 +146,12 @@ impl Leader {
         });
         let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
         let disk_owes = node.log.durable() < node.log.last().index;
-        let stalled = disk_owes && node.now.since(self.disk_moved) >= patience * DISK_PATIENCE;
+        let useless = match node.full_since {
+            Some(since) => self.others_have_space(node).then_some(since),
+            None => disk_owes.then_some(self.disk_moved),
+        };
+        let stalled =
+            useless.is_some_and(|since| node.now.since(since) >= patience * DISK_PATIENCE);
         if (unheard || stalled) && !node.is_alone() {
             return Turn::Follow;
         }

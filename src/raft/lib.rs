@@ -16,6 +16,7 @@ mod raft;
 mod random;
 mod read;
 mod replication;
+mod space;
 #[cfg(test)]
 mod testing;
 mod types;

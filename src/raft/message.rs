@@ -112,6 +112,8 @@ pub enum Body {
         round: u64,
         /// The last index of the sender's durable log, by which a leader sees that appends were lost.
         last: Index,
+        /// Whether the sender's disk is full.
+        full: bool,
     },
     /// Put these into the log; sent to the leader by the machines whose clients ask for it.
     Propose {
@@ -155,6 +157,7 @@ pub enum Refusal {
     NotLeader,
     /// Too much is on its way already.
     Overloaded,
-    /// The leader's disk is full.
+    /// The disk of the leader is full, or those of so many machines that nothing could be committed; of a read: this machine's
+    /// own, and what the read must see is not in its log.
     NoSpace,
 }

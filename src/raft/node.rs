@@ -39,6 +39,8 @@ pub(crate) struct Node {
     asked: (Term, Option<MachineId>),
     /// The term and vote that are durable.
     durable: (Term, Option<MachineId>),
+    /// Since when this machine's disk is full, if it is.
+    pub(crate) full_since: Option<Time>,
     /// Reads of this machine's clients that have no answer yet.
     pub(crate) reads: WaitingReads,
     /// Proposals of this machine's clients that are to go to the leader.
@@ -68,6 +70,7 @@ impl Node {
             handed: durable.applied,
             asked: (term, vote),
             durable: (term, vote),
+            full_since: None,
             reads: WaitingReads::default(),
             proposals: Vec::new(),
             promises: Vec::new(),
@@ -76,6 +79,16 @@ impl Node {
             random: Random::new(config.seed ^ config.local.0.rotate_left(32)),
             config,
         }
+    }
+
+    /// Whether this machine's disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// Takes notice that the disk became full, or has space again.
+    pub(crate) fn space(&mut self, full: bool) {
+        self.full_since = full.then(|| self.full_since.unwrap_or(self.now));
     }
 
     /// Whether this machine is the only voter.
@@ -257,10 +270,16 @@ impl Node {
         }
     }
 
-    /// Answers this read and all that came before it.
+    /// Answers this read and all that came before it. What a full disk kept out of this machine's log it cannot apply: whoever
+    /// must see that is told so, and not left to wait.
     pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index) {
+        let out_of_reach = self.is_full() && index > self.log.durable();
         for read in self.reads.take_through(read) {
-            self.answers.push(Effect::Readable { read, index });
+            if out_of_reach {
+                self.refuse_read(read, Refusal::NoSpace);
+            } else {
+                self.answers.push(Effect::Readable { read, index });
+            }
         }
     }
 

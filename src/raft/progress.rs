@@ -18,6 +18,8 @@ pub(crate) struct Progress {
     state: State,
     /// When the follower was last heard in this term.
     pub(crate) heard: Time,
+    /// Whether its disk was full when it last told.
+    pub(crate) full: bool,
     /// The latest round of confirmation that it answered.
     pub(crate) round: u64,
     /// The commit index that it was last told, as far as it can take it.
@@ -67,6 +69,7 @@ impl Progress {
             next: last.next(),
             state: State::Probe { sent: false },
             heard: now,
+            full: false,
             round: 0,
             told_commit: Index(0),
             reading: None,

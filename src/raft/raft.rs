@@ -80,6 +80,10 @@ impl Raft {
                     leader.entries_read(&mut self.node, entries);
                 }
             }
+            Input::Space { full } => {
+                self.node.space(full);
+                self.lead(Leader::space_changed);
+            }
             Input::Elapsed => self.elapsed(),
             Input::PeerGone(machine) => {
                 if let State::Follower(follower) = &mut self.state {
@@ -201,10 +205,12 @@ impl Raft {
             }
             // A leader of an earlier term learns of the later one, and stops.
             Body::AppendRequest { .. } | Body::Heartbeat { .. } => {
-                let last = self.node.log.durable();
-                let round = 0;
-                self.node
-                    .promise(from, Body::HeartbeatResponse { round, last });
+                let body = Body::HeartbeatResponse {
+                    round: 0,
+                    last: self.node.log.durable(),
+                    full: self.node.is_full(),
+                };
+                self.node.promise(from, body);
                 false
             }
             _ => false,
@@ -281,8 +287,8 @@ impl Raft {
                 hint,
                 round,
             } => self.lead(|leader, node| leader.rejected(node, from, previous, hint, round)),
-            Body::HeartbeatResponse { round, last } => {
-                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last));
+            Body::HeartbeatResponse { round, last, full } => {
+                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
             }
         }
     }

@@ -56,6 +56,10 @@ impl Leader {
     fn next_append(&mut self, node: &mut Node, machine: MachineId) -> Option<(Index, Index)> {
         let last = node.log.last().index;
         let follower = self.followers.get(&machine)?;
+        // While others suffice to commit, what is left of a full disk is kept for votes and for the day without them.
+        if follower.full && self.quorum_has_space(node) {
+            return None;
+        }
         let from = follower.next;
         let in_memory = from >= node.log.first_in_memory();
         let up_to = match follower.next_to_send(last, &node.config) {

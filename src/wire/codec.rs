@@ -21,11 +21,12 @@ mod kind {
     pub(super) const APPENDED: u8 = 21;
     pub(super) const APPEND_REJECTED: u8 = 22;
     pub(super) const HEARTBEAT: u8 = 23;
-    pub(super) const HEARTBEAT_RESPONSE: u8 = 24;
+    // 24 was a heartbeat response that did not tell of space.
     pub(super) const PROPOSE: u8 = 25;
     pub(super) const PROPOSE_REFUSED: u8 = 26;
     pub(super) const READ_INDEX_REQUEST: u8 = 27;
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
+    pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
 }
 
 const TERM_BYTES: usize = 8;
@@ -151,9 +152,10 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_entry_id(out, *commit);
             out.put_u64(*round);
         }
-        Body::HeartbeatResponse { round, last } => {
+        Body::HeartbeatResponse { round, last, full } => {
             out.put_u64(*round);
             out.put_u64(last.0);
+            put_bool(out, *full);
         }
         Body::Propose { proposals } => put_list(out, proposals, put_proposal),
         Body::ProposeRefused { requests, reason } => {
@@ -206,6 +208,7 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         kind::HEARTBEAT_RESPONSE => Body::HeartbeatResponse {
             round: fields.u64("round")?,
             last: Index(fields.u64("last index")?),
+            full: fields.bool("full")?,
         },
         kind::PROPOSE => Body::Propose {
             proposals: take_list(fields, "proposals", PROPOSAL_BYTES, take_proposal)?,

@@ -14,6 +14,7 @@
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
 //! | `cut A-B..`, `isolate N`, `heal` | lets nothing pass from A to B; from and to N; ends all that |
 //! | `disk N manual`, `disk N auto` | whether machine N's disk waits to be told |
+//! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
 //! | `forget N` | the disk loses what it was asked to read |
 //! | `crash N`, `restart N [applied=]` | |
@@ -158,7 +159,9 @@ impl Cluster {
                         self.manual.remove(&id);
                         self.perform(id);
                     }
-                    _ => return Err("manual or auto?".into()),
+                    Some("full") => self.input(id, Input::Space { full: true }),
+                    Some("free") => self.input(id, Input::Space { full: false }),
+                    _ => return Err("manual, auto, full or free?".into()),
                 }
             }
             "persist" => {

@@ -94,8 +94,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::Heartbeat { commit, round } => {
             format!("Heartbeat commit={} round={round}", id(commit))
         }
-        Body::HeartbeatResponse { round, last } => {
-            format!("HeartbeatResponse round={round} last={last}")
+        Body::HeartbeatResponse { round, last, full } => {
+            let full = if *full { " full" } else { "" };
+            format!("HeartbeatResponse round={round} last={last}{full}")
         }
         Body::Propose { proposals } => format!("Propose [{}]", list(proposals, proposal)),
         Body::ProposeRefused { requests, reason } => {

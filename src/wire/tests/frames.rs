@@ -77,9 +77,12 @@ fn body() -> impl Strategy<Value = Body> {
             }
         }),
         (entry_id(), number()).prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
-        (number(), number()).prop_map(|(round, last)| Body::HeartbeatResponse {
-            round,
-            last: Index(last)
+        (number(), number(), any::<bool>()).prop_map(|(round, last, full)| {
+            Body::HeartbeatResponse {
+                round,
+                last: Index(last),
+                full,
+            }
         }),
         vec(proposal(), 0..5).prop_map(|proposals| Body::Propose { proposals }),
         (vec(request_id(), 0..5), refusal())
@@ -277,6 +280,7 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
         Body::HeartbeatResponse {
             round: 5,
             last: Index(4),
+            full: true,
         },
         Body::Propose {
             proposals: vec![proposal],

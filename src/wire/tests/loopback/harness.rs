@@ -303,6 +303,7 @@ pub(crate) fn every_kind() -> Vec<Message> {
         Body::HeartbeatResponse {
             round: 3,
             last: Index(5),
+            full: false,
         },
         Body::Propose {
             proposals: vec![Proposal {
