@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{
-    Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal, Role,
-};
+use rm_raft::{Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal, Role};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
 
