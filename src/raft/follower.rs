@@ -138,10 +138,10 @@ impl Follower {
                 if entry.id.index <= node.commit {
                     return; // No leader contradicts what is committed (§5.4): the request is nonsense.
                 }
-                node.log.truncate(entry.id.index, node.term);
+                node.truncate(entry.id.index);
                 self.acknowledgement = None;
             }
-            node.log.append(entry);
+            node.append(entry);
         }
         node.commit_to(commit.min(proved));
         let owed = self.acknowledgement.get_or_insert_default();

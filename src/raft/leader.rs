@@ -265,6 +265,6 @@ fn append(node: &mut Node, payload: Payload) -> usize {
     };
     let entry = Entry { id, payload };
     let size = entry.size();
-    node.log.append(entry);
+    node.append(entry);
     size
 }

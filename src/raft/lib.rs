@@ -3,6 +3,7 @@
 
 mod candidate;
 mod config;
+mod configuration;
 mod entry;
 mod follower;
 mod interface;
@@ -23,6 +24,9 @@ mod types;
 mod vote;
 
 pub use config::{Config, ConfigError, Durable};
+pub use configuration::{
+    ABOUT_BYTES_MAX, Configuration, ConfigurationError, Configured, MEMBERS_MAX,
+};
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
 pub use interface::{Effect, Input, Persist, Role, Status};
 pub use message::{Body, Message, ReadId, Refusal};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::configuration::Configurations;
 use crate::log::Log;
 use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::read::WaitingReads;
 use crate::{
-    Body, Config, Durable, Effect, HardState, Index, MachineId, Message, Persist, Proposal, ReadId,
-    Refusal, RequestId, Term, Time,
+    Body, Config, Configuration, Configured, Durable, Effect, Entry, EntryId, HardState, Index,
+    MachineId, Message, Payload, Persist, Proposal, ReadId, Refusal, RequestId, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -21,6 +22,9 @@ const PROMISES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Config,
+    /// The configurations of the log; the latest is in force (§6).
+    pub(crate) configurations: Configurations,
+    /// Those who decide by it.
     pub(crate) quorum: Quorum,
     /// All voters but this machine, sorted.
     pub(crate) others: Vec<MachineId>,
@@ -56,12 +60,11 @@ pub(crate) struct Node {
 impl Node {
     /// A node with what was found durable.
     pub(crate) fn new(config: Config, durable: Durable, now: Time) -> Node {
-        let quorum = Quorum::new(config.voters.clone());
-        let others = quorum.voters().iter().copied();
         let HardState { term, vote, commit } = durable.hard_state;
-        Node {
-            others: others.filter(|&machine| machine != config.local).collect(),
-            quorum,
+        let mut node = Node {
+            configurations: Configurations::new(durable.configurations),
+            others: Vec::new(),
+            quorum: Quorum::new(&Configuration::default()),
             now,
             term,
             vote,
@@ -78,7 +81,30 @@ impl Node {
             answers: Vec::new(),
             random: Random::new(config.seed ^ config.local.0.rotate_left(32)),
             config,
-        }
+        };
+        node.configure();
+        node
+    }
+
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configurations.latest().configuration
+    }
+
+    /// Puts the latest configuration of the log in force, be it committed or not (§6).
+    fn configure(&mut self) {
+        let configuration = &self.configurations.latest().configuration;
+        self.quorum = Quorum::new(configuration);
+        let local = self.config.local;
+        let mut others = configuration.members();
+        others.retain(|&machine| machine != local && configuration.has_vote(machine));
+        self.others = others;
+    }
+
+    /// Whether this machine has a vote by the configuration in force. Only then may it stand for election; it gives its own
+    /// vote to whoever asks with a good log, since that one may know of a later configuration (dissertation 4.2.2).
+    pub(crate) fn is_voter(&self) -> bool {
+        self.quorum.contains(self.config.local)
     }
 
     /// Whether this machine's disk is full.
@@ -93,7 +119,27 @@ impl Node {
 
     /// Whether this machine is the only voter.
     pub(crate) fn is_alone(&self) -> bool {
-        self.others.is_empty()
+        self.others.is_empty() && self.is_voter()
+    }
+
+    /// Appends an entry. A configuration is in force from then on.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        if let Payload::Configuration { configuration, .. } = &entry.payload {
+            self.configurations.push(Configured {
+                index: entry.id.index,
+                configuration: configuration.clone(),
+            });
+            self.configure();
+        }
+        self.log.append(entry);
+    }
+
+    /// Removes the entry at `from` and all after it. If a configuration was among them, the one before is in force again.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        self.log.truncate(from, self.term);
+        if self.configurations.truncate(from) {
+            self.configure();
+        }
     }
 
     /// A new random election timeout (§5.2, rule of §9.3: drawn anew for each election).
@@ -159,7 +205,7 @@ impl Node {
     }
 
     /// Takes Storage's notice of what is durable.
-    pub(crate) fn persisted(&mut self, hard_state: HardState, last: crate::EntryId) {
+    pub(crate) fn persisted(&mut self, hard_state: HardState, last: EntryId) {
         let HardState { term, vote, .. } = hard_state;
         let (durable_term, durable_vote) = self.durable;
         let older = term < durable_term

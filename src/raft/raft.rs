@@ -56,7 +56,6 @@ impl Raft {
         config.check()?;
         durable.check()?;
         let mut node = Node::new(config, durable, now);
-        node.quorum.check();
         let state = State::Follower(Follower::new(&mut node, None));
         Ok(Raft { node, state })
     }

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::{
-    Config, Durable, Effect, Entry, EntryId, HardState, Index, Input, MachineId, Message, Persist,
-    Raft, Time,
+    Config, Configuration, Configured, Durable, Effect, Entry, EntryId, HardState, Index, Input,
+    MachineId, Message, Payload, Persist, Raft, Time,
 };
 
 /// A core and what its driver keeps for it.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) config: Config,
+    /// The configuration that it began with.
+    pub(super) first: Configuration,
     /// None while the machine is down.
     pub(super) core: Option<Raft>,
     pub(super) disk: Disk,
@@ -81,9 +83,10 @@ impl Disk {
 
 impl Machine {
     /// A machine that runs, with an empty disk.
-    pub(super) fn new(config: Config, now: Time) -> Machine {
+    pub(super) fn new(config: Config, first: Configuration, now: Time) -> Machine {
         let mut machine = Machine {
             config,
+            first,
             core: None,
             disk: Disk::default(),
             jobs: VecDeque::new(),
@@ -109,10 +112,31 @@ impl Machine {
             terms,
             last: self.disk.last(),
             applied,
+            configurations: self.configurations(),
         };
         self.applied.truncate(applied.0 as usize);
         let core = Raft::new(self.config.clone(), durable, now).expect("the disk is sound");
         self.core = Some(core);
+    }
+
+    /// The configurations that the disk holds, after the one that the machine began with.
+    fn configurations(&self) -> Vec<Configured> {
+        let first = Configured {
+            index: Index(0),
+            configuration: self.first.clone(),
+        };
+        let logged = self
+            .disk
+            .log
+            .iter()
+            .filter_map(|entry| match &entry.payload {
+                Payload::Configuration { configuration, .. } => Some(Configured {
+                    index: entry.id.index,
+                    configuration: configuration.clone(),
+                }),
+                Payload::Empty | Payload::Command(_) => None,
+            });
+        [first].into_iter().chain(logged).collect()
     }
 
     /// Loses everything but the disk, and what was under way.

@@ -35,8 +35,8 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use super::cluster::Cluster;
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Config, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal, ReadId,
-    RequestId, Role, Term,
+    Body, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
+    Proposal, ReadId, RequestId, Role, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -223,7 +223,6 @@ impl Cluster {
         let count = next(args)?;
         let config = Config {
             local: MachineId(0),
-            voters: (1..=count).map(MachineId).collect(),
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             seed: key(args, "seed", 1)?,
@@ -236,14 +235,16 @@ impl Cluster {
             trust_peer_gone: key(args, "gone", false)?,
         };
         if args.take_key("disk") == Some("manual") {
-            self.manual.extend(config.voters.iter().copied());
+            self.manual.extend((1..=count).map(MachineId));
         }
-        for &local in &config.voters {
+        let first = Configuration::of_voters((1..=count).map(MachineId));
+        for &local in &first.voters {
             let config = Config {
                 local,
                 ..config.clone()
             };
-            self.machines.insert(local, Machine::new(config, self.now));
+            let machine = Machine::new(config, first.clone(), self.now);
+            self.machines.insert(local, machine);
         }
         Ok(())
     }

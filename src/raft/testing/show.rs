@@ -1,7 +1,8 @@
 //! How scripts show what a core says.
 
 use crate::{
-    Body, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal, Refusal, Role,
+    Body, Configuration, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal,
+    Refusal, Role,
 };
 
 /// Several things, with spaces between.
@@ -36,7 +37,27 @@ pub(super) fn entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => entry.id.to_string(),
         Payload::Command(command) => format!("{}={}", entry.id, proposal(command)),
+        Payload::Configuration {
+            configuration: what,
+            ..
+        } => format!("{}={}", entry.id, configuration(what)),
     }
+}
+
+/// A configuration as its voters, `from` those being left, `with` the learners.
+pub(super) fn configuration(configuration: &Configuration) -> String {
+    let ids = |ids: &[MachineId]| {
+        let numbers: Vec<String> = ids.iter().map(MachineId::to_string).collect();
+        numbers.join(",")
+    };
+    let mut text = format!("voters:{}", ids(&configuration.voters));
+    if configuration.is_joint() {
+        text += &format!("/from:{}", ids(&configuration.outgoing));
+    }
+    if !configuration.learners.is_empty() {
+        text += &format!("/learners:{}", ids(&configuration.learners));
+    }
+    text
 }
 
 fn proposal(proposal: &Proposal) -> String {

@@ -18,7 +18,8 @@ use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Effect, Input, MachineId, Message, Proposal, ReadId, RequestId, Role, Time,
+    Body, Config, Configuration, Effect, Input, MachineId, Message, Proposal, ReadId, RequestId,
+    Role, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -78,7 +79,6 @@ impl Simulation {
         let small = random.next().is_multiple_of(2);
         let config = |local: MachineId| Config {
             local,
-            voters: voters.clone(),
             election_timeout: Duration::from_millis(100),
             heartbeat_interval: Duration::from_millis(20),
             seed: seed ^ 0x5EED,
@@ -99,9 +99,10 @@ impl Simulation {
                 (id, Clock { offset, percent })
             })
             .collect();
+        let first = Configuration::of_voters(voters.iter().copied());
         let machines = voters.iter().map(|&id| {
             let now = clocks[&id].at(Time::default());
-            (id, Machine::new(config(id), now))
+            (id, Machine::new(config(id), first.clone(), now))
         });
         let mut simulation = Simulation {
             now: Time::default(),
