@@ -10,7 +10,7 @@ use crate::{Index, MachineId};
 pub const MEMBERS_MAX: usize = 64;
 
 /// The most bytes that a configuration may hold about one machine.
-pub const ABOUT_BYTES_MAX: usize = 4096;
+pub const ABOUT_BYTES_MAX: usize = 1024;
 
 /// Who takes part, and how (§6, dissertation 4). It lives in the log, whole in each entry, never as a difference.
 ///
@@ -187,12 +187,10 @@ impl Configurations {
         &self.all[place.saturating_sub(1)]
     }
 
-    /// Whether the machine took part in any of them up to this index.
-    pub(crate) fn had(&self, machine: MachineId, up_to: Index) -> bool {
-        let before = self.all.iter().take_while(|each| each.index <= up_to);
-        before
-            .into_iter()
-            .any(|each| each.configuration.contains(machine))
+    /// Whether the machine took part in any of them.
+    pub(crate) fn had(&self, machine: MachineId) -> bool {
+        let mut all = self.all.iter();
+        all.any(|each| each.configuration.contains(machine))
     }
 
     /// An entry with a configuration came into the log: it is in force from now on.

@@ -78,7 +78,9 @@ impl Follower {
     }
 
     /// Follows the machine that proved to lead the present term.
-    pub(crate) fn follow(&mut self, node: &Node, leader: MachineId) {
+    pub(crate) fn follow(&mut self, node: &mut Node, leader: MachineId) {
+        // A leader that sends knows better than whoever said that this machine takes part no more.
+        node.removed_by = None;
         if self.leader != Some(leader) {
             self.leader = Some(leader);
             self.asked = None;
@@ -161,8 +163,11 @@ impl Follower {
     pub(crate) fn elapsed(&self, node: &Node) -> Turn {
         if node.now < self.stands_at(node) {
             Turn::Stay
-        } else {
+        } else if node.may_campaign() {
             Turn::PreCampaign
+        } else {
+            // It waits for a leader to come, and holds to none that is silent.
+            Turn::Follow
         }
     }
 

@@ -9,6 +9,7 @@ mod follower;
 mod interface;
 mod leader;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod progress;
@@ -16,6 +17,7 @@ mod quorum;
 mod raft;
 mod random;
 mod read;
+mod reconfiguration;
 mod replication;
 mod space;
 #[cfg(test)]
@@ -28,7 +30,8 @@ pub use configuration::{
     ABOUT_BYTES_MAX, Configuration, ConfigurationError, Configured, MEMBERS_MAX,
 };
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
-pub use interface::{Effect, Input, Persist, Role, Status};
+pub use interface::{Effect, Input, Member, Persist, Role, Status};
+pub use membership::{Change, ChangeRefused, STEPS_MAX, Step};
 pub use message::{Body, Message, ReadId, Refusal};
 pub use raft::Raft;
 pub use types::{EntryId, Index, MachineId, Term, Time};

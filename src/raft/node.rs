@@ -8,8 +8,9 @@ use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::read::WaitingReads;
 use crate::{
-    Body, Config, Configuration, Configured, Durable, Effect, Entry, EntryId, HardState, Index,
-    MachineId, Message, Payload, Persist, Proposal, ReadId, Refusal, RequestId, Term, Time,
+    Body, ChangeRefused, Config, Configuration, Configured, Durable, Effect, Entry, EntryId,
+    HardState, Index, MachineId, Member, Message, Payload, Persist, Proposal, ReadId, Refusal,
+    RequestId, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -28,6 +29,9 @@ pub(crate) struct Node {
     pub(crate) quorum: Quorum,
     /// All voters but this machine, sorted.
     pub(crate) others: Vec<MachineId>,
+    /// The entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when a leader
+    /// sends to this machine.
+    pub(crate) removed_by: Option<EntryId>,
     /// The latest moment that an input brought.
     pub(crate) now: Time,
     /// The latest term this machine has seen (figure 2).
@@ -64,6 +68,7 @@ impl Node {
         let mut node = Node {
             configurations: Configurations::new(durable.configurations),
             others: Vec::new(),
+            removed_by: None,
             quorum: Quorum::new(&Configuration::default()),
             now,
             term,
@@ -101,8 +106,8 @@ impl Node {
         self.others = others;
     }
 
-    /// Whether this machine has a vote by the configuration in force. Only then may it stand for election; it gives its own
-    /// vote to whoever asks with a good log, since that one may know of a later configuration (dissertation 4.2.2).
+    /// Whether this machine has a vote by the configuration in force. It gives its vote without looking, to whoever asks with a
+    /// good log: that one may know of a later configuration (dissertation 4.2.2).
     pub(crate) fn is_voter(&self) -> bool {
         self.quorum.contains(self.config.local)
     }
@@ -115,6 +120,32 @@ impl Node {
     /// Takes notice that the disk became full, or has space again.
     pub(crate) fn space(&mut self, full: bool) {
         self.full_since = full.then(|| self.full_since.unwrap_or(self.now));
+    }
+
+    /// Whether this machine may stand for election.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.is_voter() && self.removed_by.is_none()
+    }
+
+    /// How this machine takes part.
+    pub(crate) fn member(&self) -> Member {
+        let (local, configuration) = (self.config.local, self.configuration());
+        let committed = &self.configurations.committed(self.commit).configuration;
+        if self.removed_by.is_some() {
+            Member::Removed
+        } else if configuration.voters.contains(&local) {
+            Member::Voter
+        } else if configuration.has_vote(local) {
+            Member::Outgoing
+        } else if configuration.contains(local) {
+            Member::Learner
+        } else if committed.contains(local) {
+            Member::Outgoing
+        } else if self.configurations.had(local) {
+            Member::Removed
+        } else {
+            Member::None
+        }
     }
 
     /// Whether this machine is the only voter.
@@ -265,6 +296,20 @@ impl Node {
         }
     }
 
+    /// Answers a change of any machine's client that is not begun.
+    pub(crate) fn refuse_change(
+        &mut self,
+        from: MachineId,
+        request: RequestId,
+        reason: ChangeRefused,
+    ) {
+        if from == self.config.local {
+            self.answers.push(Effect::ChangeRefused { request, reason });
+        } else {
+            self.send(vec![from], Body::ChangeRefused { request, reason });
+        }
+    }
+
     /// Sends the proposals of this machine's clients to the leader, in as few messages as their size allows.
     pub(crate) fn forward_proposals(&mut self, leader: MachineId) {
         while !self.proposals.is_empty() {
@@ -291,6 +336,13 @@ impl Node {
         requests.retain(|request| request.machine == local);
         if !requests.is_empty() {
             self.answers.push(Effect::Refused { requests, reason });
+        }
+    }
+
+    /// Hands another machine's refusal of a change to this machine's client.
+    pub(crate) fn change_refused_elsewhere(&mut self, request: RequestId, reason: ChangeRefused) {
+        if request.machine == self.config.local {
+            self.answers.push(Effect::ChangeRefused { request, reason });
         }
     }
 

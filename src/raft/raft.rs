@@ -5,8 +5,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Input, MachineId, Message,
-    Refusal, Role, Status, Term, Time, vote,
+    Body, Change, ChangeRefused, Config, ConfigError, Durable, Effect, EntryId, HardState, Input,
+    MachineId, Message, Refusal, RequestId, Role, Status, Term, Time, vote,
 };
 
 /// The Raft core of one machine.
@@ -71,6 +71,7 @@ impl Raft {
                 }
                 _ => self.node.proposals.extend(proposals),
             },
+            Input::Change { request, change } => self.change(request, change),
             Input::Read(read) => self.node.read(read),
             Input::Received { from, message } => self.received(from, message),
             Input::Persisted { hard_state, last } => self.persisted(hard_state, last),
@@ -90,7 +91,7 @@ impl Raft {
                 }
             }
             Input::Campaign => {
-                if !matches!(self.state, State::Leader(_)) {
+                if !matches!(self.state, State::Leader(_)) && self.node.may_campaign() {
                     self.turn(Turn::Campaign {
                         leader_gave_way: true,
                     });
@@ -110,6 +111,9 @@ impl Raft {
                 let local = self.node.config.local;
                 leader.propose(&mut self.node, local, waiting);
                 leader.flush(&mut self.node);
+                if leader.has_left(&self.node) {
+                    self.turn(Turn::Follow);
+                }
             }
             State::Follower(follower) => follower.flush(&mut self.node),
             State::Candidate(_) => {}
@@ -139,6 +143,7 @@ impl Raft {
                 State::Candidate(candidate) => candidate.role(),
                 State::Leader(_) => Role::Leader,
             },
+            member: self.node.member(),
             term: self.node.term,
             leader: self.leader(),
             last: self.node.log.last(),
@@ -166,9 +171,55 @@ impl Raft {
 
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
-        let known = from != self.node.config.local && self.node.quorum.contains(from);
-        if known && message.is_sound() && self.settle_term(from, &message) {
+        let heard = from != self.node.config.local && self.hears(from, &message);
+        if heard && message.is_sound() && self.settle_term(from, &message) {
             self.perform(from, message);
+        }
+    }
+
+    /// Whether what a machine says concerns this one. Whoever leads or stands may be unknown to a machine whose log lags
+    /// (dissertation 4.2.2); all else is between members. Those who leave may say how far they are, but bring no later term.
+    fn hears(&self, from: MachineId, message: &Message) -> bool {
+        match &message.body {
+            Body::PreVoteRequest { .. }
+            | Body::VoteRequest { .. }
+            | Body::AppendRequest { .. }
+            | Body::Heartbeat { .. } => true,
+            _ if self.node.configuration().contains(from) => true,
+            _ if message.term > self.node.term => false,
+            _ => match &self.state {
+                State::Leader(leader) => leader.followers.contains_key(&from),
+                State::Follower(follower) => follower.leader() == Some(from),
+                State::Candidate(_) => false,
+            },
+        }
+    }
+
+    /// Takes a change that a client of this machine wants.
+    fn change(&mut self, request: RequestId, change: Change) {
+        let local = self.node.config.local;
+        let known = self.leader();
+        match (&mut self.state, known) {
+            (State::Leader(leader), _) => leader.change(&mut self.node, local, request, &change),
+            (_, Some(leader)) => {
+                let body = Body::ProposeChange { request, change };
+                self.node.send(vec![leader], body);
+            }
+            (_, None) => {
+                let reason = ChangeRefused::NotLeader;
+                self.node.refuse_change(local, request, reason);
+            }
+        }
+    }
+
+    /// Others told that this machine takes part no more, by an entry that its log does not hold. It stands no more, unless it
+    /// follows a leader, which knows better.
+    fn told_removed(&mut self, configured: EntryId) {
+        if self.leader().is_none() && configured > self.node.log.last() {
+            self.node.removed_by = Some(configured);
+            if let State::Candidate(_) = self.state {
+                self.turn(Turn::Follow);
+            }
         }
     }
 
@@ -183,7 +234,12 @@ impl Raft {
         match &message.body {
             Body::PreVoteRequest { .. } | Body::PreVoteResponse { granted: true } => true,
             // What they ask, or tell of a request, holds in any term.
-            Body::Propose { .. } | Body::ReadIndexRequest { .. } | Body::ProposeRefused { .. }
+            Body::Propose { .. }
+            | Body::ProposeRefused { .. }
+            | Body::ProposeChange { .. }
+            | Body::ChangeRefused { .. }
+            | Body::ReadIndexRequest { .. }
+            | Body::Removed { .. }
                 if theirs <= ours =>
             {
                 true
@@ -223,6 +279,7 @@ impl Raft {
             Body::PreVoteRequest { last } => {
                 let hears_leader = self.hears_leader_besides(from);
                 vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
+                vote::tell_removed(&mut self.node, from, last);
             }
             Body::VoteRequest { last, .. } => {
                 let knows_leader = self.leader().is_some();
@@ -232,6 +289,7 @@ impl Raft {
                     State::Candidate(candidate) => candidate.rivalled(&mut self.node),
                     _ => {}
                 }
+                vote::tell_removed(&mut self.node, from, last);
             }
             Body::PreVoteResponse { granted } => {
                 if granted && term == self.node.term.next() {
@@ -265,6 +323,17 @@ impl Raft {
             Body::ProposeRefused { requests, reason } => {
                 self.node.refused_elsewhere(requests, reason);
             }
+            Body::ProposeChange { request, change } => match &mut self.state {
+                State::Leader(leader) => leader.change(&mut self.node, from, request, &change),
+                _ => {
+                    let reason = ChangeRefused::NotLeader;
+                    self.node.refuse_change(from, request, reason);
+                }
+            },
+            Body::ChangeRefused { request, reason } => {
+                self.node.change_refused_elsewhere(request, reason);
+            }
+            Body::Removed { configured } => self.told_removed(configured),
             Body::ReadIndexRequest { read } => match &mut self.state {
                 State::Leader(leader) => leader.read_index_requested(&mut self.node, from, read),
                 _ => {
@@ -315,7 +384,7 @@ impl Raft {
         }
         match &mut self.state {
             State::Follower(follower) if follower.leader().is_none_or(|known| known == leader) => {
-                follower.follow(&self.node, leader);
+                follower.follow(&mut self.node, leader);
                 Some((follower, &mut self.node))
             }
             _ => None,

@@ -19,7 +19,7 @@ impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
         let mut appends: Vec<Append> = Vec::new();
-        let machines: Vec<MachineId> = node.others.clone();
+        let machines: Vec<MachineId> = self.followers.keys().copied().collect();
         for machine in machines {
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 match appends

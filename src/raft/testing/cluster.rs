@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::machine::Machine;
 use super::show;
-use crate::{Effect, Entry, Input, MachineId, Message, Status, Time};
+use crate::{Config, Effect, Entry, Input, MachineId, Member, Message, Status, Time};
 
 /// Machines, what is on its way between them, and what they showed.
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) now: Time,
+    /// With what machines are started.
+    pub(super) config: Option<Config>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
     /// What is on its way, by sender and receiver.
     pub(super) links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
@@ -60,8 +62,14 @@ impl Cluster {
             return;
         };
         core.step(now, input);
-        let after = core.status();
-        if (before.role, before.term) != (after.role, after.term) {
+        self.tell_role(id, &before);
+    }
+
+    /// Shows whether a machine's role is another than before.
+    fn tell_role(&mut self, id: MachineId, before: &Status) {
+        if let Ok(after) = self.status(id)
+            && (before.role, before.term) != (after.role, after.term)
+        {
             let role = show::role(after.role);
             self.tell(id, &format!("is {role} in term {}", after.term));
         }
@@ -73,7 +81,10 @@ impl Cluster {
             let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
                 return;
             };
-            for effect in core.effects(now) {
+            let before = core.status();
+            let effects = core.effects(now);
+            self.tell_role(id, &before);
+            for effect in effects {
                 let text = show::effect(&effect);
                 self.tell(id, &text);
                 let machine = self.machines.get_mut(&id).expect("it runs");
@@ -186,8 +197,12 @@ impl Cluster {
                 self.tell(id, "is down");
                 continue;
             };
+            let member = match status.member {
+                Member::Voter => String::new(),
+                other => format!(" member={}", show::member(other)),
+            };
             let text = format!(
-                "{} term={} leader={} last={} durable={} commit={}",
+                "{} term={} leader={} last={} durable={} commit={}{member}",
                 show::role(status.role),
                 status.term,
                 show::machine(status.leader),
@@ -203,6 +218,27 @@ impl Cluster {
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
             let entries = log(&self.machines[&id]);
             self.tell(id, &format!("[{}]", show::list(&entries, show::entry)));
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let Ok(status) = self.status(id) else {
+                continue;
+            };
+            let configured = self.machines[&id].configurations();
+            let latest = configured.last().expect("there is one to begin with");
+            let mut text = format!(
+                "{} by {}={}",
+                show::member(status.member),
+                latest.index,
+                show::configuration(&latest.configuration)
+            );
+            for (machine, about) in &latest.configuration.about {
+                write!(text, " {machine}:{}", String::from_utf8_lossy(about))
+                    .expect("a string takes all");
+            }
+            self.tell(id, &text);
         }
     }
 

@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// The configurations that the disk holds, after the one that the machine began with.
-    fn configurations(&self) -> Vec<Configured> {
+    pub(super) fn configurations(&self) -> Vec<Configured> {
         let first = Configured {
             index: Index(0),
             configuration: self.first.clone(),

@@ -9,6 +9,9 @@
 //! | `tick SPAN` | moves the clock for all; nothing is delivered |
 //! | `jump SPAN` | moves the clock by so much at once |
 //! | `run SPAN` | moves the clock for all, and delivers all that is sent |
+//! | `join N` | starts machine N, which is in no configuration and knows of none |
+//! | `change N STEP.. [force]` | a client of machine N wants other members: `add-M`, `addvoter-M`, `promote-M`, `demote-M`, `remove-M`, `update-M` |
+//! | `members` | shows the configuration that each machine's log holds last, and what it takes itself for |
 //! | `propose N COMMAND.. [size=]`, `read N NUMBER` | clients come to machine N |
 //! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
@@ -21,7 +24,7 @@
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
-//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..` | B gets this message from A |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `removed A-B ..` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
@@ -35,8 +38,8 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use super::cluster::Cluster;
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
-    Proposal, ReadId, RequestId, Role, Term,
+    Body, Change, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
+    Proposal, ReadId, RequestId, Role, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -92,6 +95,20 @@ fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
     })
 }
 
+/// A step of a change; what is told about a machine is the step that told it.
+fn step(what: &str, machine: MachineId) -> Result<Step, String> {
+    let about = Bytes::copy_from_slice(what.as_bytes());
+    Ok(match what {
+        "add" => Step::Add(machine, about),
+        "addvoter" => Step::AddVoter(machine, about),
+        "promote" => Step::Promote(machine),
+        "demote" => Step::Demote(machine),
+        "remove" => Step::Remove(machine),
+        "update" => Step::Update(machine, about),
+        _ => return Err(format!("no step {what}")),
+    })
+}
+
 fn span(text: &str) -> Result<Duration, Box<dyn Error>> {
     let millis = text.strip_suffix("ms").ok_or("a span is in ms")?;
     Ok(Duration::from_millis(millis.parse()?))
@@ -122,6 +139,17 @@ impl Cluster {
                 self.now = self.now.after(span(args.next_pos().ok_or("how long?")?)?);
                 self.run_clock(Duration::from_millis(10), false);
             }
+            "join" => {
+                let id = next_machine(args)?;
+                let config = Config {
+                    local: id,
+                    ..self.config.clone().ok_or("no cluster to join")?
+                };
+                let machine = Machine::new(config, Configuration::default(), self.now);
+                self.machines.insert(id, machine);
+            }
+            "change" => self.change(args)?,
+            "members" => self.show_members(),
             "propose" => self.propose(args)?,
             "batch" => self.batch(args)?,
             "read" => {
@@ -207,7 +235,9 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.input(id, Input::Campaign);
             }
-            "heartbeat" | "append" | "appended" | "vote" | "prevote" => self.inject(name, args)?,
+            "heartbeat" | "append" | "appended" | "vote" | "prevote" | "removed" => {
+                self.inject(name, args)?
+            }
             "status" => self.show_status(),
             "log" => self.show_logs(|machine| machine.log()),
             "disks" => self.show_logs(|machine| machine.disk.log.clone()),
@@ -237,6 +267,7 @@ impl Cluster {
         if args.take_key("disk") == Some("manual") {
             self.manual.extend((1..=count).map(MachineId));
         }
+        self.config = Some(config.clone());
         let first = Configuration::of_voters((1..=count).map(MachineId));
         for &local in &first.voters {
             let config = Config {
@@ -246,6 +277,22 @@ impl Cluster {
             let machine = Machine::new(config, first.clone(), self.now);
             self.machines.insert(local, machine);
         }
+        Ok(())
+    }
+
+    fn change(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let machine = next_machine(args)?;
+        let mut change = Change::default();
+        while let Some(text) = args.next_pos() {
+            match text.split_once('-') {
+                Some((what, id)) => change.steps.push(step(what, MachineId(id.parse()?))?),
+                None => change.force = text == "force",
+            }
+        }
+        self.requests += 1;
+        let number = self.requests;
+        let request = RequestId { machine, number };
+        self.input(machine, Input::Change { request, change });
         Ok(())
     }
 
@@ -331,6 +378,9 @@ impl Cluster {
             "vote" => Body::VoteRequest {
                 last,
                 leader_gave_way: false,
+            },
+            "removed" => Body::Removed {
+                configured: entry_id(args.take_key("configured").unwrap_or("0@0"))?,
             },
             "prevote" => Body::PreVoteRequest { last },
             "appended" => Body::Appended {

@@ -1,8 +1,8 @@
 //! How scripts show what a core says.
 
 use crate::{
-    Body, Configuration, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal,
-    Refusal, Role,
+    Body, Change, Configuration, Effect, Entry, EntryId, MachineId, Member, Message, Payload,
+    Persist, Proposal, Refusal, Role, Step,
 };
 
 /// Several things, with spaces between.
@@ -123,6 +123,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::ProposeRefused { requests, reason } => {
             format!("ProposeRefused {} ({})", requests.len(), refusal(*reason))
         }
+        Body::ProposeChange { change, .. } => format!("ProposeChange {}", steps(change)),
+        Body::ChangeRefused { reason, .. } => format!("ChangeRefused {reason}"),
+        Body::Removed { configured } => format!("Removed configured={}", id(configured)),
         Body::ReadIndexRequest { read } => format!("ReadIndexRequest read={}", read.0),
         Body::ReadIndexResponse { read, index } => {
             let index = index.map_or("none".into(), |index| index.to_string());
@@ -133,6 +136,29 @@ pub(super) fn message(message: &Message) -> String {
     format!("{name} term={} {rest}", message.term)
         .trim_end()
         .into()
+}
+
+fn steps(change: &Change) -> String {
+    let step = |step: &Step| match step {
+        Step::Add(machine, _) => format!("add-{machine}"),
+        Step::AddVoter(machine, _) => format!("addvoter-{machine}"),
+        Step::Promote(machine) => format!("promote-{machine}"),
+        Step::Demote(machine) => format!("demote-{machine}"),
+        Step::Remove(machine) => format!("remove-{machine}"),
+        Step::Update(machine, _) => format!("update-{machine}"),
+    };
+    let force = if change.force { " force" } else { "" };
+    list(&change.steps, step) + force
+}
+
+pub(super) fn member(member: Member) -> &'static str {
+    match member {
+        Member::Voter => "voter",
+        Member::Learner => "learner",
+        Member::Outgoing => "outgoing",
+        Member::Removed => "removed",
+        Member::None => "none",
+    }
 }
 
 fn yes(granted: bool) -> &'static str {
@@ -171,6 +197,9 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Readable { read, index } => format!("read {} is readable at {index}", read.0),
         Effect::ReadRefused { read, reason } => {
             format!("read {} refused ({})", read.0, refusal(*reason))
+        }
+        Effect::ChangeRefused { request, reason } => {
+            format!("change {} refused: {reason}", request.number)
         }
         Effect::Refused { requests, reason } => {
             let numbers = list(requests, |request| request.number.to_string());

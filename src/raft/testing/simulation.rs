@@ -234,6 +234,7 @@ impl Simulation {
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
                 Some(Effect::Refused { requests, .. }) => self.proposals.refused(requests),
+                Some(Effect::ChangeRefused { .. }) => {}
                 Some(other) => panic!("{other:?} concerns the machine alone"),
                 None => {}
             }
