@@ -15,6 +15,7 @@ mod hello;
 mod identity;
 mod inbound;
 mod link;
+mod members;
 mod options;
 mod outbound;
 mod presence;

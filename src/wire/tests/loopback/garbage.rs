@@ -171,8 +171,8 @@ async fn a_newer_protocol_is_refused_by_its_version() {
     let second = machines[1].identity.clone();
     let first = &mut machines[0];
     first.start_inbound();
-    let reason = refusal_of(first, &hello(2, &second, ("RM.01", 1))).await;
-    assert_eq!(reason, RefusedBecause::Version { theirs: 2, ours: 1 });
+    let reason = refusal_of(first, &hello(3, &second, ("RM.01", 1))).await;
+    assert_eq!(reason, RefusedBecause::Version { theirs: 3, ours: 2 });
 
     let mut newer_frame = BytesMut::from(&hello(1, &second, ("RM.01", 1))[..]);
     newer_frame[2] = 9;
