@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rm_raft::{EntryId, HardState, Index};
+use rm_raft::{Configured, EntryId, HardState, Index};
 
 use crate::{
     Append, Environment, LogError, LogReader,
@@ -31,6 +31,8 @@ pub struct Loaded {
     pub first: Index,
     /// The last entry; zeros when the log is empty.
     pub last: EntryId,
+    /// The configurations that the log holds, in order.
+    pub configurations: Vec<Configured>,
 }
 
 impl Log {
@@ -57,6 +59,7 @@ impl Log {
         let first = self.tables.first(&txn)?;
         let last = self.tables.last(&txn)?;
         let terms = self.tables.terms(&txn)?;
+        let configurations = self.tables.configurations(&txn)?;
         self.tables.check_count(&txn, first, last)?;
         self.tables.check_terms(&txn, &terms, first, last)?;
         if hard_state.commit > last.index || hard_state.term < last.term {
@@ -70,6 +73,7 @@ impl Log {
             terms,
             first: first.map_or(last.index.next(), |first| first.index),
             last,
+            configurations,
         })
     }
 

@@ -1,12 +1,14 @@
 //! The tables of the log, and what can be asked of them in any transaction.
 
 use heed::{CommitOrAbort, Database, RoTxn, RwTxn, types::Bytes};
-use rm_raft::{Entry, EntryId, HardState, Index, Term};
+use rm_raft::{Configured, Entry, EntryId, HardState, Index, Payload, Term};
 
 use crate::{Environment, LogError, codec};
 
 /// The format of the tables that this program writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The format in which no entry holds a configuration. All else is as now.
+const FORMAT_WITHOUT_CONFIGURATIONS: u32 = 1;
 
 const FORMAT_KEY: &[u8] = b"format";
 const HARD_STATE_KEY: &[u8] = b"hard state";
@@ -22,6 +24,8 @@ pub(crate) struct Tables {
     pub(crate) log: Table,
     /// The term of the first entry of each term, by that entry's index.
     terms: Table,
+    /// The entries that hold a configuration, once more, by index: so that they are found without the rest of the log.
+    configurations: Table,
 }
 
 /// What an append must know of the log that it appends to.
@@ -42,12 +46,17 @@ impl Tables {
             let parameter = opener.create_database::<Bytes, Bytes>(txn, Some("parameter"))?;
             let log = opener.create_database::<Bytes, Bytes>(txn, Some("log"))?;
             let terms = opener.create_database::<Bytes, Bytes>(txn, Some("terms"))?;
+            let configurations =
+                opener.create_database::<Bytes, Bytes>(txn, Some("configurations"))?;
             match parameter
                 .get(txn, FORMAT_KEY)?
                 .map(parse_format)
                 .transpose()?
             {
                 Some(FORMAT) => {}
+                Some(FORMAT_WITHOUT_CONFIGURATIONS) => {
+                    parameter.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+                }
                 Some(found) => {
                     return Err(LogError::NewerFormat {
                         found,
@@ -60,14 +69,18 @@ impl Tables {
                 }
             }
             Ok(CommitOrAbort::<_, LogError>::Commit((
-                parameter, log, terms,
-            )))
-        })?;
-        match opened {
-            CommitOrAbort::Commit((parameter, log, terms)) => Ok(Tables {
                 parameter,
                 log,
                 terms,
+                configurations,
+            )))
+        })?;
+        match opened {
+            CommitOrAbort::Commit((parameter, log, terms, configurations)) => Ok(Tables {
+                parameter,
+                log,
+                terms,
+                configurations,
             }),
             CommitOrAbort::Abort(error) => Err(error),
         }
@@ -133,6 +146,27 @@ impl Tables {
         Ok(terms)
     }
 
+    /// The configurations that the log holds, in order.
+    pub(crate) fn configurations(&self, txn: &RoTxn<'_>) -> Result<Vec<Configured>, LogError> {
+        let mut configurations = Vec::new();
+        for item in self.configurations.iter(txn)? {
+            let (key, value) = item?;
+            let index = codec::index(key)?;
+            let Payload::Configuration { configuration, .. } = codec::decode(index, value)?.payload
+            else {
+                return Err(LogError::Damaged {
+                    index,
+                    reason: "the record of its configuration holds none",
+                });
+            };
+            configurations.push(Configured {
+                index,
+                configuration,
+            });
+        }
+        Ok(configurations)
+    }
+
     /// Checks that the log has as many entries as its ends say.
     pub(crate) fn check_count(
         &self,
@@ -193,6 +227,7 @@ impl Tables {
         );
         self.log.delete_range(txn, &range)?;
         self.terms.delete_range(txn, &range)?;
+        self.configurations.delete_range(txn, &range)?;
         Ok(())
     }
 
@@ -212,6 +247,9 @@ impl Tables {
             if entry.id.term != previous {
                 self.terms.put(txn, &key, &entry.id.term.0.to_le_bytes())?;
                 previous = entry.id.term;
+            }
+            if let Payload::Configuration { .. } = entry.payload {
+                self.configurations.put(txn, &key, &value)?;
             }
         }
         Ok(())

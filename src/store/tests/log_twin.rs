@@ -11,7 +11,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rm_raft::{Entry, EntryId, HardState, Index, Term};
+use rm_raft::{
+    Configuration, Configured, Entry, EntryId, HardState, Index, MachineId, Payload, RequestId,
+    Term,
+};
 use rm_store::{FaultHook, LogError, Point};
 use support::{entry, open, options, read_all};
 use tempfile::TempDir;
@@ -66,6 +69,38 @@ impl Twin {
         terms.dedup_by_key(|id| id.term);
         terms
     }
+
+    fn configurations(&self) -> Vec<Configured> {
+        let configured = |entry: &Entry| match &entry.payload {
+            Payload::Configuration { configuration, .. } => Some(Configured {
+                index: entry.id.index,
+                configuration: configuration.clone(),
+            }),
+            Payload::Empty | Payload::Command(_) => None,
+        };
+        self.entries.iter().filter_map(configured).collect()
+    }
+}
+
+/// An entry of the twin's log: now and then a configuration.
+fn some_entry(term: u64, index: u64, bytes: usize) -> Entry {
+    let mut entry = entry(term, index, bytes);
+    if bytes % 7 == 0 {
+        let machine = MachineId(term);
+        let mut configuration = Configuration::of_voters([MachineId(index), machine]);
+        configuration.outgoing = vec![machine];
+        configuration.learners = vec![MachineId(index + term)];
+        configuration.about = [(machine, vec![7; bytes / 8].into())].into();
+        let request = (bytes % 2 == 0).then_some(RequestId {
+            machine,
+            number: index,
+        });
+        entry.payload = Payload::Configuration {
+            request,
+            configuration,
+        };
+    }
+    entry
 }
 
 /// How a batch ends.
@@ -132,7 +167,7 @@ fn ask(twin: &Twin, step: &Step) -> (HardState, Vec<Entry>) {
     };
     let first = (twin.last().index.0 as i64 + 1 - step.back).max(0) as u64;
     let entries: Vec<Entry> = (first..first + step.count)
-        .map(|index| entry(term, index, step.bytes))
+        .map(|index| some_entry(term, index, step.bytes))
         .collect();
     let commit = (twin.hard_state.commit.0 as i64 + step.commit_up).max(0) as u64;
     let hard_state = HardState {
@@ -235,6 +270,7 @@ proptest! {
             prop_assert_eq!(loaded.hard_state, twin.hard_state);
             prop_assert_eq!(loaded.last, twin.last());
             prop_assert_eq!(loaded.terms, twin.terms());
+            prop_assert_eq!(loaded.configurations, twin.configurations());
             prop_assert_eq!(read_all(&opened.1).unwrap(), twin.entries.clone());
         }
     }
