@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal, Role};
+use rm_raft::{
+    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal,
+    Role,
+};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Apply, Attach, Attached, Elapsed, EntriesRead, Flush, Load, LoadedLog, PeerGone, Persist,
-    Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received, Refused, Send, Serve,
-    Unsettled,
+    Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
+    PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
+    Refused, Send, Serve, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
@@ -125,11 +128,19 @@ impl LogicCenter {
         // An earlier life of this process may have known more than it had written down: what was applied is committed.
         let mut hard_state = log.hard_state;
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
+        // What the log says comes after the machines that the domain was begun with.
+        let members = &self.machine.shared.identity.members;
+        let mut configurations = vec![Configured {
+            index: Index(0),
+            configuration: Configuration::of_voters(members.iter().map(|each| each.machine)),
+        }];
+        configurations.extend(log.configurations.iter().cloned());
         let durable = Durable {
             hard_state,
             terms: log.terms.clone(),
             last: log.last,
             applied: *applied,
+            configurations,
         };
         let config = self.machine.shared.core_config(self.machine.incarnation());
         let now = self.machine.shared.clock.now();
@@ -164,6 +175,19 @@ impl LogicCenter {
         match &mut self.core {
             Core::Loading { proposals, .. } => proposals.push(message),
             Core::Running(_) => self.step(Input::Propose(message.0), context),
+        }
+    }
+
+    fn change(&mut self, message: Change, context: &mut Context<Self>) {
+        let Change { request, change } = message;
+        match self.core {
+            // As a core without a leader would, and soon may.
+            Core::Loading { .. } => {
+                let reason = rm_raft::ChangeRefused::NotLeader;
+                let refused = ChangeRefused { request, reason };
+                self.machine.shared.slots.gate.tell(refused);
+            }
+            Core::Running(_) => self.step(Input::Change { request, change }, context),
         }
     }
 
@@ -310,6 +334,9 @@ impl LogicCenter {
                     let _ = read.answer.send(Err(refusal(reason)));
                 }
             }
+            Effect::ChangeRefused { request, reason } => {
+                slots.gate.tell(ChangeRefused { request, reason });
+            }
             Effect::Refused { requests, reason } => slots.gate.tell(Refused { requests, reason }),
         }
     }
@@ -329,6 +356,14 @@ impl Handler<Propose> for LogicCenter {
     fn handle(&mut self, message: Propose, context: &mut Context<Self>) {
         self.enter(context);
         self.propose(message, context);
+    }
+}
+
+impl Handler<Change> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Change, context: &mut Context<Self>) {
+        self.enter(context);
+        self.change(message, context);
     }
 }
 
