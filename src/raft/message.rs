@@ -154,8 +154,8 @@ pub enum Body {
         /// Why.
         reason: ChangeRefused,
     },
-    /// You asked for a vote, and take part no more. The receiver's log does not tell it, and this is no entry of a log: it only
-    /// has the receiver stand no more until a leader sends to it.
+    /// You asked for a vote, and take part no more. This changes no log: it only has the receiver take the entry as committed
+    /// if its log holds it, or else stand no more until a leader sends to it.
     Removed {
         /// The entry with the committed configuration that does not list the receiver.
         configured: EntryId,

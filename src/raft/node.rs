@@ -122,9 +122,12 @@ impl Node {
         self.full_since = full.then(|| self.full_since.unwrap_or(self.now));
     }
 
-    /// Whether this machine may stand for election.
+    /// Whether this machine may stand for election. One that loses its vote may until that is committed: perhaps it alone holds
+    /// the entry, and nobody else can win (dissertation 4.2.2).
     pub(crate) fn may_campaign(&self) -> bool {
-        self.is_voter() && self.removed_by.is_none()
+        let committed = &self.configurations.committed(self.commit).configuration;
+        let has_vote = self.is_voter() || committed.has_vote(self.config.local);
+        has_vote && self.removed_by.is_none()
     }
 
     /// How this machine takes part.

@@ -212,14 +212,21 @@ impl Raft {
         }
     }
 
-    /// Others told that this machine takes part no more, by an entry that its log does not hold. It stands no more, unless it
-    /// follows a leader, which knows better.
+    /// Another machine told that this one takes part no more. A leader that sends to this machine knows better. If its own log
+    /// holds the entry, that is committed (as when a heartbeat names it), and the log tells the rest. If its log ends before it,
+    /// this machine lacks what is committed and cannot win (§5.4), so that nothing is lost when it stands no more, even if the
+    /// other is out of date.
     fn told_removed(&mut self, configured: EntryId) {
-        if self.leader().is_none() && configured > self.node.log.last() {
+        if self.leader().is_some() {
+            return;
+        }
+        if self.node.log.holds(configured) {
+            self.node.commit_to(configured.index);
+        } else if configured > self.node.log.last() {
             self.node.removed_by = Some(configured);
-            if let State::Candidate(_) = self.state {
-                self.turn(Turn::Follow);
-            }
+        }
+        if !self.node.may_campaign() && matches!(self.state, State::Candidate(_)) {
+            self.turn(Turn::Follow);
         }
     }
 
@@ -279,7 +286,7 @@ impl Raft {
             Body::PreVoteRequest { last } => {
                 let hears_leader = self.hears_leader_besides(from);
                 vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
-                vote::tell_removed(&mut self.node, from, last);
+                vote::tell_removed(&mut self.node, from);
             }
             Body::VoteRequest { last, .. } => {
                 let knows_leader = self.leader().is_some();
@@ -289,7 +296,7 @@ impl Raft {
                     State::Candidate(candidate) => candidate.rivalled(&mut self.node),
                     _ => {}
                 }
-                vote::tell_removed(&mut self.node, from, last);
+                vote::tell_removed(&mut self.node, from);
             }
             Body::PreVoteResponse { granted } => {
                 if granted && term == self.node.term.next() {

@@ -1,7 +1,7 @@
 //! What a machine answers when it is asked for its vote, whatever its role.
 
 use crate::node::Node;
-use crate::{Body, Configuration, EntryId, MachineId, Term};
+use crate::{Body, EntryId, Index, MachineId, Term};
 
 /// Answers a pre-vote request: would this machine vote for the sender in `term`? (dissertation 9.6)
 ///
@@ -37,17 +37,13 @@ pub(crate) fn vote_requested(
     granted
 }
 
-/// Tells a machine that asks for a vote that it takes part no more, if it cannot know: what is committed here does not list it,
-/// and its log ends before that. No candidate that lacks what is committed can win (§5.4), so that nothing is lost when it
-/// stops to stand, even if what is committed here is out of date.
-pub(crate) fn tell_removed(node: &mut Node, from: MachineId, last: EntryId) {
+/// Tells a machine that asks for a vote that it takes part no more, by an entry that is committed here.
+pub(crate) fn tell_removed(node: &mut Node, from: MachineId) {
     let committed = node.configurations.committed(node.commit);
-    let is_listed = |configuration: &Configuration| configuration.contains(from);
-    if is_listed(&committed.configuration) || is_listed(node.configuration()) {
-        return;
-    }
-    if let Some(configured) = node.log.id_at(committed.index)
-        && last < configured
+    let is_listed = committed.configuration.contains(from) || node.configuration().contains(from);
+    if committed.index > Index(0)
+        && !is_listed
+        && let Some(configured) = node.log.id_at(committed.index)
     {
         node.send(vec![from], Body::Removed { configured });
     }
