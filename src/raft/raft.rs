@@ -5,8 +5,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, Change, ChangeRefused, Config, ConfigError, Durable, Effect, EntryId, HardState, Input,
-    MachineId, Message, Refusal, RequestId, Role, Status, Term, Time, vote,
+    Body, Change, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId,
+    HardState, Input, MachineId, Message, Refusal, RequestId, Role, Status, Term, Time, vote,
 };
 
 /// The Raft core of one machine.
@@ -150,6 +150,11 @@ impl Raft {
             durable: self.node.log.durable(),
             commit: self.node.commit,
         }
+    }
+
+    /// The configuration in force: the latest of the log, committed or not (§6).
+    pub fn configured(&self) -> &Configured {
+        self.node.configurations.latest()
     }
 
     fn leader(&self) -> Option<MachineId> {

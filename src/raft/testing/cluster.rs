@@ -223,11 +223,10 @@ impl Cluster {
 
     pub(super) fn show_members(&mut self) {
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
-            let Ok(status) = self.status(id) else {
+            let Some(core) = self.machines[&id].core.as_ref() else {
                 continue;
             };
-            let configured = self.machines[&id].configurations();
-            let latest = configured.last().expect("there is one to begin with");
+            let (status, latest) = (core.status(), core.configured().clone());
             let mut text = format!(
                 "{} by {}={}",
                 show::member(status.member),
