@@ -85,13 +85,13 @@ impl Twin {
 /// An entry of the twin's log: now and then a configuration.
 fn some_entry(term: u64, index: u64, bytes: usize) -> Entry {
     let mut entry = entry(term, index, bytes);
-    if bytes % 7 == 0 {
+    if bytes.is_multiple_of(7) {
         let machine = MachineId(term);
         let mut configuration = Configuration::of_voters([MachineId(index), machine]);
         configuration.outgoing = vec![machine];
         configuration.learners = vec![MachineId(index + term)];
         configuration.about = [(machine, vec![7; bytes / 8].into())].into();
-        let request = (bytes % 2 == 0).then_some(RequestId {
+        let request = bytes.is_multiple_of(2).then_some(RequestId {
             machine,
             number: index,
         });
