@@ -19,8 +19,8 @@ impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
         let mut appends: Vec<Append> = Vec::new();
-        let machines: Vec<MachineId> = node.others.clone();
-        for machine in machines {
+        for at in 0..node.others.len() {
+            let machine = node.others[at];
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 match appends
                     .iter_mut()
