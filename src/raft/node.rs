@@ -285,8 +285,12 @@ impl Node {
 
     /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, answers.
     pub(crate) fn drain(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::with_capacity(self.sends.len() + self.answers.len() + 2);
-        if self.will_persist() {
+        let up_to = self.applicable();
+        let (will_persist, will_apply) = (self.will_persist(), up_to > self.handed);
+        let promised = if will_persist { 1 } else { self.promises.len() };
+        let others = self.sends.len() + usize::from(will_apply) + self.answers.len();
+        let mut effects = Vec::with_capacity(promised + others);
+        if will_persist {
             self.asked = (self.term, self.vote);
             effects.push(Effect::Persist(Persist {
                 hard_state: HardState {
@@ -304,8 +308,7 @@ impl Node {
             }
         }
         effects.append(&mut self.sends);
-        let up_to = self.applicable();
-        if up_to > self.handed {
+        if will_apply {
             let entries = self.log.entries(self.handed.next(), up_to);
             self.handed = up_to;
             effects.push(Effect::Apply { up_to, entries });
