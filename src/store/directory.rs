@@ -13,6 +13,7 @@ use crate::{
     Damage, Extent, OpenError,
     environment::DATA_FILE,
     identity::{Identity, Record},
+    origin,
     verify::verify,
 };
 
@@ -78,6 +79,11 @@ impl DataDirectory {
     /// What every environment in it bears, and no file of another data directory.
     pub(crate) fn data_id(&self) -> String {
         self.with_record(|record| record.data_id.clone())
+    }
+
+    /// A number, drawn at random when the directory was made, that tells it from all others.
+    pub fn data_number(&self) -> u128 {
+        origin::data_number(&self.data_id()).expect("the record was checked when it was read")
     }
 
     /// Whether an environment of this name was here at an earlier moment.

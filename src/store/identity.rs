@@ -149,7 +149,13 @@ fn parse(text: &[u8]) -> Result<Record, Refusal> {
         .map_err(explain)?
         .format
     {
-        FORMAT => serde_json::from_str(body).map_err(explain),
+        FORMAT => {
+            let record: Record = serde_json::from_str(body).map_err(explain)?;
+            match origin::data_number(&record.data_id) {
+                Some(_) => Ok(record),
+                None => Err(damaged("its data id is not 128 bits in hexadecimal")),
+            }
+        }
         newer if newer > FORMAT => Err(Refusal::Newer(newer)),
         _ => Err(damaged("its format never existed")),
     }
