@@ -96,6 +96,7 @@ impl Addresses {
                     name: neighbour.name.clone(),
                     address,
                     host: neighbour.address.host.clone(),
+                    data_id: None,
                 });
             }
         }

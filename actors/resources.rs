@@ -8,7 +8,7 @@ use std::time::Duration;
 use rm_config::{Durability, Effective};
 use rm_raft::MachineId;
 use rm_store::{DataDirectory, Environment, Log, LogError, OpenError};
-use rm_wire::{Credentials, WireError};
+use rm_wire::{Credentials, DataId, DataIds, WireError};
 
 use crate::addresses::Addresses;
 use crate::machine::Shared;
@@ -33,6 +33,8 @@ pub(crate) struct Resources {
     pub(crate) credentials: Credentials,
     pub(crate) wire_identity: rm_wire::Identity,
     pub(crate) wire_options: rm_wire::Options,
+    /// The data that peers were found on, for as long as the process lives.
+    pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
     pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
@@ -88,6 +90,7 @@ impl Resources {
         )?)?;
         let state = Environment::open(&directory, "state", &options(config, false))?;
         let boot = directory.boot();
+        let data_id = DataId(directory.data_number().to_be_bytes());
         let addresses = Addresses::new(&identity.domain, &config.neighbours());
         addresses.keep_asking().map_err(StartError::Thread)?;
         Ok(Resources {
@@ -103,8 +106,10 @@ impl Resources {
                 name: identity.name.clone(),
                 id: identity.machine,
                 incarnation: boot,
+                data_id,
             },
             wire_options: wire_options(config),
+            data_ids: DataIds::default(),
             boot,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
