@@ -134,6 +134,7 @@ async fn a_slow_disk_holds_the_sender_back_and_no_message() {
     let mut machines = machines(2);
     for machine in &mut machines {
         machine.options.receive_window_bytes = 1 << 20;
+        machine.options.snapshot_window_bytes = 1 << 18;
         machine.start();
     }
     let [first, second] = &mut machines[..] else {
@@ -154,6 +155,9 @@ async fn a_slow_disk_holds_the_sender_back_and_no_message() {
         first.send(&[second], &append(1 << 19));
         assert_eq!(second.received(first.id(), 1).await, [append(1 << 19)]);
     }
+    // Nor has anything more of it left meanwhile.
+    let sent = first.status(second.id()).snapshot_bytes_sent;
+    assert_eq!(sent, window);
     for taken in [CHUNK_BYTES, 10 * CHUNK_BYTES] {
         disk.waits_at(Some(taken));
         until("the sender goes on by what was taken", || {
