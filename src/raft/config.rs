@@ -1,5 +1,6 @@
 //! What a core is built from, and what makes it refuse to start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{EntryId, HardState, Index, MachineId, Term};
@@ -33,6 +34,11 @@ pub struct Config {
     /// Whether a follower that learns that its leader's process is gone stands for election at once. Never together
     /// with lease reads.
     pub trust_peer_gone: bool,
+    /// By how many percent the rates of two machines' clocks may differ at most, so that leaders hold leases; none where
+    /// that is not known, and every read is confirmed by a quorum. The same on all machines of a domain.
+    pub lease_drift_percent: Option<u8>,
+    /// Which voters are preferred as leaders: the higher, the more. Who is not listed has the priority 0.
+    pub priorities: BTreeMap<MachineId, u8>,
 }
 
 /// What a core finds durable when it starts.
@@ -74,6 +80,16 @@ pub enum ConfigError {
     /// With a limit of zero nothing could move.
     #[error("the limit `{0}` is 0, so nothing could pass: make it at least 1")]
     LimitZero(&'static str),
+    /// Nothing would be left of a lease.
+    #[error(
+        "clocks that differ by {0} percent leave no lease: make the bound less than 100 percent"
+    )]
+    LeaseDrift(u8),
+    /// A follower that believes a false report that its leader is gone would break that leader's lease.
+    #[error(
+        "leases and trust in reports that a peer is gone do not go together: give up one of the two"
+    )]
+    LeaseWithTrust,
     /// What Storage found contradicts itself.
     #[error(
         "the durable state of this machine contradicts itself ({0}): restore its data, or replace the machine"
@@ -103,6 +119,11 @@ impl Config {
                 election: self.election_timeout,
             });
         }
+        match self.lease_drift_percent {
+            Some(percent) if percent >= 100 => return Err(ConfigError::LeaseDrift(percent)),
+            Some(_) if self.trust_peer_gone => return Err(ConfigError::LeaseWithTrust),
+            _ => {}
+        }
         let limits = [
             ("inflight_requests_max", self.inflight_requests_max),
             ("inflight_bytes_max", self.inflight_bytes_max),
@@ -115,6 +136,11 @@ impl Config {
             Some((name, _)) => Err(ConfigError::LimitZero(name)),
             None => Ok(()),
         }
+    }
+
+    /// How much a voter is preferred as a leader.
+    pub(crate) fn priority(&self, machine: MachineId) -> u8 {
+        self.priorities.get(&machine).copied().unwrap_or_default()
     }
 }
 
@@ -193,6 +219,8 @@ mod tests {
             log_cache_bytes_max: 1 << 20,
             reads_max: 8,
             trust_peer_gone: false,
+            lease_drift_percent: Some(10),
+            priorities: BTreeMap::new(),
         }
     }
 
@@ -223,6 +251,14 @@ mod tests {
         assert_eq!(
             refused(|c| c.reads_max = 0),
             ConfigError::LimitZero("reads_max")
+        );
+        assert_eq!(
+            refused(|c| c.lease_drift_percent = Some(100)),
+            ConfigError::LeaseDrift(100)
+        );
+        assert_eq!(
+            refused(|c| c.trust_peer_gone = true),
+            ConfigError::LeaseWithTrust
         );
         assert!(matches!(
             refused(|c| c.election_timeout = c.heartbeat_interval),

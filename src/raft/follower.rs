@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::raft::Turn;
-use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, Time};
+use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, ReadMode, Time};
 
 /// A machine that follows.
 #[derive(Debug)]
@@ -23,8 +23,9 @@ pub(crate) struct Follower {
     heartbeat: Option<u64>,
     /// The round of the last heartbeat that was answered, and when.
     answered: Option<(u64, Time)>,
-    /// The newest read for which the leader was asked, and when.
-    asked: Option<(ReadId, Time)>,
+    /// The newest reads for which the leader was asked, and when: of those that need a quorum, and of those that are
+    /// content with a lease.
+    asked: [Option<(ReadId, Time)>; 2],
 }
 
 /// What this machine may tell the leader once it is durable.
@@ -54,7 +55,7 @@ impl Follower {
             acknowledgement: None,
             heartbeat: None,
             answered: None,
-            asked: None,
+            asked: [None; 2],
         }
     }
 
@@ -78,12 +79,13 @@ impl Follower {
     }
 
     /// Follows the machine that proved to lead the present term.
-    pub(crate) fn follow(&mut self, node: &Node, leader: MachineId) {
+    pub(crate) fn follow(&mut self, node: &mut Node, leader: MachineId) {
         if self.leader != Some(leader) {
             self.leader = Some(leader);
-            self.asked = None;
+            self.asked = [None; 2];
         }
         self.heard = node.now;
+        node.promise_loyalty(leader);
         self.deadline = node.now.after(self.timeout);
     }
 
@@ -169,8 +171,9 @@ impl Follower {
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self, node: &Node) -> Time {
         let stands_at = self.stands_at(node);
-        match (self.leader, self.asked) {
-            (Some(_), Some((_, at))) if node.reads.len() > 0 => {
+        let asked = self.asked.iter().flatten().map(|(_, at)| *at).min();
+        match (self.leader, asked) {
+            (Some(_), Some(at)) if node.reads.len() > 0 => {
                 stands_at.min(at.after(node.config.heartbeat_interval))
             }
             _ => stands_at,
@@ -235,17 +238,25 @@ impl Follower {
         node.promise(leader, Body::HeartbeatResponse { round, last, full });
     }
 
-    /// Asks for the newest read, whose answer serves all; again after a while, since the request or its answer may be lost.
+    /// Asks for the newest read of each mode, whose answer serves all; again after a while, since the request or its answer
+    /// may be lost.
     fn ask_read_index(&mut self, node: &mut Node, leader: MachineId) {
-        let Some(read) = node.reads.newest() else {
-            return;
-        };
-        let waits_for_answer = self.asked.is_some_and(|(asked, at)| {
-            asked == read && node.now.since(at) < node.config.heartbeat_interval
-        });
-        if !waits_for_answer {
-            self.asked = Some((read, node.now));
-            node.send(vec![leader], Body::ReadIndexRequest { read });
+        for (asked, mode) in self
+            .asked
+            .iter_mut()
+            .zip([ReadMode::Quorum, ReadMode::Lease])
+        {
+            let Some(read) = node.reads.newest_of(mode) else {
+                *asked = None;
+                continue;
+            };
+            let waits_for_answer = asked.is_some_and(|(asked, at)| {
+                asked == read && node.now.since(at) < node.config.heartbeat_interval
+            });
+            if !waits_for_answer {
+                *asked = Some((read, node.now));
+                node.send(vec![leader], Body::ReadIndexRequest { read, mode });
+            }
         }
     }
 }

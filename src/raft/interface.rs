@@ -1,8 +1,8 @@
 //! What goes into the core and what comes out of it: inputs, effects, and its status.
 
 use crate::{
-    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -11,7 +11,12 @@ pub enum Input {
     /// Clients of this machine want these in the log.
     Propose(Vec<Proposal>),
     /// A batch of linearizable reads came to this machine.
-    Read(ReadId),
+    Read {
+        /// Its number.
+        read: ReadId,
+        /// What may confirm it.
+        mode: ReadMode,
+    },
     /// A message came.
     Received {
         /// From whom.
@@ -43,6 +48,11 @@ pub enum Input {
     /// Stand for election at once, without a pre-vote: this machine led until a moment ago and no other can hold a
     /// lease that this breaks.
     Campaign,
+    /// Hand leadership to this voter, or to the one that is fittest. Answered by `Effect::Transferred`.
+    Transfer {
+        /// To whom.
+        to: Option<MachineId>,
+    },
 }
 
 /// What a machine is to do. Effects are performed in order.
@@ -94,6 +104,13 @@ pub enum Effect {
         requests: Vec<RequestId>,
         /// Why.
         reason: Refusal,
+    },
+    /// A transfer of leadership ended.
+    Transferred {
+        /// To whom; none if no target was named and none was found.
+        to: Option<MachineId>,
+        /// How.
+        outcome: TransferOutcome,
     },
 }
 

@@ -7,9 +7,11 @@ mod entry;
 mod follower;
 mod interface;
 mod leader;
+mod lease;
 mod log;
 mod message;
 mod node;
+mod priority;
 mod progress;
 mod quorum;
 mod raft;
@@ -19,12 +21,14 @@ mod replication;
 mod space;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod types;
 mod vote;
 
 pub use config::{Config, ConfigError, Durable};
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
 pub use interface::{Effect, Input, Persist, Role, Status};
-pub use message::{Body, Message, ReadId, Refusal};
+pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;
+pub use transfer::TransferOutcome;
 pub use types::{EntryId, Index, MachineId, Term, Time};

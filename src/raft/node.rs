@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use crate::lease::Promise;
 use crate::log::Log;
 use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::read::WaitingReads;
+use crate::transfer::Transfer;
 use crate::{
     Body, Config, Durable, Effect, HardState, Index, MachineId, Message, Persist, Proposal, ReadId,
-    Refusal, RequestId, Term, Time,
+    ReadMode, Refusal, RequestId, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -41,6 +43,10 @@ pub(crate) struct Node {
     durable: (Term, Option<MachineId>),
     /// Since when this machine's disk is full, if it is.
     pub(crate) full_since: Option<Time>,
+    /// Whom this machine has promised not to vote against, and until when.
+    pub(crate) loyalty: Promise,
+    /// The transfer of leadership that this machine began and that is not decided.
+    pub(crate) transfer: Option<Transfer>,
     /// Reads of this machine's clients that have no answer yet.
     pub(crate) reads: WaitingReads,
     /// Proposals of this machine's clients that are to go to the leader.
@@ -71,6 +77,8 @@ impl Node {
             asked: (term, vote),
             durable: (term, vote),
             full_since: None,
+            loyalty: Promise::at_start(&config, now),
+            transfer: None,
             reads: WaitingReads::default(),
             proposals: Vec::new(),
             promises: Vec::new(),
@@ -250,10 +258,10 @@ impl Node {
 
     /// Takes a read of this machine's clients. It waits at most the longest election timeout: by then a leader is there,
     /// or the client had better hear that none is.
-    pub(crate) fn read(&mut self, read: ReadId) {
+    pub(crate) fn read(&mut self, read: ReadId, mode: ReadMode) {
         if self.reads.len() < self.config.reads_max {
             let deadline = self.now.after(self.config.election_timeout * 2);
-            self.reads.push(read, deadline);
+            self.reads.push(read, mode, deadline);
         } else {
             self.refuse_read(read, Refusal::Overloaded);
         }
@@ -270,17 +278,22 @@ impl Node {
         }
     }
 
-    /// Answers this read and all that came before it. What a full disk kept out of this machine's log it cannot apply: whoever
-    /// must see that is told so, and not left to wait.
-    pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index) {
+    /// Answers this read and all that came before it, of those that are content with what confirmed it. What a full disk kept
+    /// out of this machine's log it cannot apply: whoever must see that is told so, and not left to wait.
+    pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index, confirmed_by: ReadMode) {
         let out_of_reach = self.is_full() && index > self.log.durable();
-        for read in self.reads.take_through(read) {
+        for read in self.reads.take_through(read, confirmed_by) {
             if out_of_reach {
                 self.refuse_read(read, Refusal::NoSpace);
             } else {
                 self.answers.push(Effect::Readable { read, index });
             }
         }
+    }
+
+    /// Hands an effect out after all messages.
+    pub(crate) fn answer(&mut self, effect: Effect) {
+        self.answers.push(effect);
     }
 
     /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, answers.

@@ -6,7 +6,7 @@ use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
     Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Input, MachineId, Message,
-    Refusal, Role, Status, Term, Time, vote,
+    Refusal, Role, Status, Term, Time, TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -72,7 +72,7 @@ impl Raft {
                 }
                 _ => self.node.proposals.extend(proposals),
             },
-            Input::Read(read) => self.node.read(read),
+            Input::Read { read, mode } => self.node.read(read, mode),
             Input::Received { from, message } => self.received(from, message),
             Input::Persisted { hard_state, last } => self.persisted(hard_state, last),
             Input::EntriesRead { entries } => {
@@ -97,7 +97,12 @@ impl Raft {
                     });
                 }
             }
+            Input::Transfer { to } => match &mut self.state {
+                State::Leader(leader) => leader.transfer(&mut self.node, to),
+                _ => self.node.transferred(to, TransferOutcome::NotLeader),
+            },
         }
+        self.node.settle_transfer(self.leader());
         self.check();
     }
 
@@ -129,7 +134,8 @@ impl Raft {
             State::Leader(leader) => leader.next_deadline(),
         };
         let reads = self.node.reads.next_deadline();
-        reads.map_or(role, |reads| reads.min(role))
+        let transfer = self.node.transfer_deadline();
+        reads.into_iter().chain(transfer).fold(role, Time::min)
     }
 
     /// What can be told about this core.
@@ -156,8 +162,12 @@ impl Raft {
         }
     }
 
-    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6).
+    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
+    /// rest on that.
     fn hears_leader_besides(&self, machine: MachineId) -> bool {
+        if self.node.is_loyal_besides(machine) {
+            return true;
+        }
         match &self.state {
             State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
             State::Candidate(_) => false,
@@ -225,8 +235,12 @@ impl Raft {
                 let hears_leader = self.hears_leader_besides(from);
                 vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
             }
-            Body::VoteRequest { last, .. } => {
-                let knows_leader = self.leader().is_some();
+            Body::VoteRequest {
+                last,
+                leader_gave_way,
+            } => {
+                let loyal = !leader_gave_way && self.node.is_loyal_besides(from);
+                let knows_leader = loyal || self.leader().is_some();
                 let given = vote::vote_requested(&mut self.node, from, last, knows_leader);
                 match &mut self.state {
                     State::Follower(follower) if given => follower.voted(&self.node),
@@ -266,8 +280,10 @@ impl Raft {
             Body::ProposeRefused { requests, reason } => {
                 self.node.refused_elsewhere(requests, reason);
             }
-            Body::ReadIndexRequest { read } => match &mut self.state {
-                State::Leader(leader) => leader.read_index_requested(&mut self.node, from, read),
+            Body::ReadIndexRequest { read, mode } => match &mut self.state {
+                State::Leader(leader) => {
+                    leader.read_index_requested(&mut self.node, from, read, mode);
+                }
                 _ => {
                     let body = Body::ReadIndexResponse { read, index: None };
                     self.node.send(vec![from], body);
@@ -275,8 +291,8 @@ impl Raft {
             },
             Body::ReadIndexResponse { read, index } => {
                 // Without an index the read goes on waiting: for the same leader, or for another one.
-                if let Some(index) = index {
-                    self.node.answer_reads(read, index);
+                if let (Some(index), Some(mode)) = (index, self.node.reads.mode_of(read)) {
+                    self.node.answer_reads(read, index, mode);
                 }
             }
             Body::Appended { matched, round } => {
@@ -287,6 +303,14 @@ impl Raft {
                 hint,
                 round,
             } => self.lead(|leader, node| leader.rejected(node, from, previous, hint, round)),
+            Body::CampaignNow => {
+                // Only the leader itself can give way.
+                if self.leader() == Some(from) {
+                    self.turn(Turn::Campaign {
+                        leader_gave_way: true,
+                    });
+                }
+            }
             Body::HeartbeatResponse { round, last, full } => {
                 self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
             }
@@ -316,7 +340,7 @@ impl Raft {
         }
         match &mut self.state {
             State::Follower(follower) if follower.leader().is_none_or(|known| known == leader) => {
-                follower.follow(&self.node, leader);
+                follower.follow(&mut self.node, leader);
                 Some((follower, &mut self.node))
             }
             _ => None,

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
 use crate::{Effect, Entry, Input, MachineId, Message, Status, Time};
@@ -14,6 +15,8 @@ use crate::{Effect, Entry, Input, MachineId, Message, Status, Time};
 pub(super) struct Cluster {
     pub(super) now: Time,
     pub(super) machines: BTreeMap<MachineId, Machine>,
+    /// The clocks of those machines whose clock is not right.
+    pub(super) clocks: BTreeMap<MachineId, Clock>,
     /// What is on its way, by sender and receiver.
     pub(super) links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
     /// Directions in which nothing passes.
@@ -31,6 +34,10 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn machine(&mut self, id: MachineId) -> Result<&mut Machine, String> {
         self.machines.get_mut(&id).ok_or(format!("no machine {id}"))
+    }
+
+    pub(super) fn clock(&self, id: MachineId) -> Clock {
+        self.clocks.get(&id).copied().unwrap_or_default()
     }
 
     pub(super) fn status(&self, id: MachineId) -> Result<Status, String> {
@@ -55,7 +62,7 @@ impl Cluster {
         let Ok(before) = self.status(id) else {
             return;
         };
-        let now = self.now;
+        let now = self.clock(id).at(self.now);
         let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
             return;
         };
@@ -69,7 +76,7 @@ impl Cluster {
 
     pub(super) fn perform(&mut self, id: MachineId) {
         loop {
-            let now = self.now;
+            let now = self.clock(id).at(self.now);
             let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
                 return;
             };
@@ -139,6 +146,7 @@ impl Cluster {
         }
         let core = self.machine(id)?.core.as_ref().ok_or("it does not run")?;
         let due = core.next_deadline();
+        let due = self.clock(id).moment(due);
         self.now = self.now.max(due);
         self.input(id, Input::Elapsed);
         Ok(())
@@ -150,7 +158,8 @@ impl Cluster {
             self.now = self.now.after(Duration::from_millis(10)).min(end);
             for id in self.machines.keys().copied().collect::<Vec<_>>() {
                 let core = self.machines[&id].core.as_ref();
-                let due = core.is_some_and(|core| core.next_deadline() <= self.now);
+                let due =
+                    core.is_some_and(|core| core.next_deadline() <= self.clock(id).at(self.now));
                 if due && !self.paused.contains(&id) {
                     self.input(id, Input::Elapsed);
                 }
@@ -207,11 +216,17 @@ impl Cluster {
     }
 
     pub(super) fn show_deadlines(&mut self) {
-        let now = self.now;
         let machines = self.machines.iter();
         let cores = machines.filter_map(|(&id, machine)| Some((id, machine.core.as_ref()?)));
         let waits: Vec<_> = cores
-            .map(|(id, core)| (id, core.next_deadline().since(now).as_millis()))
+            .map(|(id, core)| {
+                (
+                    id,
+                    core.next_deadline()
+                        .since(self.clock(id).at(self.now))
+                        .as_millis(),
+                )
+            })
             .collect();
         for (id, millis) in waits {
             self.tell(id, &format!("waits for {millis} ms"));

@@ -3,13 +3,14 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [disk=manual]` | starts machines 1 to N |
+//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [disk=manual]` | starts machines 1 to N |
+//! | `clock N PERCENT` | machine N's clock moves by so much in a hundred units of time |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
 //! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |
 //! | `tick SPAN` | moves the clock for all; nothing is delivered |
 //! | `jump SPAN` | moves the clock by so much at once |
 //! | `run SPAN` | moves the clock for all, and delivers all that is sent |
-//! | `propose N COMMAND.. [size=]`, `read N NUMBER` | clients come to machine N |
+//! | `propose N COMMAND.. [size=]`, `read N NUMBER [mode=lease]` | clients come to machine N |
 //! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
 //! | `cut A-B..`, `isolate N`, `heal` | lets nothing pass from A to B; from and to N; ends all that |
@@ -21,10 +22,12 @@
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
-//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..` | B gets this message from A |
+//! | `transfer N [TO]` | machine N, if it leads, is to hand over |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `campaignnow A-B` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,11 +35,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
 
+use super::clock::Clock;
 use super::cluster::Cluster;
 use super::machine::{Job, Machine};
 use crate::{
     Body, Config, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal, ReadId,
-    RequestId, Role, Term,
+    ReadMode, RequestId, Role, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -127,7 +131,11 @@ impl Cluster {
             "read" => {
                 let id = next_machine(args)?;
                 let read = ReadId(next(args)?);
-                self.input(id, Input::Read(read));
+                let mode = match args.take_key("mode") {
+                    Some("lease") => ReadMode::Lease,
+                    _ => ReadMode::Quorum,
+                };
+                self.input(id, Input::Read { read, mode });
             }
             "deliver" | "drop" => self.deliver(args, name == "deliver")?,
             "copy" => {
@@ -187,7 +195,7 @@ impl Cluster {
             }
             "restart" => {
                 let id = next_machine(args)?;
-                let now = self.now;
+                let now = self.clock(id).at(self.now);
                 let machine = self.machine(id)?;
                 let applied = key(args, "applied", machine.applied.len() as u64)?;
                 machine.start(now, Index(applied));
@@ -199,6 +207,17 @@ impl Cluster {
             "resume" => {
                 self.paused.remove(&next_machine(args)?);
             }
+            "clock" => {
+                let (id, percent) = (next_machine(args)?, next(args)?);
+                let offset = Duration::ZERO;
+                self.clocks.insert(id, Clock { offset, percent });
+            }
+            "transfer" => {
+                let id = next_machine(args)?;
+                let to = args.next_pos().map(str::parse).transpose()?;
+                let to = to.map(MachineId);
+                self.input(id, Input::Transfer { to });
+            }
             "gone" => {
                 let (id, other) = (next_machine(args)?, next_machine(args)?);
                 self.input(id, Input::PeerGone(other));
@@ -207,7 +226,9 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.input(id, Input::Campaign);
             }
-            "heartbeat" | "append" | "appended" | "vote" | "prevote" => self.inject(name, args)?,
+            "heartbeat" | "append" | "appended" | "vote" | "prevote" | "campaignnow" => {
+                self.inject(name, args)?;
+            }
             "status" => self.show_status(),
             "log" => self.show_logs(|machine| machine.log()),
             "disks" => self.show_logs(|machine| machine.disk.log.clone()),
@@ -234,6 +255,11 @@ impl Cluster {
             log_cache_bytes_max: key(args, "cache", 1 << 20)?,
             reads_max: key(args, "reads", 8)?,
             trust_peer_gone: key(args, "gone", false)?,
+            lease_drift_percent: args.take_key("lease").map(str::parse).transpose()?,
+            priorities: match args.take_key("prefer") {
+                Some(text) => BTreeMap::from([(MachineId(text.parse()?), 1)]),
+                None => BTreeMap::new(),
+            },
         };
         if args.take_key("disk") == Some("manual") {
             self.manual.extend(config.voters.iter().copied());
@@ -332,6 +358,7 @@ impl Cluster {
                 leader_gave_way: false,
             },
             "prevote" => Body::PreVoteRequest { last },
+            "campaignnow" => Body::CampaignNow,
             "appended" => Body::Appended {
                 matched: Index(key(args, "matched", 0)?),
                 round,

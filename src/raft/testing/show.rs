@@ -1,7 +1,8 @@
 //! How scripts show what a core says.
 
 use crate::{
-    Body, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal, Refusal, Role,
+    Body, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal, ReadMode,
+    Refusal, Role, TransferOutcome,
 };
 
 /// Several things, with spaces between.
@@ -28,6 +29,19 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::NotLeader => "not leader",
         Refusal::Overloaded => "overloaded",
         Refusal::NoSpace => "no space",
+        Refusal::Transferring => "transferring",
+    }
+}
+
+fn outcome(outcome: TransferOutcome) -> &'static str {
+    match outcome {
+        TransferOutcome::Done => "done",
+        TransferOutcome::Replaced => "replaced",
+        TransferOutcome::TimedOut => "timed out",
+        TransferOutcome::AnotherLeads => "another leads",
+        TransferOutcome::NotLeader => "not leader",
+        TransferOutcome::NotVoter => "not a voter",
+        TransferOutcome::Unheard => "unheard",
     }
 }
 
@@ -102,7 +116,14 @@ pub(super) fn message(message: &Message) -> String {
         Body::ProposeRefused { requests, reason } => {
             format!("ProposeRefused {} ({})", requests.len(), refusal(*reason))
         }
-        Body::ReadIndexRequest { read } => format!("ReadIndexRequest read={}", read.0),
+        Body::ReadIndexRequest { read, mode } => {
+            let mode = match mode {
+                ReadMode::Quorum => "",
+                ReadMode::Lease => " by lease",
+            };
+            format!("ReadIndexRequest read={}{mode}", read.0)
+        }
+        Body::CampaignNow => "CampaignNow".into(),
         Body::ReadIndexResponse { read, index } => {
             let index = index.map_or("none".into(), |index| index.to_string());
             format!("ReadIndexResponse read={} index={index}", read.0)
@@ -154,6 +175,9 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Refused { requests, reason } => {
             let numbers = list(requests, |request| request.number.to_string());
             format!("proposals {numbers} refused ({})", refusal(*reason))
+        }
+        Effect::Transferred { to, outcome: how } => {
+            format!("transfer to {}: {}", machine(*to), outcome(*how))
         }
     }
 }

@@ -18,7 +18,8 @@ use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Effect, Input, MachineId, Message, Proposal, ReadId, RequestId, Role, Time,
+    Body, Config, Effect, Input, MachineId, Message, Proposal, ReadId, ReadMode, RequestId, Role,
+    Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -89,6 +90,13 @@ impl Simulation {
             log_cache_bytes_max: if small { 200 } else { 1 << 12 },
             reads_max: 16,
             trust_peer_gone: seed.is_multiple_of(2),
+            // A clock that moves 140 while another moves 70 leaves half of an election timeout for a lease.
+            lease_drift_percent: (!seed.is_multiple_of(2)).then_some(50),
+            priorities: if seed.is_multiple_of(3) {
+                BTreeMap::from([(MachineId(1), 1)])
+            } else {
+                BTreeMap::new()
+            },
         };
         // The election timeout is five heartbeats: clocks that differ by a factor of two leave a cluster able to work.
         let clocks: BTreeMap<MachineId, Clock> = voters
@@ -233,6 +241,7 @@ impl Simulation {
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
                 Some(Effect::Refused { requests, .. }) => self.proposals.refused(requests),
+                Some(Effect::Transferred { .. }) => {}
                 Some(other) => panic!("{other:?} concerns the machine alone"),
                 None => {}
             }
@@ -341,7 +350,12 @@ impl Simulation {
                 self.numbers += 1;
                 let read = ReadId(self.numbers);
                 self.reads.came(id, read);
-                self.input(id, Input::Read(read));
+                let mode = if self.chance(50) {
+                    ReadMode::Lease
+                } else {
+                    ReadMode::Quorum
+                };
+                self.input(id, Input::Read { read, mode });
             }
         }
         if self.hostile {
@@ -365,7 +379,8 @@ impl Simulation {
             self.numbers += 1;
             let read = ReadId(self.numbers);
             self.reads.came(id, read);
-            self.input(id, Input::Read(read));
+            let mode = ReadMode::Quorum;
+            self.input(id, Input::Read { read, mode });
         }
         self.run_until(self.now.after(Duration::from_secs(1)));
         assert_eq!(self.reads.open(), 0, "every read has an answer");
