@@ -115,6 +115,7 @@ mod tests {
             name: name.into(),
             peer: peer.parse().expect("an address"),
             client: "127.0.0.1:1".parse().expect("an address"),
+            priority: 0,
         }
     }
 

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rm_config::Effective;
-use rm_raft::MachineId;
+use rm_raft::{MachineId, Role, TransferOutcome};
 use rm_store::{DataDirectory, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
@@ -105,6 +105,27 @@ impl Running {
         match (&mut self.ended).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::GaveUp("the supervisor failed".into()),
+        }
+    }
+
+    /// Hands leadership over if this machine leads, and waits for that at most an election timeout: without it the others
+    /// would wait that long for a leader that is gone (dissertation 3.10).
+    pub async fn hand_over(&self) {
+        let alone = self.shared.identity.members.len() == 1;
+        if alone || self.shared.board.raft().role != Role::Leader {
+            return;
+        }
+        match self.port.transfer(None).await {
+            Ok((to, TransferOutcome::Done)) => {
+                let to = to.map(|id| self.shared.name_of(id));
+                info!(self.log, "leadership is handed over"; "to" => to);
+            }
+            Ok((_, outcome)) => {
+                warn!(self.log, "leadership could not be handed over"; "outcome" => ?outcome);
+            }
+            Err(error) => {
+                warn!(self.log, "leadership could not be handed over"; "error" => %error);
+            }
         }
     }
 

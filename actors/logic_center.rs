@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal, Role};
+use rm_raft::{
+    Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Refusal as RaftRefusal, Role,
+};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
 
@@ -12,10 +14,11 @@ use crate::machine::{Derived, Machine};
 use crate::message::{
     Apply, Attach, Attached, Elapsed, EntriesRead, Flush, Load, LoadedLog, PeerGone, Persist,
     Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received, Refused, Send, Serve,
-    Unsettled,
+    Transfer, Transferred, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
+use crate::transfers::Transfers;
 
 /// The most messages in one batch, so that a flood cannot put its effects off for ever.
 const BATCH_MAX: usize = 1_024;
@@ -26,13 +29,14 @@ const APPLY_AHEAD_MAX: u64 = 16_384;
 pub(crate) struct LogicCenter {
     machine: Machine,
     core: Core,
-    /// Reads that came since the last flush.
-    new_reads: Vec<Read>,
+    /// Reads that came since the last flush, by what may confirm them.
+    new_reads: HashMap<ReadMode, Vec<Read>>,
     /// Reads that the core is asked about.
     reads: HashMap<ReadId, Vec<Read>>,
     next_read: u64,
     /// Whether the core was last told that the disk is full.
     told_full: bool,
+    transfers: Transfers,
     batched: usize,
     flush_is_due: bool,
 }
@@ -60,10 +64,11 @@ impl Derived for LogicCenter {
                 applied: None,
                 proposals: Vec::new(),
             },
-            new_reads: Vec::new(),
+            new_reads: HashMap::new(),
             reads: HashMap::new(),
             next_read,
             told_full: false,
+            transfers: Transfers::default(),
             batched: 0,
             flush_is_due: false,
         })
@@ -199,9 +204,19 @@ impl LogicCenter {
         }
     }
 
-    fn read(&mut self, read: Read, context: &mut Context<Self>) {
-        self.new_reads.push(read);
+    fn read(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
+        let ReadLinearizable { read, mode } = message;
+        self.new_reads.entry(mode).or_default().push(read);
         self.plan_flush(context);
+    }
+
+    /// A core that is not there yet leads nothing; the answer that is dropped says so.
+    fn transfer(&mut self, message: Transfer, context: &mut Context<Self>) {
+        if let Core::Running(_) = self.core
+            && self.transfers.wait(message.to, message.answer)
+        {
+            self.step(Input::Transfer { to: message.to }, context);
+        }
     }
 
     /// Gives the core an input; its effects follow at the end of the batch. A core that is not there yet hears nothing,
@@ -231,17 +246,21 @@ impl LogicCenter {
         let Core::Running(raft) = &mut self.core else {
             return; // the reads wait until there is a core
         };
+        // The clock is read after the reads came: a lease that holds now held when they did, however long this process was
+        // stopped in between, and whatever stops it from here on (docs/decisions/lease-reads.md).
         let now = self.machine.shared.clock.now();
         let full = self.machine.shared.board.no_space();
         if full != self.told_full {
             self.told_full = full;
             raft.step(now, Input::Space { full });
         }
-        if !self.new_reads.is_empty() {
-            self.next_read += 1;
-            let id = ReadId(self.next_read);
-            self.reads.insert(id, std::mem::take(&mut self.new_reads));
-            raft.step(now, Input::Read(id));
+        for mode in [ReadMode::Quorum, ReadMode::Lease] {
+            if let Some(reads) = self.new_reads.remove(&mode) {
+                self.next_read += 1;
+                let read = ReadId(self.next_read);
+                self.reads.insert(read, reads);
+                raft.step(now, Input::Read { read, mode });
+            }
         }
         let effects = raft.effects(now);
         let status = raft.status();
@@ -311,6 +330,11 @@ impl LogicCenter {
                 }
             }
             Effect::Refused { requests, reason } => slots.gate.tell(Refused { requests, reason }),
+            Effect::Transferred { to, outcome } => {
+                info!(self.machine.log, "transfer of leadership";
+                    "to" => to.map(|id| self.machine.shared.name_of(id)), "outcome" => ?outcome);
+                self.transfers.answer(Transferred { to, outcome });
+            }
         }
     }
 }
@@ -318,7 +342,9 @@ impl LogicCenter {
 /// What a client is told when the core refuses.
 pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
     match reason {
-        RaftRefusal::NoLeader | RaftRefusal::NotLeader => Refusal::NoLeader,
+        RaftRefusal::NoLeader | RaftRefusal::NotLeader | RaftRefusal::Transferring => {
+            Refusal::NoLeader
+        }
         RaftRefusal::Overloaded => Refusal::TooManyRequests,
         RaftRefusal::NoSpace => Refusal::NoSpace,
     }
@@ -336,7 +362,15 @@ impl Handler<ReadLinearizable> for LogicCenter {
     type Result = ();
     fn handle(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
         self.enter(context);
-        self.read(message.0, context);
+        self.read(message, context);
+    }
+}
+
+impl Handler<Transfer> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Transfer, context: &mut Context<Self>) {
+        self.enter(context);
+        self.transfer(message, context);
     }
 }
 

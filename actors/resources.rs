@@ -213,7 +213,8 @@ impl Shared {
     /// What a Raft core of this machine is made with. The seed differs for every life, so that machines whose cores
     /// restart together do not choose the same election timeouts again and again.
     pub(crate) fn core_config(&self, incarnation: u64) -> rm_raft::Config {
-        let (timings, limits) = (&self.config.config.timings, &self.config.config.limits);
+        let config = &self.config.config;
+        let (timings, limits) = (&config.timings, &config.limits);
         rm_raft::Config {
             local: self.local(),
             voters: self
@@ -233,7 +234,14 @@ impl Shared {
             uncommitted_bytes_max: limits.uncommitted_bytes_max,
             log_cache_bytes_max: limits.log_cache_bytes_max,
             reads_max: limits.requests_max,
-            trust_peer_gone: true,
+            // A false report that the leader is gone would break its lease.
+            trust_peer_gone: config.reads.clock_drift_percent.is_none(),
+            lease_drift_percent: config.reads.clock_drift_percent,
+            priorities: config
+                .machines
+                .iter()
+                .map(|each| (MachineId(self.config.machine_id(&each.name)), each.priority))
+                .collect(),
         }
     }
 

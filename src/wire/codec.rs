@@ -5,8 +5,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term,
 };
 
 use crate::frame::{self, Fields, FrameError};
@@ -27,6 +27,7 @@ mod kind {
     pub(super) const READ_INDEX_REQUEST: u8 = 27;
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
+    pub(super) const CAMPAIGN_NOW: u8 = 32;
 }
 
 const TERM_BYTES: usize = 8;
@@ -44,6 +45,10 @@ const REFUSAL_NO_LEADER: u8 = 0;
 const REFUSAL_NOT_LEADER: u8 = 1;
 const REFUSAL_OVERLOADED: u8 = 2;
 const REFUSAL_NO_SPACE: u8 = 3;
+const REFUSAL_TRANSFERRING: u8 = 4;
+
+const READ_BY_QUORUM: u8 = 0;
+const READ_BY_LEASE: u8 = 1;
 
 /// The message as one frame.
 ///
@@ -84,6 +89,7 @@ fn kind_of(body: &Body) -> u8 {
         Body::ProposeRefused { .. } => kind::PROPOSE_REFUSED,
         Body::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
         Body::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
+        Body::CampaignNow => kind::CAMPAIGN_NOW,
     }
 }
 
@@ -162,7 +168,14 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_list(out, requests, put_request_id);
             out.put_u8(refusal_number(*reason));
         }
-        Body::ReadIndexRequest { read } => out.put_u64(read.0),
+        Body::ReadIndexRequest { read, mode } => {
+            out.put_u64(read.0);
+            out.put_u8(match mode {
+                ReadMode::Quorum => READ_BY_QUORUM,
+                ReadMode::Lease => READ_BY_LEASE,
+            });
+        }
+        Body::CampaignNow => {}
         Body::ReadIndexResponse { read, index } => {
             out.put_u64(read.0);
             put_bool(out, index.is_some());
@@ -219,11 +232,13 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         },
         kind::READ_INDEX_REQUEST => Body::ReadIndexRequest {
             read: ReadId(fields.u64("read id")?),
+            mode: take_read_mode(fields)?,
         },
         kind::READ_INDEX_RESPONSE => Body::ReadIndexResponse {
             read: ReadId(fields.u64("read id")?),
             index: take_optional_index(fields)?,
         },
+        kind::CAMPAIGN_NOW => Body::CampaignNow,
         found => return Err(FrameError::Kind { found }),
     })
 }
@@ -329,12 +344,24 @@ fn take_optional_index(fields: &mut Fields) -> Result<Option<Index>, FrameError>
     }
 }
 
+fn take_read_mode(fields: &mut Fields) -> Result<ReadMode, FrameError> {
+    match fields.u8("what confirms the read")? {
+        READ_BY_QUORUM => Ok(ReadMode::Quorum),
+        READ_BY_LEASE => Ok(ReadMode::Lease),
+        found => Err(FrameError::Value {
+            what: "what confirms the read",
+            found: found.into(),
+        }),
+    }
+}
+
 fn refusal_number(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::NoLeader => REFUSAL_NO_LEADER,
         Refusal::NotLeader => REFUSAL_NOT_LEADER,
         Refusal::Overloaded => REFUSAL_OVERLOADED,
         Refusal::NoSpace => REFUSAL_NO_SPACE,
+        Refusal::Transferring => REFUSAL_TRANSFERRING,
     }
 }
 
@@ -344,6 +371,7 @@ fn take_refusal(fields: &mut Fields) -> Result<Refusal, FrameError> {
         REFUSAL_NOT_LEADER => Ok(Refusal::NotLeader),
         REFUSAL_OVERLOADED => Ok(Refusal::Overloaded),
         REFUSAL_NO_SPACE => Ok(Refusal::NoSpace),
+        REFUSAL_TRANSFERRING => Ok(Refusal::Transferring),
         found => Err(FrameError::Value {
             what: "the reason of the refusal",
             found: found.into(),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rm_raft::{Body, MachineId, Message, Proposal, ReadId, RequestId, Term};
+use rm_raft::{Body, MachineId, Message, Proposal, ReadId, ReadMode, RequestId, Term};
 use rm_wire::{
     Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, Options, Outbound, Peer,
 };
@@ -66,7 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let ping = Message {
         term: Term(1),
-        body: Body::ReadIndexRequest { read: ReadId(1) },
+        body: Body::ReadIndexRequest {
+            read: ReadId(1),
+            mode: ReadMode::Quorum,
+        },
     };
     // The first ones wait for the connections.
     to_second.send(ping.clone())?;

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::{collection::vec, option, prelude::*};
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term,
 };
 use rm_wire::{FrameError, decode, encode};
 
@@ -43,7 +43,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::NoLeader),
         Just(Refusal::NotLeader),
         Just(Refusal::Overloaded),
-        Just(Refusal::NoSpace)
+        Just(Refusal::NoSpace),
+        Just(Refusal::Transferring)
     ]
 }
 
@@ -87,7 +88,15 @@ fn body() -> impl Strategy<Value = Body> {
         vec(proposal(), 0..5).prop_map(|proposals| Body::Propose { proposals }),
         (vec(request_id(), 0..5), refusal())
             .prop_map(|(requests, reason)| Body::ProposeRefused { requests, reason }),
-        number().prop_map(|read| Body::ReadIndexRequest { read: ReadId(read) }),
+        (number(), any::<bool>()).prop_map(|(read, lease)| Body::ReadIndexRequest {
+            read: ReadId(read),
+            mode: if lease {
+                ReadMode::Lease
+            } else {
+                ReadMode::Quorum
+            },
+        }),
+        Just(Body::CampaignNow),
         (number(), option::of(number())).prop_map(|(read, index)| Body::ReadIndexResponse {
             read: ReadId(read),
             index: index.map(Index)
@@ -289,11 +298,15 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
             requests: vec![request],
             reason: Refusal::Overloaded,
         },
-        Body::ReadIndexRequest { read: ReadId(6) },
+        Body::ReadIndexRequest {
+            read: ReadId(6),
+            mode: ReadMode::Lease,
+        },
         Body::ReadIndexResponse {
             read: ReadId(6),
             index: Some(Index(4)),
         },
+        Body::CampaignNow,
     ];
     let mut written = String::new();
     for body in bodies {

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term,
 };
 use rm_wire::{
     Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, Options, Outbound, Peer,
@@ -275,6 +275,7 @@ pub(crate) fn numbered(number: u64) -> Message {
         term: Term(1),
         body: Body::ReadIndexRequest {
             read: ReadId(number),
+            mode: ReadMode::Quorum,
         },
     }
 }
@@ -343,7 +344,10 @@ pub(crate) fn every_kind() -> Vec<Message> {
             requests: vec![RequestId::default()],
             reason: Refusal::NotLeader,
         },
-        Body::ReadIndexRequest { read: ReadId(1) },
+        Body::ReadIndexRequest {
+            read: ReadId(1),
+            mode: ReadMode::Quorum,
+        },
         Body::ReadIndexResponse {
             read: ReadId(1),
             index: Some(Index(5)),
