@@ -28,6 +28,8 @@ mod kind {
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
     pub(super) const CAMPAIGN_NOW: u8 = 32;
+    /// A read index request whose read is content with a lease.
+    pub(super) const READ_INDEX_BY_LEASE_REQUEST: u8 = 33;
 }
 
 const TERM_BYTES: usize = 8;
@@ -46,9 +48,6 @@ const REFUSAL_NOT_LEADER: u8 = 1;
 const REFUSAL_OVERLOADED: u8 = 2;
 const REFUSAL_NO_SPACE: u8 = 3;
 const REFUSAL_TRANSFERRING: u8 = 4;
-
-const READ_BY_QUORUM: u8 = 0;
-const READ_BY_LEASE: u8 = 1;
 
 /// The message as one frame.
 ///
@@ -87,7 +86,10 @@ fn kind_of(body: &Body) -> u8 {
         Body::HeartbeatResponse { .. } => kind::HEARTBEAT_RESPONSE,
         Body::Propose { .. } => kind::PROPOSE,
         Body::ProposeRefused { .. } => kind::PROPOSE_REFUSED,
-        Body::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
+        Body::ReadIndexRequest { mode, .. } => match mode {
+            ReadMode::Quorum => kind::READ_INDEX_REQUEST,
+            ReadMode::Lease => kind::READ_INDEX_BY_LEASE_REQUEST,
+        },
         Body::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
         Body::CampaignNow => kind::CAMPAIGN_NOW,
     }
@@ -168,13 +170,7 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_list(out, requests, put_request_id);
             out.put_u8(refusal_number(*reason));
         }
-        Body::ReadIndexRequest { read, mode } => {
-            out.put_u64(read.0);
-            out.put_u8(match mode {
-                ReadMode::Quorum => READ_BY_QUORUM,
-                ReadMode::Lease => READ_BY_LEASE,
-            });
-        }
+        Body::ReadIndexRequest { read, mode: _ } => out.put_u64(read.0),
         Body::CampaignNow => {}
         Body::ReadIndexResponse { read, index } => {
             out.put_u64(read.0);
@@ -232,7 +228,11 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         },
         kind::READ_INDEX_REQUEST => Body::ReadIndexRequest {
             read: ReadId(fields.u64("read id")?),
-            mode: take_read_mode(fields)?,
+            mode: ReadMode::Quorum,
+        },
+        kind::READ_INDEX_BY_LEASE_REQUEST => Body::ReadIndexRequest {
+            read: ReadId(fields.u64("read id")?),
+            mode: ReadMode::Lease,
         },
         kind::READ_INDEX_RESPONSE => Body::ReadIndexResponse {
             read: ReadId(fields.u64("read id")?),
@@ -340,17 +340,6 @@ fn take_optional_index(fields: &mut Fields) -> Result<Option<Index>, FrameError>
         (false, found) => Err(FrameError::Value {
             what: "an index that is not known",
             found,
-        }),
-    }
-}
-
-fn take_read_mode(fields: &mut Fields) -> Result<ReadMode, FrameError> {
-    match fields.u8("what confirms the read")? {
-        READ_BY_QUORUM => Ok(ReadMode::Quorum),
-        READ_BY_LEASE => Ok(ReadMode::Lease),
-        found => Err(FrameError::Value {
-            what: "what confirms the read",
-            found: found.into(),
         }),
     }
 }

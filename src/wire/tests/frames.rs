@@ -300,13 +300,17 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
         },
         Body::ReadIndexRequest {
             read: ReadId(6),
-            mode: ReadMode::Lease,
+            mode: ReadMode::Quorum,
         },
         Body::ReadIndexResponse {
             read: ReadId(6),
             index: Some(Index(4)),
         },
         Body::CampaignNow,
+        Body::ReadIndexRequest {
+            read: ReadId(6),
+            mode: ReadMode::Lease,
+        },
     ];
     let mut written = String::new();
     for body in bodies {
