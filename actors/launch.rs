@@ -16,7 +16,7 @@ use crate::guard::install_panic_hook;
 use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
 use crate::message::Retire;
-use crate::port::{Identity, Member, Port};
+use crate::port::{Identity, Member, Port, Refusal};
 use crate::resources::{Resources, StartError, owner};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
@@ -108,14 +108,18 @@ impl Running {
         }
     }
 
-    /// Hands leadership over if this machine leads, and waits for that at most an election timeout: without it the others
-    /// would wait that long for a leader that is gone (dissertation 3.10).
+    /// Hands leadership over if this machine leads, and waits for that: without it the others would wait an election timeout
+    /// for a leader that is gone (dissertation 3.10). The core decides within an election timeout; a LogicCenter that does
+    /// not answer is left behind after two.
     pub async fn hand_over(&self) {
         let alone = self.shared.identity.members.len() == 1;
         if alone || self.shared.board.raft().role != Role::Leader {
             return;
         }
-        match self.port.transfer(None).await {
+        let timeout_ms = self.shared.config.config.timings.election_timeout_ms;
+        let patience = Duration::from_millis(2 * timeout_ms);
+        let transferred = tokio::time::timeout(patience, self.port.transfer(None)).await;
+        match transferred.unwrap_or(Err(Refusal::TimedOut)) {
             Ok((to, TransferOutcome::Done)) => {
                 let to = to.map(|id| self.shared.name_of(id));
                 info!(self.log, "leadership is handed over"; "to" => to);
