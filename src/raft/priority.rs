@@ -63,7 +63,8 @@ impl Leader {
         }
     }
 
-    /// The voter of the highest priority above this machine's own that answers each heartbeat and has all that is committed.
+    /// The voter of the highest priority above this machine's own that answers each heartbeat, has space and all that is
+    /// committed.
     fn preferred_follower(&self, node: &Node) -> Option<MachineId> {
         let patience: Duration = node.config.heartbeat_interval * 2;
         let own = node.config.priority(node.config.local);
@@ -72,6 +73,7 @@ impl Leader {
                 && node.config.priority(machine) > own
                 && node.now.since(follower.heard) <= patience
                 && follower.is_replicating()
+                && !follower.full
                 && follower.matched >= node.commit
         });
         fit.max_by_key(|&(&machine, _)| node.config.priority(machine))

@@ -88,11 +88,12 @@ impl Leader {
             .is_some_and(|follower| node.now.since(follower.heard) < node.config.election_timeout)
     }
 
-    /// The voter that is heard and whose log reaches furthest; of several the first, so that the choice is repeatable.
+    /// The voter that is heard, has space, and whose log reaches furthest; of several the first, so that the choice is repeatable.
     fn furthest_follower(&self, node: &Node) -> Option<MachineId> {
         let heard = self.followers.iter().rev();
-        let heard = heard
-            .filter(|&(&machine, _)| node.quorum.contains(machine) && self.hears(node, machine));
+        let heard = heard.filter(|&(&machine, follower)| {
+            node.quorum.contains(machine) && self.hears(node, machine) && !follower.full
+        });
         heard
             .max_by_key(|(_, follower)| follower.matched)
             .map(|(&machine, _)| machine)
