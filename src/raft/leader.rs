@@ -26,7 +26,7 @@ pub(crate) struct Leader {
     /// When the next heartbeat is due.
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
-    pub(crate) first: Index,
+    first: Index,
     /// When this machine's own disk last had nothing to do, or did something, or came to have space.
     pub(crate) disk_moved: Time,
 }
@@ -274,8 +274,12 @@ impl Leader {
         node.send(to, Body::Heartbeat { commit, round });
     }
 
-    /// Asserts the invariants: of each follower's progress, and that none is ahead of the leader.
+    /// Asserts the invariants: of the lease, of each follower's progress, and that none is ahead of the leader.
     pub(crate) fn check(&self, node: &Node) {
+        assert!(
+            node.commit >= self.first || !self.lease.holds(node.now),
+            "a leader with a lease has committed in its own term"
+        );
         for follower in self.followers.values() {
             follower.check();
             assert!(

@@ -74,10 +74,10 @@ impl Leader {
         may
     }
 
-    /// A leader that has committed nothing of its own term does not know what is committed, lease or not (dissertation 6.4).
-    /// The read came before `now` was read from the clock: all that was committed by then is known here.
+    /// The read came before `now` was read from the clock: all that was committed by then is known here. No round begins, and
+    /// so no lease, before an entry of this leader's own term is committed.
     fn may_answer_by_lease(&self, node: &Node) -> bool {
-        node.commit >= self.first && self.lease.holds(node.now)
+        self.lease.holds(node.now)
     }
 }
 
