@@ -149,7 +149,7 @@ impl OpenError {
 
 /// Why the log refused or failed.
 ///
-/// The refusals (up to [`LogError::CommitBeyondLog`]) are faults of the caller and leave the [`Append`](crate::Append)
+/// The refusals (up to [`LogError::Compacted`]) are faults of the caller and leave the [`Append`](crate::Append)
 /// as it was; after any other error it can only be dropped. A caller that is refused drops it too: what it was about to ask
 /// next rests on what was refused.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +221,33 @@ pub enum LogError {
         commit: Index,
         /// The last entry as it would be.
         last: EntryId,
+    },
+    /// Only what is committed may be compacted.
+    #[error("the log is committed up to {commit} and cannot be compacted up to {found}")]
+    CompactBeyondCommit {
+        /// Up to where it was to be compacted.
+        found: EntryId,
+        /// Up to where it is committed.
+        commit: Index,
+    },
+    /// A snapshot is older than what the log is compacted to, of a later term than the machine, or of a generation that
+    /// was there before.
+    #[error("the snapshot up to {found}, generation {generation}, cannot be installed: {reason}")]
+    StaleSnapshot {
+        /// The last entry of the snapshot.
+        found: EntryId,
+        /// The generation that it was to be.
+        generation: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The log no longer has the entry: the state holds what it did.
+    #[error("entry {index} is compacted, as all are up to {base}: it is in the state only")]
+    Compacted {
+        /// The entry that was asked for.
+        index: Index,
+        /// Up to where the log is compacted.
+        base: EntryId,
     },
     /// An earlier failure broke this transaction.
     #[error("this append has failed before: drop it and begin another")]

@@ -5,6 +5,7 @@
 
 mod append;
 mod codec;
+mod compaction;
 mod directory;
 mod environment;
 mod error;

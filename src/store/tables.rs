@@ -5,8 +5,15 @@ use rm_raft::{Entry, EntryId, HardState, Index, Term};
 
 use crate::{Environment, LogError, codec};
 
-/// The format of the tables that this program writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+/// The format of a log that was never compacted.
+const FORMAT_WHOLE: u32 = 1;
+
+/// The format of a log with a base, and the newest that this program reads. It is written with the first base, so that a
+/// program that would miss the entries before it refuses the log.
+const FORMAT: u32 = 2;
+
+/// What the base is called among the parameters.
+pub(crate) const BASE_NAME: &str = "base";
 
 const FORMAT_KEY: &[u8] = b"format";
 const HARD_STATE_KEY: &[u8] = b"hard state";
@@ -24,12 +31,24 @@ pub(crate) struct Tables {
     terms: Table,
 }
 
+/// What stands for the entries that are no longer in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// Which of the states that this machine ever had is in force; 0 until the first snapshot is installed.
+    pub(crate) generation: u64,
+    /// The last of the entries that only the state holds; zeros while the log is whole.
+    pub(crate) entry: EntryId,
+}
+
 /// What an append must know of the log that it appends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tail {
     /// The transaction that left it so.
     pub(crate) transaction: usize,
     pub(crate) hard_state: HardState,
+    pub(crate) base: Base,
+    /// The first entry that the table holds, or the next one that it will: entries up to the base are removed slice by slice.
+    pub(crate) first: Index,
     pub(crate) last: EntryId,
 }
 
@@ -47,7 +66,7 @@ impl Tables {
                 .map(parse_format)
                 .transpose()?
             {
-                Some(FORMAT) => {}
+                Some(FORMAT_WHOLE | FORMAT) => {}
                 Some(found) => {
                     return Err(LogError::NewerFormat {
                         found,
@@ -55,7 +74,7 @@ impl Tables {
                     });
                 }
                 None => {
-                    parameter.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+                    parameter.put(txn, FORMAT_KEY, &FORMAT_WHOLE.to_le_bytes())?;
                     environment.stamp(txn)?;
                 }
             }
@@ -75,10 +94,15 @@ impl Tables {
 
     /// What the transaction finds at the end of the log.
     pub(crate) fn tail(&self, txn: &RoTxn<'_>) -> Result<Tail, LogError> {
+        let base = self.base(txn)?;
+        let last = self.last(txn)?.unwrap_or(base.entry);
+        let first = self.first(txn)?;
         Ok(Tail {
             transaction: txn.id(),
             hard_state: self.hard_state(txn)?,
-            last: self.last(txn)?,
+            base,
+            first: first.map_or(last.index.next(), |first| first.index),
+            last,
         })
     }
 
@@ -98,15 +122,27 @@ impl Tables {
         Ok(self.parameter.put(txn, HARD_STATE_KEY, &value)?)
     }
 
-    /// The first entry; none in an empty log.
+    /// The base; zeros while the log is whole.
+    pub(crate) fn base(&self, txn: &RoTxn<'_>) -> Result<Base, LogError> {
+        let value = self.parameter.get(txn, BASE_NAME.as_bytes())?;
+        value.map_or(Ok(Base::default()), codec::decode_base)
+    }
+
+    /// Writes the base.
+    pub(crate) fn put_base(&self, txn: &mut RwTxn<'_>, base: &Base) -> Result<(), LogError> {
+        self.parameter.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+        let value = codec::encode_base(base);
+        Ok(self.parameter.put(txn, BASE_NAME.as_bytes(), &value)?)
+    }
+
+    /// The first entry in the table, which may lie before the base; none in an empty one.
     pub(crate) fn first(&self, txn: &RoTxn<'_>) -> Result<Option<EntryId>, LogError> {
         self.log.first(txn)?.map(entry_id).transpose()
     }
 
-    /// The last entry; zeros in an empty log.
-    pub(crate) fn last(&self, txn: &RoTxn<'_>) -> Result<EntryId, LogError> {
-        let last = self.log.last(txn)?.map(entry_id).transpose()?;
-        Ok(last.unwrap_or_default())
+    /// The last entry in the table; none in an empty one.
+    pub(crate) fn last(&self, txn: &RoTxn<'_>) -> Result<Option<EntryId>, LogError> {
+        self.log.last(txn)?.map(entry_id).transpose()
     }
 
     /// The entry at an index, if the log has one there.
@@ -115,7 +151,7 @@ impl Tables {
         value.map(|value| codec::decode(index, value)).transpose()
     }
 
-    /// The first entry of each term, in order.
+    /// The first entry of each term that the table holds, in order.
     pub(crate) fn terms(&self, txn: &RoTxn<'_>) -> Result<Vec<EntryId>, LogError> {
         let mut terms = Vec::new();
         for item in self.terms.iter(txn)? {
@@ -138,8 +174,9 @@ impl Tables {
         &self,
         txn: &RoTxn<'_>,
         first: Option<EntryId>,
-        last: EntryId,
+        last: Option<EntryId>,
     ) -> Result<(), LogError> {
+        let last = last.unwrap_or_default();
         let expected = first.map_or(Some(0), |first| {
             let behind_first = last.index.0.checked_sub(first.index.0)?;
             behind_first.checked_add(1)
@@ -159,8 +196,9 @@ impl Tables {
         txn: &RoTxn<'_>,
         terms: &[EntryId],
         first: Option<EntryId>,
-        last: EntryId,
+        last: Option<EntryId>,
     ) -> Result<(), LogError> {
+        let last = last.unwrap_or_default();
         let damaged = |index| LogError::Damaged {
             index,
             reason: "the record of its term does not match",
@@ -184,6 +222,31 @@ impl Tables {
         Ok(())
     }
 
+    /// Checks that the entries go on where the base ends, and that the one at the base is it.
+    pub(crate) fn check_base(
+        &self,
+        txn: &RoTxn<'_>,
+        base: EntryId,
+        first: Option<EntryId>,
+        last: Option<EntryId>,
+    ) -> Result<(), LogError> {
+        let damaged = |reason| LogError::DamagedParameter {
+            name: BASE_NAME,
+            reason,
+        };
+        let entry = self.entry(txn, base.index)?;
+        if entry.is_some_and(|entry| entry.id != base) {
+            return Err(damaged("the entry there is another"));
+        }
+        if first.is_some_and(|first| first.index > base.index.next()) {
+            return Err(damaged("entries behind it are missing"));
+        }
+        if last.is_some_and(|last| last.index < base.index || last.term < base.term) {
+            return Err(damaged("the log ends before it"));
+        }
+        Ok(())
+    }
+
     /// Removes every entry from an index on.
     pub(crate) fn truncate(&self, txn: &mut RwTxn<'_>, from: Index) -> Result<(), LogError> {
         let from = codec::key(from);
@@ -196,22 +259,43 @@ impl Tables {
         Ok(())
     }
 
-    /// Writes entries behind all that the log has; `previous` is the term of its last.
-    pub(crate) fn append(
-        &self,
-        txn: &mut RwTxn<'_>,
-        mut previous: Term,
-        entries: &[Entry],
-    ) -> Result<(), LogError> {
+    /// Removes the entries up to an index, and keeps the beginning of the term that goes on behind it.
+    pub(crate) fn trim(&self, txn: &mut RwTxn<'_>, up_to: Index) -> Result<(), LogError> {
+        let (cut, next) = (codec::key(up_to), codec::key(up_to.next()));
+        let range = (
+            std::ops::Bound::Unbounded,
+            std::ops::Bound::Included(&cut[..]),
+        );
+        let goes_on = self.log.get(txn, &next)?.is_some() && self.terms.get(txn, &next)?.is_none();
+        let term = self.terms.get_lower_than_or_equal_to(txn, &cut)?;
+        let term = term.filter(|_| goes_on).map(|(_, term)| term.to_vec());
+        self.log.delete_range(txn, &range)?;
+        self.terms.delete_range(txn, &range)?;
+        if let Some(term) = term {
+            self.terms.put(txn, &next, &term)?;
+        }
+        Ok(())
+    }
+
+    /// Removes every entry.
+    pub(crate) fn clear(&self, txn: &mut RwTxn<'_>) -> Result<(), LogError> {
+        self.log.clear(txn)?;
+        Ok(self.terms.clear(txn)?)
+    }
+
+    /// Writes entries behind all that the table has.
+    pub(crate) fn append(&self, txn: &mut RwTxn<'_>, entries: &[Entry]) -> Result<(), LogError> {
+        let mut previous = self.terms.last(txn)?.map(|(_, term)| term.to_vec());
         let mut value = Vec::new();
         for entry in entries {
             let key = codec::key(entry.id.index);
             codec::encode(entry, &mut value);
             self.log
                 .put_with_flags(txn, heed::PutFlags::APPEND, &key, &value)?;
-            if entry.id.term != previous {
-                self.terms.put(txn, &key, &entry.id.term.0.to_le_bytes())?;
-                previous = entry.id.term;
+            let term = entry.id.term.0.to_le_bytes();
+            if previous.as_deref() != Some(&term[..]) {
+                self.terms.put(txn, &key, &term)?;
+                previous = Some(term.to_vec());
             }
         }
         Ok(())
