@@ -1,6 +1,7 @@
 //! The folder that holds all durable data of one machine: locked, identified, its boots counted.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -100,6 +101,23 @@ impl DataDirectory {
             *record = next;
             Ok(())
         })
+    }
+
+    /// Forgets an environment, durably: from now on it may be missing.
+    pub(crate) fn forget(&self, environment: &str) -> Result<(), OpenError> {
+        self.with_record(|record| {
+            let mut next = record.clone();
+            if next.environments.remove(environment) {
+                next.write(&self.path)?;
+                *record = next;
+            }
+            Ok(())
+        })
+    }
+
+    /// The environments that are known to exist.
+    pub(crate) fn environments(&self) -> BTreeSet<String> {
+        self.with_record(|record| record.environments.clone())
     }
 
     fn with_record<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {
