@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Applier {
     machine: Machine,
     /// None only between a failure and the next attempt to open it.
-    keyspace: Option<Keyspace<'static>>,
+    keyspace: Option<Keyspace>,
     /// Up to where to apply.
     target: Index,
     ahead: Ahead,
@@ -388,8 +388,8 @@ impl Applier {
 
 /// Opens the key space as of its last checkpoint. However long one command or query takes, its steps show that the actor
 /// gets on.
-fn open(machine: &Machine) -> Result<Keyspace<'static>, KvError> {
-    let mut keyspace = Keyspace::open(machine.shared.resources.state)?;
+fn open(machine: &Machine) -> Result<Keyspace, KvError> {
+    let mut keyspace = Keyspace::open(&machine.shared.resources.state)?;
     let life = machine.life.clone();
     keyspace.on_progress(Box::new(move || life.progresses()));
     Ok(keyspace)

@@ -28,7 +28,7 @@ const _: () = assert!(rm_config::TRANSACTION_OPERATIONS_MAX <= rm_kv::MAX_TXN_OP
 pub(crate) struct Resources {
     directory: DataDirectory,
     pub(crate) log: Log,
-    pub(crate) state: &'static Environment,
+    pub(crate) state: Environment,
     pub(crate) peer_socket: UdpSocket,
     pub(crate) credentials: Credentials,
     pub(crate) wire_identity: rm_wire::Identity,
@@ -88,7 +88,8 @@ impl Resources {
             "log",
             &options(config, true),
         )?)?;
-        let state = Environment::open(&directory, "state", &options(config, false))?;
+        let state =
+            Environment::open_state(&directory, log.generation()?, &options(config, false))?;
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
         let addresses = Addresses::new(&identity.domain, &config.neighbours());
@@ -96,9 +97,7 @@ impl Resources {
         Ok(Resources {
             directory,
             log,
-            // A key space borrows the environment for as long as it lives, and lives in an actor, which must own all it
-            // has. One environment a process, so nothing is lost by never closing it.
-            state: Box::leak(Box::new(state)),
+            state,
             peer_socket: bind_peer_port(config, machine)?,
             credentials,
             wire_identity: rm_wire::Identity {

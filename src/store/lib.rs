@@ -26,6 +26,7 @@ mod states;
 mod tables;
 mod verify;
 mod walk;
+mod writer;
 
 pub use append::Append;
 pub use directory::{DataDirectory, SoundFile};
@@ -40,6 +41,7 @@ pub use received::Received;
 pub use snapshot::{Description, SnapshotFile, SnapshotId, SnapshotOptions, Snapshots};
 pub use states::remove_others;
 pub use verify::{Damage, Extent, verify};
+pub use writer::Writer;
 
 #[cfg(test)]
 mod testing;
