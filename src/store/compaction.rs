@@ -124,7 +124,8 @@ impl Append<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Place, entries, entry, hard_state, persist};
+    use crate::testing::{Place, entries, entry, hard_state, identity, persist};
+    use crate::{DataDirectory, Environment, Log};
 
     #[test]
     fn a_large_compaction_is_spread_over_commits() {
@@ -263,5 +264,36 @@ mod tests {
         let error = append.persist(&hard_state(3, 0, 6), &entries(2, 6, 7));
         let error = error.expect_err("entry 6 was of term 1");
         assert!(matches!(error, LogError::Committed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_log_is_of_the_first_format_until_it_has_a_base_and_a_newer_one_is_refused() {
+        let place = Place::new();
+        let (directory, log) = place.open();
+        persist(&log, hard_state(1, 0, 2), &entries(1, 1, 3));
+        let format = |log: &Log| {
+            let txn = log.environment.env().read_txn().unwrap();
+            log.tables.format(&txn).unwrap()
+        };
+        assert_eq!(
+            format(&log),
+            Some(1),
+            "a program that knows no base may open it"
+        );
+        let mut append = log.begin().unwrap();
+        append.compact(entry(1, 2, 40).id).unwrap();
+        append.commit().unwrap();
+        assert_eq!(format(&log), Some(2));
+        let mut txn = log.environment.env().write_txn().unwrap();
+        log.tables.put_format(&mut txn, 3).unwrap();
+        log.environment.commit(txn).unwrap();
+        drop((directory, log));
+        let directory = DataDirectory::open(place.path(), &identity()).unwrap();
+        let environment = Environment::open(&directory, "log", &place.options).unwrap();
+        let error = Log::open(&environment).expect_err("it is newer");
+        assert!(
+            matches!(error, LogError::NewerFormat { found: 3, known: 2 }),
+            "{error}"
+        );
     }
 }

@@ -128,6 +128,17 @@ impl Tables {
         value.map_or(Ok(Base::default()), codec::decode_base)
     }
 
+    /// The format of the tables.
+    #[cfg(test)]
+    pub(crate) fn format(&self, txn: &RoTxn<'_>) -> Result<Option<u32>, LogError> {
+        let format = self.parameter.get(txn, FORMAT_KEY)?;
+        format.map(parse_format).transpose()
+    }
+
+    pub(crate) fn put_format(&self, txn: &mut RwTxn<'_>, format: u32) -> Result<(), LogError> {
+        Ok(self.parameter.put(txn, FORMAT_KEY, &format.to_le_bytes())?)
+    }
+
     /// Writes the base.
     pub(crate) fn put_base(&self, txn: &mut RwTxn<'_>, base: &Base) -> Result<(), LogError> {
         self.parameter.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
