@@ -141,7 +141,7 @@ impl Tables {
 
     /// Writes the base.
     pub(crate) fn put_base(&self, txn: &mut RwTxn<'_>, base: &Base) -> Result<(), LogError> {
-        self.parameter.put(txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+        self.put_format(txn, FORMAT)?;
         let value = codec::encode_base(base);
         Ok(self.parameter.put(txn, BASE_NAME.as_bytes(), &value)?)
     }
