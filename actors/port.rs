@@ -206,8 +206,8 @@ impl Port {
         let newest = newest.map_err(|_| Refusal::TimedOut)?;
         let newest = newest.unwrap_or(Err(Refusal::Restarted))?;
         let revision = if revision == 0 { newest } else { revision };
-        let state = self.shared.resources.state;
-        let hash = tokio::task::spawn_blocking(move || rm_kv::hash(state, revision)).await;
+        let state = self.shared.resources.state.clone();
+        let hash = tokio::task::spawn_blocking(move || rm_kv::hash(&state, revision)).await;
         match hash.map_err(|_| Refusal::Restarted)? {
             Ok(hash) => Ok(hash),
             Err(rm_kv::Failure::Request(error)) => Err(Refusal::Request(error)),

@@ -1,80 +1,24 @@
-//! Snapshots: made while writes go on, received in chunks, resumed, refused when damaged, and put in force by one commit.
+//! Snapshots: made while writes go on, received in chunks, resumed, and refused when damaged.
 
 mod support;
 
 use std::{
-    fs, io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering},
-    },
+    fs,
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-use rm_raft::{EntryId, Index, Term};
-use rm_store::{
-    DataDirectory, Description, Environment, FaultHook, Log, OpenError, Point, SnapshotError,
-    SnapshotFile, SnapshotId, SnapshotOptions, Snapshots,
+use rm_store::{Description, SnapshotError, SnapshotId, SnapshotOptions};
+use support::state::{
+    self, Machine, content, machine, make, open, open_with, transfer, version, write,
 };
-use support::state::{Trouble, install, open_both, receive, transfer, version, write};
-use support::{Numbers, Refusal, alone, entry, hard_state, identity, options, persist};
+use support::{Numbers, alone, options};
 use tempfile::TempDir;
-
-/// A machine's data: its directory, log, state and snapshots.
-struct Machine {
-    directory: DataDirectory,
-    log: Log,
-    state: Environment,
-    snapshots: Snapshots,
-}
-
-fn open(path: &Path) -> Machine {
-    open_with(path, SnapshotOptions::default()).expect("it opens")
-}
-
-fn open_with(path: &Path, snapshot_options: SnapshotOptions) -> Result<Machine, Refusal> {
-    let directory = DataDirectory::open(path, &identity())?;
-    let (log, state) = open_both(&directory, &options())?;
-    let snapshots = Snapshots::open(&directory, snapshot_options).expect("the folder is there");
-    Ok(Machine {
-        directory,
-        log,
-        state,
-        snapshots,
-    })
-}
-
-/// A machine's data in a new folder, with a state of this version.
-fn machine(state_version: u64) -> (TempDir, Machine) {
-    let folder = TempDir::new().unwrap();
-    let machine = open(folder.path());
-    persist(&machine.log, hard_state(2, 0), &[entry(1, 1, 10)]).unwrap();
-    write(&machine.state, state_version, 300, 3000);
-    (folder, machine)
-}
-
-fn make(machine: &Machine) -> Arc<SnapshotFile> {
-    machine.snapshots.make(&machine.state, || true).unwrap()
-}
-
-fn content(file: &SnapshotFile) -> Vec<u8> {
-    let mut content = vec![0; file.description().bytes as usize];
-    assert_eq!(file.read(0, &mut content).unwrap(), content.len());
-    content
-}
-
-fn base(index: u64) -> EntryId {
-    EntryId {
-        term: Term(2),
-        index: Index(index),
-    }
-}
 
 #[test]
 fn a_snapshot_made_while_a_transaction_is_open_is_of_the_last_commit() {
     let _turn = alone();
     let (_folder, machine) = machine(7);
-    let table = support::state::table(&machine.state);
+    let table = state::table(&machine.state);
     let mut txn = machine.state.env().write_txn().unwrap();
     table.put(&mut txn, b"open", b"not committed").unwrap();
     // It waits for no writer: on a thread that never ends this would hang.
@@ -83,7 +27,7 @@ fn a_snapshot_made_while_a_transaction_is_open_is_of_the_last_commit() {
     machine.state.commit(txn).unwrap();
     let copy = file.inspect(&options()).unwrap();
     assert_eq!(version(&copy), 7);
-    let table = support::state::table(&copy);
+    let table = state::table(&copy);
     let txn = copy.env().read_txn().unwrap();
     assert_eq!(table.get(&txn, b"open").unwrap(), None);
     let space = copy.space().unwrap();
@@ -114,62 +58,6 @@ fn a_snapshot_of_a_large_state_is_of_one_commit_while_a_writer_goes_on() {
         stop.store(true, Ordering::Relaxed);
         assert!(before <= writer.join().unwrap());
     });
-}
-
-#[test]
-fn an_installed_snapshot_is_the_state_and_the_base_of_the_log() {
-    let _turn = alone();
-    let (_from, leader) = machine(9);
-    let (folder, follower) = machine(1);
-    let file = make(&leader);
-    let received = receive(&file, &follower.snapshots).unwrap();
-    assert_eq!(version(&received.inspect(&options()).unwrap()), 9);
-    let Machine {
-        directory,
-        log,
-        state,
-        snapshots,
-    } = follower;
-    let fresh = install(received, &directory, &log, base(50), &options()).unwrap();
-    assert_eq!(version(&fresh), 9);
-    assert_eq!(
-        version(&state),
-        1,
-        "whoever has the old one open may read it"
-    );
-    assert!(!folder.path().join("state").exists(), "its name is gone");
-    write(&fresh, 10, 300, 3000);
-    drop((directory, log, state, fresh, snapshots));
-    for result in DataDirectory::verify(folder.path(), &identity()).unwrap() {
-        result.expect("every file is sound, and none is missing");
-    }
-    let follower = open(folder.path());
-    assert_eq!(version(&follower.state), 10);
-    let loaded = follower.log.load().unwrap();
-    assert_eq!((loaded.base, loaded.last), (base(50), base(50)));
-    assert_eq!(
-        (loaded.generation, loaded.hard_state.commit),
-        (1, Index(50))
-    );
-}
-
-#[test]
-fn the_space_of_an_old_state_is_given_back_when_its_last_user_closes_it() {
-    let _turn = alone();
-    let (_from, leader) = machine(9);
-    let (_folder, follower) = machine(1);
-    let received = receive(&make(&leader), &follower.snapshots).unwrap();
-    let Machine {
-        directory,
-        log,
-        state,
-        ..
-    } = follower;
-    let closing = state.env().clone().prepare_for_closing();
-    let _fresh = install(received, &directory, &log, base(50), &options()).unwrap();
-    drop(state);
-    let closed = closing.wait_timeout(std::time::Duration::ZERO);
-    assert!(closed, "something holds it open still");
 }
 
 #[test]
@@ -371,117 +259,4 @@ fn no_snapshot_takes_the_reserve_of_the_disk() {
     assert!(error.expect_err("no space").is_no_space());
     let error = follower.snapshots.receive(file.description());
     assert!(error.expect_err("no space").is_no_space());
-}
-
-/// A hook that fails with this error number at one point only.
-fn full_at(point: Point) -> (FaultHook, Arc<AtomicI32>) {
-    let number = Arc::new(AtomicI32::new(28));
-    let armed = number.clone();
-    let hook = FaultHook::new(move |at| match armed.load(Ordering::Relaxed) {
-        0 => Ok(()),
-        _ if at != point => Ok(()),
-        number => Err(io::Error::from_raw_os_error(number)),
-    });
-    (hook, number)
-}
-
-#[test]
-fn a_full_disk_at_any_step_leaves_the_old_state_and_the_next_try_succeeds() {
-    let _turn = alone();
-    let (_from, leader) = machine(9);
-    let points = [
-        Point::Copy,
-        Point::Receive,
-        Point::Sync,
-        Point::Mark,
-        Point::Rename,
-        Point::Install,
-        Point::Commit,
-    ];
-    for point in points {
-        let (folder, first) = machine(1);
-        drop(first);
-        let (fault, armed) = full_at(point);
-        let snapshot_options = SnapshotOptions {
-            fault: fault.clone(),
-            ..SnapshotOptions::default()
-        };
-        let mut log_options = options();
-        log_options.fault = fault.clone();
-        let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
-        let (log, state) = open_both(&directory, &log_options).unwrap();
-        let snapshots = Snapshots::open(&directory, snapshot_options).unwrap();
-        let attempt = || -> Result<Environment, Trouble> {
-            snapshots.make(&state, || true)?;
-            let file = leader.snapshots.make(&leader.state, || true)?;
-            let received = receive(&file, &snapshots)?;
-            install(received, &directory, &log, base(50), &options())
-        };
-        attempt().expect_err("the disk is full");
-        assert_eq!(version(&state), 1, "{point:?}");
-        assert_eq!(log.load().unwrap().generation, 0, "{point:?}");
-        armed.store(0, Ordering::Relaxed);
-        let fresh = attempt().expect("there is space again");
-        assert_eq!(version(&fresh), 9, "{point:?}");
-        drop((log, state, fresh, snapshots, directory));
-        assert_eq!(version(&open(folder.path()).state), 9, "{point:?}");
-    }
-}
-
-#[test]
-fn a_state_of_another_data_directory_is_refused_in_every_generation() {
-    let _turn = alone();
-    let installed = || {
-        let (_from, leader) = machine(9);
-        let (folder, follower) = machine(1);
-        let received = receive(&make(&leader), &follower.snapshots).unwrap();
-        let (directory, log) = (&follower.directory, &follower.log);
-        install(received, directory, log, base(50), &options()).unwrap();
-        folder
-    };
-    let (own, other) = (installed(), installed());
-    let file = own.path().join("state-1/data.mdb");
-    fs::copy(other.path().join("state-1/data.mdb"), &file).unwrap();
-    let refusal = open_with(own.path(), SnapshotOptions::default()).err();
-    assert!(
-        matches!(&refusal, Some(Refusal::Open(OpenError::ForeignFile { path })) if *path == file),
-        "{refusal:?}"
-    );
-    // A snapshot that was never adopted bears the mark of its maker.
-    let (_from, leader) = machine(9);
-    fs::write(&file, content(&make(&leader))).unwrap();
-    let refusal = open_with(own.path(), SnapshotOptions::default()).err();
-    assert!(
-        matches!(&refusal, Some(Refusal::Open(OpenError::Damaged { path, .. })) if *path == file),
-        "{refusal:?}"
-    );
-    fs::remove_dir_all(own.path().join("state-1")).unwrap();
-    let refusal = open_with(own.path(), SnapshotOptions::default()).err();
-    assert!(
-        matches!(&refusal, Some(Refusal::Open(OpenError::Missing { path })) if *path == file),
-        "{refusal:?}"
-    );
-}
-
-#[test]
-fn a_log_from_before_a_snapshot_does_not_begin_an_empty_state() {
-    let _turn = alone();
-    let (_from, leader) = machine(9);
-    let (folder, follower) = machine(1);
-    let file = folder.path().join("log/data.mdb");
-    let old_log = fs::read(&file).unwrap();
-    let received = receive(&make(&leader), &follower.snapshots).unwrap();
-    let (directory, log) = (&follower.directory, &follower.log);
-    install(received, directory, log, base(50), &options()).unwrap();
-    drop(follower);
-    fs::write(&file, old_log).unwrap();
-    let refusal = open_with(folder.path(), SnapshotOptions::default()).err();
-    assert!(
-        matches!(&refusal, Some(Refusal::Open(OpenError::Missing { .. }))),
-        "{refusal:?}"
-    );
-    assert!(
-        folder.path().join("state-1").exists(),
-        "nothing was removed"
-    );
 }

@@ -1,14 +1,17 @@
-//! A state for the tests of snapshots: one table of numbered values.
+//! What the tests of snapshots share: a machine's data, and a state that is one table of numbered values.
+
+use std::{path::Path, sync::Arc};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database};
 use rm_raft::EntryId;
 use rm_store::{
     DataDirectory, Environment, Incoming, Log, OpenError, Options, Received, SnapshotError,
-    SnapshotFile, Snapshots,
+    SnapshotFile, SnapshotOptions, Snapshots,
 };
 
-use super::{Numbers, Refusal};
+use super::{Numbers, Refusal, entry, hard_state, identity, options, persist};
+use tempfile::TempDir;
 
 /// The table of a state.
 pub(crate) type Table = Database<'static, Bytes, Bytes>;
@@ -137,4 +140,50 @@ pub(crate) enum Trouble {
     Log(#[from] rm_store::LogError),
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+/// A machine's data: its directory, log, state and snapshots.
+pub(crate) struct Machine {
+    pub(crate) directory: DataDirectory,
+    pub(crate) log: Log,
+    pub(crate) state: Environment,
+    pub(crate) snapshots: Snapshots,
+}
+
+pub(crate) fn open(path: &Path) -> Machine {
+    open_with(path, SnapshotOptions::default()).expect("it opens")
+}
+
+pub(crate) fn open_with(
+    path: &Path,
+    snapshot_options: SnapshotOptions,
+) -> Result<Machine, Refusal> {
+    let directory = DataDirectory::open(path, &identity())?;
+    let (log, state) = open_both(&directory, &options())?;
+    let snapshots = Snapshots::open(&directory, snapshot_options).expect("the folder is there");
+    Ok(Machine {
+        directory,
+        log,
+        state,
+        snapshots,
+    })
+}
+
+/// A machine's data in a new folder, with a state of this version.
+pub(crate) fn machine(state_version: u64) -> (TempDir, Machine) {
+    let folder = TempDir::new().unwrap();
+    let machine = open(folder.path());
+    persist(&machine.log, hard_state(2, 0), &[entry(1, 1, 10)]).unwrap();
+    write(&machine.state, state_version, 300, 3000);
+    (folder, machine)
+}
+
+pub(crate) fn make(machine: &Machine) -> Arc<SnapshotFile> {
+    machine.snapshots.make(&machine.state, || true).unwrap()
+}
+
+pub(crate) fn content(file: &SnapshotFile) -> Vec<u8> {
+    let mut content = vec![0; file.description().bytes as usize];
+    assert_eq!(file.read(0, &mut content).unwrap(), content.len());
+    content
 }
