@@ -169,6 +169,9 @@ pub enum SnapshotError {
     /// Whoever asked for it wants it no more.
     #[error("the making of the snapshot was stopped")]
     Stopped,
+    /// Another snapshot is being received.
+    #[error("another snapshot is being received: one is at a time")]
+    Busy,
     /// A chunk does not follow on what is here.
     #[error("a chunk of the snapshot begins at byte {found}, the next is at {expected}")]
     Gap {

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub struct Incoming {
     file: File,
     received: u64,
     durable: u64,
+    /// Keeps others from receiving.
+    turn: Arc<()>,
 }
 
 impl Incoming {
@@ -53,6 +56,7 @@ impl Incoming {
         folder: &Path,
         description: Description,
         options: SnapshotOptions,
+        turn: Arc<()>,
     ) -> Result<Incoming, SnapshotError> {
         if description.bytes > options.bytes_max {
             return Err(SnapshotError::TooLarge {
@@ -87,6 +91,7 @@ impl Incoming {
             file,
             received: durable,
             durable,
+            turn,
         };
         incoming.note()?;
         sealed::sync_parent(&path).map_err(failed)?;
@@ -165,6 +170,7 @@ impl Incoming {
                 self.folder.clone(),
                 self.description,
                 self.options.clone(),
+                Arc::clone(&self.turn),
             )),
             Err(error) => {
                 if !matches!(error, SnapshotError::Io { .. }) {

@@ -4,7 +4,7 @@
 //! which one is in force. The next one is made ready beside it, down to this data directory's mark, and only then does one commit of
 //! the log put it in force: a crash before leaves the old state, one after it the new one. Whatever is not in force is removed.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use crate::{
     DataDirectory, Environment, Options, Point, SnapshotError, SnapshotOptions,
@@ -20,6 +20,8 @@ pub struct Received {
     folder: PathBuf,
     description: Description,
     options: SnapshotOptions,
+    /// Keeps others from receiving.
+    _turn: Arc<()>,
 }
 
 impl Received {
@@ -27,11 +29,13 @@ impl Received {
         folder: PathBuf,
         description: Description,
         options: SnapshotOptions,
+        turn: Arc<()>,
     ) -> Received {
         Received {
             folder,
             description,
             options,
+            _turn: turn,
         }
     }
 

@@ -111,6 +111,8 @@ pub struct Snapshots {
     newest: Mutex<Option<Arc<SnapshotFile>>>,
     /// Held while a snapshot is made: two at once would take twice the space.
     making: Mutex<()>,
+    /// Shared by whoever receives a snapshot: two would write into the same file.
+    receiving: Arc<()>,
 }
 
 impl Snapshots {
@@ -133,6 +135,7 @@ impl Snapshots {
             options,
             newest: Mutex::new(newest.map(Arc::new)),
             making: Mutex::new(()),
+            receiving: Arc::new(()),
         })
     }
 
@@ -181,12 +184,16 @@ impl Snapshots {
     }
 
     /// Begins to receive a snapshot, or goes on with the same one after a break: [`Incoming::received`] tells from where. Another
-    /// one that was not complete is removed. One is received at a time.
+    /// one that was not complete is removed. One is received at a time, until it is dropped or prepared.
     ///
     /// # Errors
-    /// [`SnapshotError::NoSpace`] when there is no room for all of it beside the reserve, [`SnapshotError::TooLarge`].
+    /// [`SnapshotError::Busy`] while another is received; [`SnapshotError::NoSpace`] when there is no room for all of it beside the reserve, [`SnapshotError::TooLarge`].
     pub fn receive(&self, description: Description) -> Result<Incoming, SnapshotError> {
-        Incoming::begin(&self.folder, description, self.options.clone())
+        let turn = Arc::clone(&self.receiving);
+        if Arc::strong_count(&turn) > 2 {
+            return Err(SnapshotError::Busy);
+        }
+        Incoming::begin(&self.folder, description, self.options.clone(), turn)
     }
 
     fn newest_slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<SnapshotFile>>> {

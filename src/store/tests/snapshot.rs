@@ -80,6 +80,28 @@ fn a_break_costs_no_more_than_what_was_not_yet_durable() {
 }
 
 #[test]
+fn one_snapshot_is_received_at_a_time() {
+    let _turn = alone();
+    let (_from, leader) = machine(3);
+    let (_folder, follower) = machine(1);
+    let file = make(&leader);
+    let busy = || match follower.snapshots.receive(file.description()) {
+        Err(SnapshotError::Busy) => true,
+        other => {
+            other.expect("nothing else is wrong");
+            false
+        }
+    };
+    let mut incoming = follower.snapshots.receive(file.description()).unwrap();
+    assert!(busy());
+    transfer(&file, &mut incoming, 64 << 10).unwrap();
+    let received = incoming.finish().unwrap();
+    assert!(busy(), "it lies there until it is used or given up");
+    received.discard().unwrap();
+    assert!(!busy());
+}
+
+#[test]
 fn another_snapshot_is_begun_anew() {
     let _turn = alone();
     let (_from, leader) = machine(3);
