@@ -234,6 +234,10 @@ impl Shared {
             log_cache_bytes_max: limits.log_cache_bytes_max,
             reads_max: limits.requests_max,
             trust_peer_gone: true,
+            compaction_keep_entries: 10_000,
+            compaction_keep_bytes: limits.log_cache_bytes_max,
+            compaction_step_entries: 1_000,
+            snapshot_timeout: Duration::from_secs(60),
         }
     }
 
