@@ -575,6 +575,30 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_from_before_an_install_does_not_count() {
+        let entry = |term, index| Entry {
+            id: EntryId {
+                term: Term(term),
+                index: Index(index),
+            },
+            payload: Payload::Empty,
+        };
+        let mut log = Log::new(EntryId::default(), Vec::new(), EntryId::default());
+        log.append(entry(1, 1));
+        log.append(entry(1, 2));
+        log.take_unasked();
+        log.install(entry(2, 4).id, Term(3));
+        assert_eq!(log.durable(), Index(4));
+        log.append(entry(2, 5));
+        log.take_unasked();
+        log.persisted(Term(2), entry(1, 2).id);
+        log.persisted(Term(2), entry(2, 5).id);
+        assert_eq!(log.durable(), Index(4));
+        log.persisted(Term(3), entry(2, 5).id);
+        assert_eq!(log.durable(), Index(5));
+    }
+
+    #[test]
     fn the_tail_is_known_for_entries_that_left_memory() {
         let size = Entry {
             id: EntryId::default(),

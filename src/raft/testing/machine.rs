@@ -83,11 +83,9 @@ impl Machine {
                 terms.push(entry.id);
             }
         }
-        let mut hard_state = self.disk.hard_state;
-        // What was applied is committed, though the disk may not say so.
-        hard_state.commit = hard_state.commit.max(applied);
         let durable = Durable {
-            hard_state,
+            // It may be older than what was applied.
+            hard_state: self.disk.hard_state,
             base: self.disk.base,
             terms,
             last: self.disk.last(),

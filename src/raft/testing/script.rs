@@ -18,6 +18,7 @@
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
 //! | `forget N` | the disk loses what it was asked to read |
 //! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
+//! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
 //! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
 //! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
 //! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
@@ -196,6 +197,11 @@ impl Cluster {
                     .save(Index(up_to))
                     .ok_or("it has not applied that")?;
                 self.input(id, input);
+            }
+            "checkpointed" => {
+                let id = next_machine(args)?;
+                let applied = entry_id(args.next_pos().ok_or("which entry?")?)?;
+                self.input(id, Input::Checkpointed { applied });
             }
             "snapshot" => self.snapshot(args)?,
             "fail" | "sent" => {
