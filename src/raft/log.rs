@@ -489,6 +489,7 @@ mod tests {
                     Step::InstallKnown { share } => {
                         // Storage was asked for all of it before the snapshot was installed, and does things in order.
                         log.take_unasked();
+                        asked.push_back((term, log.last(), twin.entries.len()));
                         let up_to = twin.base + (twin.entries.len() - twin.base) * share as usize / 100;
                         let last = log.id_at(Index(up_to as u64)).expect("it is known");
                         log.install(last, term);
