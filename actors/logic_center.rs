@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{
-    Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Refusal as RaftRefusal, Role,
+    Durable, Effect, EntryId, Index, Input, Raft, ReadId, ReadMode, Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -132,6 +132,7 @@ impl LogicCenter {
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
         let durable = Durable {
             hard_state,
+            base: EntryId::default(),
             terms: log.terms.clone(),
             last: log.last,
             applied: *applied,
@@ -316,6 +317,13 @@ impl LogicCenter {
                     entries
                 };
                 slots.applier.tell(Apply { up_to, entries });
+            }
+            // The core compacts nothing before it hears of a checkpoint, sends no snapshot before it compacts, and so receives none.
+            Effect::Compact { .. }
+            | Effect::SendSnapshot { .. }
+            | Effect::Install(_)
+            | Effect::Discard(_) => {
+                unreachable!("no checkpoint is told to the core, so that nothing is compacted")
             }
             Effect::Readable { read, index } => {
                 if let Some(reads) = self.reads.remove(&read) {

@@ -241,6 +241,10 @@ impl Shared {
                 .iter()
                 .map(|each| (MachineId(self.config.machine_id(&each.name)), each.priority))
                 .collect(),
+            compaction_keep_entries: 10_000,
+            compaction_keep_bytes: limits.log_cache_bytes_max,
+            compaction_step_entries: 1_000,
+            snapshot_timeout: Duration::from_secs(60),
         }
     }
 

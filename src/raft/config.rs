@@ -29,6 +29,15 @@ pub struct Config {
     pub uncommitted_bytes_max: usize,
     /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
     pub log_cache_bytes_max: usize,
+    /// How many entries to keep when the log is compacted, for followers that are behind. With `compaction_keep_bytes` the smaller
+    /// tail wins.
+    pub compaction_keep_entries: usize,
+    /// About how many bytes of entries to keep when the log is compacted.
+    pub compaction_keep_bytes: usize,
+    /// The log is compacted by at least this many entries at once.
+    pub compaction_step_entries: usize,
+    /// How long a leader waits for news of a snapshot that it had sent, before it takes it for lost.
+    pub snapshot_timeout: Duration,
     /// The most batches of reads that wait for confirmation: of this machine's clients, and of all other machines'.
     pub reads_max: usize,
     /// Whether a follower that learns that its leader's process is gone stands for election at once. Never together
@@ -46,9 +55,11 @@ pub struct Config {
 pub struct Durable {
     /// Term, vote and a commit index.
     pub hard_state: HardState,
-    /// Where each term begins in the log: the first entry of each, in order. Empty when the log is.
+    /// The entry up to which the log is compacted; the place before the first if it is not.
+    pub base: EntryId,
+    /// Where each term begins in the log: the first entry of each after `base`, in order. Empty when the log is.
     pub terms: Vec<EntryId>,
-    /// The last entry of the log.
+    /// The last entry of the log; `base` if it is empty.
     pub last: EntryId,
     /// Up to where the state machine has applied.
     pub applied: Index,
@@ -131,6 +142,11 @@ impl Config {
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("log_cache_bytes_max", self.log_cache_bytes_max),
             ("reads_max", self.reads_max),
+            ("compaction_step_entries", self.compaction_step_entries),
+            (
+                "snapshot_timeout",
+                self.snapshot_timeout.as_millis() as usize,
+            ),
         ];
         match limits.iter().find(|(_, limit)| *limit == 0) {
             Some((name, _)) => Err(ConfigError::LimitZero(name)),
@@ -149,6 +165,7 @@ impl Durable {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Durable {
             hard_state,
+            base,
             terms,
             last,
             applied,
@@ -158,15 +175,15 @@ impl Durable {
             .all(|pair| pair[0].term < pair[1].term && pair[0].index < pair[1].index);
         let ends_with_last = match terms.last() {
             Some(run) => run.term == last.term && run.index <= last.index,
-            None => *last == EntryId::default(),
+            None => last == base,
         };
-        let begins_with_one = terms
-            .first()
-            .is_none_or(|run| run.index == Index(1) && run.term > Term(0));
+        let begins_after_base = terms.first().is_none_or(|run| {
+            run.index == base.index.next() && run.term >= base.term && run.term > Term(0)
+        });
         let conditions = [
             (ascending, "the terms of the log are not in order"),
             (
-                begins_with_one,
+                begins_after_base,
                 "the terms of the log do not begin with its first entry",
             ),
             (
@@ -192,6 +209,10 @@ impl Durable {
             (
                 *applied <= last.index,
                 "the log ends before the applied index",
+            ),
+            (
+                base.index <= *applied,
+                "the log is compacted beyond the applied index",
             ),
         ];
         match conditions.iter().find(|(holds, _)| !holds) {
@@ -221,6 +242,10 @@ mod tests {
             trust_peer_gone: false,
             lease_drift_percent: Some(10),
             priorities: BTreeMap::new(),
+            compaction_keep_entries: 100,
+            compaction_keep_bytes: 1 << 20,
+            compaction_step_entries: 10,
+            snapshot_timeout: Duration::from_secs(10),
         }
     }
 
@@ -278,6 +303,7 @@ mod tests {
                 vote: None,
                 commit: Index(2),
             },
+            base: EntryId::default(),
             terms: vec![id(1, 1), id(3, 3)],
             last: id(3, 4),
             applied: Index(2),
@@ -295,5 +321,40 @@ mod tests {
         assert!(refused(|d| d.terms.reverse()));
         assert!(refused(|d| d.terms.clear()));
         assert!(refused(|d| d.terms[0].index = Index(2)));
+    }
+
+    #[test]
+    fn a_compacted_log_is_sound_up_to_what_is_applied() {
+        let id = |term, index| EntryId {
+            term: Term(term),
+            index: Index(index),
+        };
+        let sound = Durable {
+            // What is compacted is committed, though the hard state may not say so yet.
+            hard_state: HardState {
+                term: Term(3),
+                vote: None,
+                commit: Index(0),
+            },
+            base: id(1, 2),
+            terms: vec![id(1, 3), id(3, 4)],
+            last: id(3, 4),
+            applied: Index(2),
+        };
+        assert_eq!(sound.check(), Ok(()));
+        let changed = |change: fn(&mut Durable)| {
+            let mut durable = sound.clone();
+            change(&mut durable);
+            durable.check()
+        };
+        let empty = changed(|d| {
+            d.terms.clear();
+            d.last = d.base;
+        });
+        assert_eq!(empty, Ok(()));
+        assert!(changed(|d| d.applied = Index(1)).is_err());
+        assert!(changed(|d| d.base.term = Term(2)).is_err());
+        assert!(changed(|d| d.base.index = Index(3)).is_err());
+        assert!(changed(|d| d.terms.clear()).is_err());
     }
 }

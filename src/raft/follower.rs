@@ -108,13 +108,32 @@ impl Follower {
         &mut self,
         node: &mut Node,
         leader: MachineId,
-        previous: EntryId,
-        entries: Vec<Entry>,
+        mut previous: EntryId,
+        mut entries: Vec<Entry>,
         commit: Index,
         round: u64,
     ) {
+        // What comes is as good as lost, and comes again: the snapshot may take the place of all that it follows on.
+        if node.is_installing() {
+            return;
+        }
+        let base = node.log.base();
+        if previous.index < base.index {
+            // The request is older than the snapshot that took the place of these entries. They are committed, so the leader
+            // has them too (§5.4), and only what is after them can be new.
+            let known = (base.index.0 - previous.index.0) as usize;
+            let mut skipped = entries.drain(..known.min(entries.len()));
+            if skipped
+                .next_back()
+                .is_some_and(|entry| entry.id.index == base.index && entry.id != base)
+            {
+                return; // No leader contradicts what is committed (§5.4): the request is nonsense.
+            }
+            drop(skipped);
+            previous = base;
+        }
         if !node.log.holds(previous) {
-            let hint = node.log.last_compatible(previous);
+            let hint = node.log.last_compatible(previous).unwrap_or(base);
             let previous = previous.index;
             let body = Body::AppendRejected {
                 previous,
@@ -146,9 +165,16 @@ impl Follower {
             node.log.append(entry);
         }
         node.commit_to(commit.min(proved));
+        self.owe(proved);
+        if let Some(owed) = &mut self.acknowledgement {
+            owed.round = owed.round.max(round);
+        }
+    }
+
+    /// The leader is to hear that the logs match up to `proved`, when it is durable.
+    pub(crate) fn owe(&mut self, proved: Index) {
         let owed = self.acknowledgement.get_or_insert_default();
         owed.proved = owed.proved.max(proved);
-        owed.round = owed.round.max(round);
     }
 
     /// The leader made itself heard.

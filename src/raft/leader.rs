@@ -118,7 +118,9 @@ impl Leader {
     ) {
         let meeting = node.log.last_compatible(hint);
         if let Some(follower) = self.hear(node, from, round) {
-            follower.rejected(previous, meeting.index);
+            // Where they meet may be compacted; then what the follower lacks is, too.
+            let meeting = meeting.map_or(Index(0), |entry| entry.index);
+            follower.rejected(previous, meeting);
         }
         self.finish_round(node);
     }
@@ -137,6 +139,14 @@ impl Leader {
             follower.heartbeat_answered(last, node.now, node.config.heartbeat_interval);
         }
         self.finish_round(node);
+    }
+
+    /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+        let pause = node.config.election_timeout;
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_ended(node.now.after(pause));
+        }
     }
 
     /// Another machine asks up to where it must apply before it answers its reads.

@@ -2,7 +2,9 @@
 //! no thread, and no randomness but from the seed that it is given.
 
 mod candidate;
+mod compaction;
 mod config;
+mod configuration;
 mod entry;
 mod follower;
 mod interface;
@@ -18,6 +20,7 @@ mod raft;
 mod random;
 mod read;
 mod replication;
+mod snapshot;
 mod space;
 #[cfg(test)]
 mod testing;
@@ -26,9 +29,11 @@ mod types;
 mod vote;
 
 pub use config::{Config, ConfigError, Durable};
+pub use configuration::{Configuration, Configured};
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
 pub use interface::{Effect, Input, Persist, Role, Status};
 pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;
+pub use snapshot::Snapshot;
 pub use transfer::TransferOutcome;
 pub use types::{EntryId, Index, MachineId, Term, Time};

@@ -10,7 +10,7 @@ use crate::read::WaitingReads;
 use crate::transfer::Transfer;
 use crate::{
     Body, Config, Durable, Effect, HardState, Index, MachineId, Message, Persist, Proposal, ReadId,
-    ReadMode, Refusal, RequestId, Term, Time,
+    ReadMode, Refusal, RequestId, Snapshot, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -19,7 +19,8 @@ const PROMISES_MAX: usize = 1024;
 /// The base of all roles.
 ///
 /// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
-/// handed to the state machine is durable.
+/// handed to the state machine is durable; `base <= checkpoint <= commit`, and nothing is handed over while a snapshot is being
+/// installed.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Config,
@@ -36,7 +37,11 @@ pub(crate) struct Node {
     /// Up to where the log is known to be committed.
     pub(crate) commit: Index,
     /// Up to where it was handed to the state machine.
-    handed: Index,
+    pub(crate) handed: Index,
+    /// Up to where the state machine's state is known to be durable.
+    pub(crate) checkpoint: Index,
+    /// The snapshot that the driver is installing.
+    pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
     asked: (Term, Option<MachineId>),
     /// The term and vote that are durable.
@@ -71,9 +76,12 @@ impl Node {
             now,
             term,
             vote,
-            log: Log::new(durable.terms, durable.last),
+            log: Log::new(durable.base, durable.terms, durable.last),
+            // What was applied is committed, and with it what was compacted, though the hard state may not say so.
             commit: commit.max(durable.applied),
             handed: durable.applied,
+            checkpoint: durable.base.index,
+            installing: None,
             asked: (term, vote),
             durable: (term, vote),
             full_since: None,
@@ -205,6 +213,16 @@ impl Node {
         self.promises.push((to, Message { term, body }));
     }
 
+    /// Has a snapshot sent.
+    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) {
+        self.sends.push(Effect::SendSnapshot { to, at_least });
+    }
+
+    /// Hands out an effect after all that is to be made durable, sent and applied.
+    pub(crate) fn answer(&mut self, effect: Effect) {
+        self.answers.push(effect);
+    }
+
     /// Asks Storage for entries.
     pub(crate) fn read_entries(&mut self, from: Index, up_to: Index) {
         self.sends.push(Effect::ReadEntries {
@@ -291,15 +309,14 @@ impl Node {
         }
     }
 
-    /// Hands an effect out after all messages.
-    pub(crate) fn answer(&mut self, effect: Effect) {
-        self.answers.push(effect);
-    }
-
-    /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, answers.
+    /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, what is to be compacted,
+    /// answers.
     pub(crate) fn drain(&mut self) -> Vec<Effect> {
         let up_to = self.applicable();
-        let (will_persist, will_apply) = (self.will_persist(), up_to > self.handed);
+        let (will_persist, will_apply) = (
+            self.will_persist(),
+            up_to > self.handed && !self.is_installing(),
+        );
         let promised = if will_persist { 1 } else { self.promises.len() };
         let others = self.sends.len() + usize::from(will_apply) + self.answers.len();
         let mut effects = Vec::with_capacity(promised + others);
@@ -326,6 +343,7 @@ impl Node {
             self.handed = up_to;
             effects.push(Effect::Apply { up_to, entries });
         }
+        effects.extend(self.compact());
         effects.append(&mut self.answers);
         self.log.evict(self.handed, self.config.log_cache_bytes_max);
         effects
@@ -341,6 +359,10 @@ impl Node {
         assert!(
             self.handed <= self.applicable(),
             "only what is committed and durable is applied"
+        );
+        assert!(
+            self.log.base().index <= self.checkpoint && self.checkpoint <= self.commit,
+            "a durable state holds what is compacted"
         );
         assert!(
             self.log.last().term <= self.term,

@@ -6,7 +6,7 @@ use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
     Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Input, MachineId, Message,
-    Refusal, Role, Status, Term, Time, TransferOutcome, vote,
+    Refusal, Role, Snapshot, Status, Term, Time, TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -84,6 +84,16 @@ impl Raft {
                 self.node.space(full);
                 self.lead(Leader::space_changed);
             }
+            Input::Checkpointed { applied } => self.node.checkpointed(applied),
+            Input::SnapshotSent { to, .. } | Input::SnapshotFailed { to } => {
+                self.lead(|leader, node| leader.snapshot_ended(node, to));
+            }
+            Input::SnapshotReceived {
+                from,
+                term,
+                snapshot,
+            } => self.snapshot_received(from, term, snapshot),
+            Input::Installed(snapshot) => self.installed(&snapshot),
             Input::Elapsed => self.elapsed(),
             Input::PeerGone(machine) => {
                 if let State::Follower(follower) = &mut self.state {
@@ -107,7 +117,8 @@ impl Raft {
     }
 
     /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
-    /// and reads from Storage, at most one `Apply`, then answers to reads and proposals.
+    /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
+    /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
         match &mut self.state {
@@ -148,6 +159,7 @@ impl Raft {
             },
             term: self.node.term,
             leader: self.leader(),
+            base: self.node.log.base(),
             last: self.node.log.last(),
             durable: self.node.log.durable(),
             commit: self.node.commit,
@@ -213,14 +225,8 @@ impl Raft {
                 self.node.promise(from, body);
                 false
             }
-            // A leader of an earlier term learns of the later one, and stops.
             Body::AppendRequest { .. } | Body::Heartbeat { .. } => {
-                let body = Body::HeartbeatResponse {
-                    round: 0,
-                    last: self.node.log.durable(),
-                    full: self.node.is_full(),
-                };
-                self.node.promise(from, body);
+                self.tell_later_term(from);
                 false
             }
             _ => false,
@@ -345,6 +351,50 @@ impl Raft {
             }
             _ => None,
         }
+    }
+
+    /// Takes a snapshot: first the rule for terms, then its content, if the leader of this term sent it. Whatever becomes of it,
+    /// the driver is told, since it holds the content.
+    fn snapshot_received(&mut self, from: MachineId, term: Term, snapshot: Snapshot) {
+        let known = from != self.node.config.local && self.node.quorum.contains(from);
+        if !known || term == Term(0) || !snapshot.is_sound(term) {
+            return self.node.discard(snapshot);
+        }
+        if term > self.node.term {
+            self.enter_term(term);
+        }
+        if term < self.node.term {
+            self.node.discard(snapshot);
+            return self.tell_later_term(from);
+        }
+        let last = snapshot.last.index;
+        match self.follow(from) {
+            Some((follower, node)) => {
+                if node.offered(snapshot) {
+                    follower.owe(last);
+                }
+            }
+            None => self.node.discard(snapshot),
+        }
+    }
+
+    /// The driver installed a snapshot.
+    fn installed(&mut self, snapshot: &Snapshot) {
+        if self.node.installed(snapshot)
+            && let State::Follower(follower) = &mut self.state
+        {
+            follower.owe(snapshot.last.index);
+        }
+    }
+
+    /// A leader of an earlier term learns of the later one, and stops.
+    fn tell_later_term(&mut self, leader: MachineId) {
+        let body = Body::HeartbeatResponse {
+            round: 0,
+            last: self.node.log.durable(),
+            full: self.node.is_full(),
+        };
+        self.node.promise(leader, body);
     }
 
     fn persisted(&mut self, hard_state: HardState, last: EntryId) {

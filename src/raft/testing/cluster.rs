@@ -8,7 +8,17 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
-use crate::{Effect, Entry, Input, MachineId, Message, Status, Time};
+use crate::{
+    Effect, Entry, EntryId, Index, Input, MachineId, Message, Snapshot, Status, Term, Time,
+};
+
+/// A snapshot that a machine was told to send.
+pub(super) struct Shipment {
+    /// The sender's term at that moment.
+    pub(super) term: Term,
+    pub(super) snapshot: Snapshot,
+    pub(super) content: Vec<Entry>,
+}
 
 /// Machines, what is on its way between them, and what they showed.
 #[derive(Default)]
@@ -19,6 +29,8 @@ pub(super) struct Cluster {
     pub(super) clocks: BTreeMap<MachineId, Clock>,
     /// What is on its way, by sender and receiver.
     pub(super) links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
+    /// Snapshots that are to be sent, by sender and receiver.
+    pub(super) shipments: BTreeMap<(MachineId, MachineId), Shipment>,
     /// Directions in which nothing passes.
     pub(super) cut: BTreeSet<(MachineId, MachineId)>,
     /// Machines whose disk waits to be told.
@@ -84,16 +96,53 @@ impl Cluster {
                 let text = show::effect(&effect);
                 self.tell(id, &text);
                 let machine = self.machines.get_mut(&id).expect("it runs");
-                if let Some(Effect::Send { to, message }) = machine.keep(effect) {
-                    for to in to {
-                        self.send(id, to, message.clone());
+                match machine.keep(effect) {
+                    Some(Effect::Send { to, message }) => {
+                        for to in to {
+                            self.send(id, to, message.clone());
+                        }
                     }
+                    Some(Effect::SendSnapshot { to, at_least }) => self.load(id, to, at_least),
+                    _ => {}
                 }
             }
             if self.manual.contains(&id) || !self.work(id) {
                 return;
             }
         }
+    }
+
+    /// Makes the snapshot that a machine is to send.
+    fn load(&mut self, from: MachineId, to: MachineId, at_least: Index) {
+        let term = self.status(from).expect("it runs").term;
+        let (snapshot, content) = self.machines[&from].snapshot(at_least);
+        let shipment = Shipment {
+            term,
+            snapshot,
+            content,
+        };
+        self.shipments.insert((from, to), shipment);
+    }
+
+    /// A snapshot arrives.
+    pub(super) fn unload(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
+        let Shipment {
+            term,
+            snapshot,
+            content,
+        } = shipment;
+        if let Some(machine) = self.machines.get_mut(&to) {
+            let input = machine.receive(from, term, snapshot, content);
+            self.input(to, input);
+        }
+    }
+
+    /// The content of a snapshot that ends with `last`, from whoever applied it.
+    pub(super) fn content(&self, last: EntryId) -> Vec<Entry> {
+        let machines = self.machines.values();
+        let mut prefixes =
+            machines.filter_map(|machine| machine.applied.get(..last.index.0 as usize));
+        prefixes.next().unwrap_or_default().to_vec()
     }
 
     pub(super) fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
@@ -108,7 +157,9 @@ impl Cluster {
             return false;
         };
         self.release(id, done.then);
-        self.step(id, done.answer);
+        if let Some(answer) = done.answer {
+            self.step(id, answer);
+        }
         true
     }
 
@@ -133,7 +184,7 @@ impl Cluster {
         let mut notice = None;
         while let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) {
             self.release(id, done.then);
-            notice = Some(done.answer);
+            notice = done.answer.or(notice);
         }
         if let Some(notice) = notice {
             self.input(id, notice);
@@ -195,8 +246,12 @@ impl Cluster {
                 self.tell(id, "is down");
                 continue;
             };
+            let base = match status.base {
+                base if base == EntryId::default() => String::new(),
+                base => format!("base={base} "),
+            };
             let text = format!(
-                "{} term={} leader={} last={} durable={} commit={}",
+                "{} term={} leader={} {base}last={} durable={} commit={}",
                 show::role(status.role),
                 status.term,
                 show::machine(status.leader),

@@ -3,7 +3,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [disk=manual]` | starts machines 1 to N |
+//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
 //! | `clock N PERCENT` | machine N's clock moves by so much in a hundred units of time |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
 //! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |
@@ -18,12 +18,17 @@
 //! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
 //! | `forget N` | the disk loses what it was asked to read |
+//! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
+//! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
+//! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
+//! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
+//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
 //! | `crash N`, `restart N [applied=]` | |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
 //! | `transfer N [TO]` | machine N, if it leads, is to hand over |
-//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `campaignnow A-B` | B gets this message from A |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
@@ -36,11 +41,11 @@ use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
 
 use super::clock::Clock;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
     Body, Config, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal, ReadId,
-    ReadMode, RequestId, Role, Term,
+    ReadMode, RequestId, Role, Snapshot, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -187,7 +192,35 @@ impl Cluster {
             "forget" => {
                 let id = next_machine(args)?;
                 let machine = self.machine(id)?;
-                machine.jobs.retain(|job| matches!(job, Job::Persist(_)));
+                machine.jobs.retain(|job| !matches!(job, Job::Read { .. }));
+            }
+            "checkpoint" => {
+                let id = next_machine(args)?;
+                let machine = self.machine(id)?;
+                let up_to = match args.next_pos() {
+                    Some(index) => index.parse()?,
+                    None => machine.applied.len() as u64,
+                };
+                let input = machine
+                    .save(Index(up_to))
+                    .ok_or("it has not applied that")?;
+                self.input(id, input);
+            }
+            "checkpointed" => {
+                let id = next_machine(args)?;
+                let applied = entry_id(args.next_pos().ok_or("which entry?")?)?;
+                self.input(id, Input::Checkpointed { applied });
+            }
+            "snapshot" => self.snapshot(args)?,
+            "fail" | "sent" => {
+                let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+                let shipment = self.shipments.remove(&(from, to));
+                let last = shipment.ok_or("no snapshot is on its way")?.snapshot.last;
+                let input = match name {
+                    "fail" => Input::SnapshotFailed { to },
+                    _ => Input::SnapshotSent { to, last },
+                };
+                self.input(from, input);
             }
             "crash" => {
                 let id = next_machine(args)?;
@@ -226,7 +259,8 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.input(id, Input::Campaign);
             }
-            "heartbeat" | "append" | "appended" | "vote" | "prevote" | "campaignnow" => {
+            "heartbeat" | "append" | "appended" | "rejected" | "vote" | "prevote"
+            | "campaignnow" => {
                 self.inject(name, args)?;
             }
             "status" => self.show_status(),
@@ -260,6 +294,10 @@ impl Cluster {
                 Some(text) => BTreeMap::from([(MachineId(text.parse()?), 1)]),
                 None => BTreeMap::new(),
             },
+            compaction_keep_entries: key(args, "keep", 1 << 20)?,
+            compaction_keep_bytes: key(args, "keep_bytes", 1 << 30)?,
+            compaction_step_entries: key(args, "step", 1)?,
+            snapshot_timeout: Duration::from_millis(5000),
         };
         if args.take_key("disk") == Some("manual") {
             self.manual.extend(config.voters.iter().copied());
@@ -341,6 +379,33 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives a machine a snapshot: one that is on its way, or one that the script makes up.
+    fn snapshot(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+        let told = key(args, "told", true)?;
+        let Some(last) = args.take_key("last") else {
+            let shipment = self.shipments.remove(&(from, to));
+            let shipment = shipment.ok_or("no snapshot is on its way")?;
+            let last = shipment.snapshot.last;
+            self.unload(from, to, shipment);
+            if told {
+                self.input(from, Input::SnapshotSent { to, last });
+            }
+            return Ok(());
+        };
+        let last = entry_id(last)?;
+        let shipment = Shipment {
+            term: Term(key(args, "term", 1)?),
+            content: self.content(last),
+            snapshot: Snapshot {
+                last,
+                ..Snapshot::default()
+            },
+        };
+        self.unload(from, to, shipment);
+        Ok(())
+    }
+
     /// Gives a machine a message that the script makes up.
     fn inject(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
@@ -361,6 +426,11 @@ impl Cluster {
             "campaignnow" => Body::CampaignNow,
             "appended" => Body::Appended {
                 matched: Index(key(args, "matched", 0)?),
+                round,
+            },
+            "rejected" => Body::AppendRejected {
+                previous: Index(key(args, "at", 0)?),
+                hint: last,
                 round,
             },
             _ => {

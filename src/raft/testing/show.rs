@@ -168,6 +168,12 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Apply { up_to, entries } => {
             format!("apply up to {up_to} [{}]", list(entries, entry))
         }
+        Effect::Compact { up_to } => format!("compact up to {up_to}"),
+        Effect::SendSnapshot { to, at_least } => {
+            format!("send a snapshot to {to}, of {at_least} at least")
+        }
+        Effect::Install(snapshot) => format!("install the snapshot of {}", snapshot.last),
+        Effect::Discard(snapshot) => format!("discard the snapshot of {}", snapshot.last),
         Effect::Readable { read, index } => format!("read {} is readable at {index}", read.0),
         Effect::ReadRefused { read, reason } => {
             format!("read {} refused ({})", read.0, refusal(*reason))

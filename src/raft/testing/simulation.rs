@@ -4,6 +4,7 @@
 //! `RAFT_SEEDS=1000..5000 cargo test -p rm-raft simulation` runs these seeds instead of the few of every day.
 
 mod faults;
+mod snapshots;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -18,8 +19,8 @@ use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Effect, Input, MachineId, Message, Proposal, ReadId, ReadMode, RequestId, Role,
-    Time,
+    Body, Config, Effect, Entry, Input, MachineId, Message, Proposal, ReadId, ReadMode, RequestId,
+    Role, Snapshot, Term, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -34,6 +35,14 @@ enum Event {
         from: MachineId,
         to: MachineId,
         message: Message,
+    },
+    /// A snapshot arrives.
+    Snapshot {
+        from: MachineId,
+        to: MachineId,
+        term: Term,
+        snapshot: Snapshot,
+        content: Vec<Entry>,
     },
     /// A machine's disk may do its next jobs.
     Disk(MachineId),
@@ -97,6 +106,10 @@ impl Simulation {
             } else {
                 BTreeMap::new()
             },
+            compaction_keep_entries: if small { 10 } else { 200 },
+            compaction_keep_bytes: if small { 1000 } else { 1 << 14 },
+            compaction_step_entries: 1 + seed as usize % 20,
+            snapshot_timeout: Duration::from_millis(300),
         };
         // The election timeout is five heartbeats: clocks that differ by a factor of two leave a cluster able to work.
         let clocks: BTreeMap<MachineId, Clock> = voters
@@ -177,6 +190,13 @@ impl Simulation {
                 }
                 self.input(to, Input::Received { from, message });
             }
+            Event::Snapshot {
+                from,
+                to,
+                term,
+                snapshot,
+                content,
+            } => self.snapshot_arrives(from, to, term, snapshot, content),
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
             Event::Client => self.client(),
@@ -227,7 +247,7 @@ impl Simulation {
             (id, format!("{effect:?}")).hash(&mut self.history);
             let jobs = self.machine(id).jobs.len();
             let rest = self.machine(id).keep(effect);
-            if self.machine(id).jobs.len() > jobs {
+            for _ in jobs..self.machine(id).jobs.len() {
                 let delay = 100 + self.below(3000);
                 self.schedule(delay, Event::Disk(id));
             }
@@ -237,6 +257,9 @@ impl Simulation {
                     for to in to {
                         self.send(id, to, message.clone());
                     }
+                }
+                Some(Effect::SendSnapshot { to, at_least }) => {
+                    self.send_snapshot(id, to, at_least);
                 }
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
@@ -294,12 +317,15 @@ impl Simulation {
                 break;
             };
             messages.extend(done.then);
-            let is_persisted = matches!(done.answer, Input::Persisted { .. });
-            if is_persisted && only_last {
+            let Some(answer) = done.answer else {
+                continue;
+            };
+            if matches!(answer, Input::Persisted { .. }) && only_last {
                 notices.retain(|notice| !matches!(notice, Input::Persisted { .. }));
             }
-            if is_persisted || !self.hostile || !self.chance(10) {
-                notices.push(done.answer);
+            let may_be_lost = matches!(answer, Input::EntriesRead { .. });
+            if !may_be_lost || !self.hostile || !self.chance(10) {
+                notices.push(answer);
             }
         }
         for (to, message) in messages {
@@ -325,6 +351,9 @@ impl Simulation {
         let core = self.machines[&id].core.as_ref();
         if core.is_some_and(|core| core.next_deadline() <= self.clock(id)) {
             self.input(id, Input::Elapsed);
+        }
+        if self.chance(2) {
+            self.save(id);
         }
         self.perform(id);
         let delay = 1_000 + self.below(4_000);
@@ -390,11 +419,19 @@ impl Simulation {
         });
         assert!(done, "a proposal is applied after healing");
         for machine in self.machines.values() {
-            assert_eq!(
-                machine.applied, leader.applied,
+            assert!(
+                machine.applied == leader.applied,
                 "all machines applied the same"
             );
-            assert_eq!(machine.disk.log, leader.disk.log, "all logs are the same");
+            assert_eq!(
+                machine.disk.last(),
+                leader.disk.last(),
+                "all logs end with the same entry"
+            );
+            let held = machine.disk.log.len().min(leader.disk.log.len());
+            let tail =
+                |machine: &Machine| machine.disk.log[machine.disk.log.len() - held..].to_vec();
+            assert!(tail(machine) == tail(leader), "all logs are the same");
             self.proposals.check(&machine.applied);
         }
     }

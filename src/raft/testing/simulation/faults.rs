@@ -127,10 +127,11 @@ impl Simulation {
     /// A machine comes back that did not run.
     pub(super) fn come_back(&mut self, id: MachineId, comeback: Comeback) {
         let now = self.clock(id);
-        let applied = self.machine(id).applied.len() as u64;
         match comeback {
             Comeback::Process => {
-                let applied = Index(self.below(applied + 1));
+                let saved = self.machine(id).checkpoint.0;
+                let unsaved = self.machine(id).applied.len() as u64 - saved;
+                let applied = Index(saved + self.below(unsaved + 1));
                 self.machine(id).start(now, applied);
             }
             Comeback::LogicCenter { led } => {
@@ -140,6 +141,7 @@ impl Simulation {
                         self.send(id, to, message);
                     }
                 }
+                let applied = self.machine(id).applied.len() as u64;
                 self.machine(id).start(now, Index(applied));
                 if led {
                     self.input(id, Input::Campaign);
