@@ -96,6 +96,7 @@ impl Addresses {
                     name: neighbour.name.clone(),
                     address,
                     host: neighbour.address.host.clone(),
+                    data_id: None,
                 });
             }
         }
@@ -114,6 +115,7 @@ mod tests {
             name: name.into(),
             peer: peer.parse().expect("an address"),
             client: "127.0.0.1:1".parse().expect("an address"),
+            priority: 0,
         }
     }
 

@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Applier {
     machine: Machine,
     /// None only between a failure and the next attempt to open it.
-    keyspace: Option<Keyspace<'static>>,
+    keyspace: Option<Keyspace>,
     /// Up to where to apply.
     target: Index,
     ahead: Ahead,
@@ -194,6 +194,8 @@ impl Applier {
                     configuration,
                 } => {
                     keyspace.apply(entry.id, None, false)?;
+                    let bytes = rm_store::encode_configuration(configuration);
+                    keyspace.set_configuration(entry.id.index, bytes)?;
                     // A change is complete when it has left the joint state, whoever led it there.
                     let local = self.machine.shared.local();
                     let ours = request.filter(|request| request.machine == local);
@@ -406,8 +408,8 @@ impl Applier {
 
 /// Opens the key space as of its last checkpoint. However long one command or query takes, its steps show that the actor
 /// gets on.
-fn open(machine: &Machine) -> Result<Keyspace<'static>, KvError> {
-    let mut keyspace = Keyspace::open(machine.shared.resources.state)?;
+fn open(machine: &Machine) -> Result<Keyspace, KvError> {
+    let mut keyspace = Keyspace::open(&machine.shared.resources.state)?;
     let life = machine.life.clone();
     keyspace.on_progress(Box::new(move || life.progresses()));
     Ok(keyspace)

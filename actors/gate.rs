@@ -169,7 +169,9 @@ impl Gate {
     fn refused(&mut self, message: Refused, context: &mut Context<Self>) {
         for request in message.requests {
             match message.reason {
-                RaftRefusal::NoLeader | RaftRefusal::NotLeader => self.again.push(request.number),
+                RaftRefusal::NoLeader | RaftRefusal::NotLeader | RaftRefusal::Transferring => {
+                    self.again.push(request.number);
+                }
                 RaftRefusal::Overloaded | RaftRefusal::NoSpace => {
                     self.settle(request.number, Err(refusal(message.reason)));
                 }

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rm_config::Effective;
-use rm_raft::MachineId;
+use rm_raft::{MachineId, Role, TransferOutcome};
 use rm_store::{DataDirectory, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use crate::guard::install_panic_hook;
 use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
 use crate::message::Retire;
-use crate::port::{Identity, Member, Port};
+use crate::port::{Identity, Member, Port, Refusal};
 use crate::resources::{Resources, StartError, owner};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
@@ -105,6 +105,31 @@ impl Running {
         match (&mut self.ended).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::GaveUp("the supervisor failed".into()),
+        }
+    }
+
+    /// Hands leadership over if this machine leads, and waits for that: without it the others would wait an election timeout
+    /// for a leader that is gone (dissertation 3.10). The core decides within an election timeout; a LogicCenter that does
+    /// not answer is left behind after two.
+    pub async fn hand_over(&self) {
+        let alone = self.shared.identity.members.len() == 1;
+        if alone || self.shared.board.raft().role != Role::Leader {
+            return;
+        }
+        let timeout_ms = self.shared.config.config.timings.election_timeout_ms;
+        let patience = Duration::from_millis(2 * timeout_ms);
+        let transferred = tokio::time::timeout(patience, self.port.transfer(None)).await;
+        match transferred.unwrap_or(Err(Refusal::TimedOut)) {
+            Ok((to, TransferOutcome::Done)) => {
+                let to = to.map(|id| self.shared.name_of(id));
+                info!(self.log, "leadership is handed over"; "to" => to);
+            }
+            Ok((_, outcome)) => {
+                warn!(self.log, "leadership could not be handed over"; "outcome" => ?outcome);
+            }
+            Err(error) => {
+                warn!(self.log, "leadership could not be handed over"; "error" => %error);
+            }
         }
     }
 

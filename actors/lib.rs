@@ -30,6 +30,7 @@ mod sender;
 mod storage;
 mod supervisor;
 mod timer;
+mod transfers;
 
 pub use launch::{Running, start, verify};
 pub use logs::LogFileError;

@@ -75,6 +75,7 @@ impl Listener {
             socket,
             &resources.wire_identity,
             &peers,
+            &resources.data_ids,
             &resources.credentials,
             &resources.wire_options,
             Arc::new(move |event| shared.slots.listener.tell(Incoming(event))),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{
-    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, Refusal as RaftRefusal,
-    Role,
+    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode,
+    Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -15,10 +15,11 @@ use crate::machine::{Derived, Machine};
 use crate::message::{
     Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
     PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
-    Refused, Send, Serve, Unsettled,
+    Refused, Send, Serve, Transfer, Transferred, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
+use crate::transfers::Transfers;
 
 /// The most messages in one batch, so that a flood cannot put its effects off for ever.
 const BATCH_MAX: usize = 1_024;
@@ -29,13 +30,14 @@ const APPLY_AHEAD_MAX: u64 = 16_384;
 pub(crate) struct LogicCenter {
     machine: Machine,
     core: Core,
-    /// Reads that came since the last flush.
-    new_reads: Vec<Read>,
+    /// Reads that came since the last flush, by what may confirm them.
+    new_reads: HashMap<ReadMode, Vec<Read>>,
     /// Reads that the core is asked about.
     reads: HashMap<ReadId, Vec<Read>>,
     next_read: u64,
     /// Whether the core was last told that the disk is full.
     told_full: bool,
+    transfers: Transfers,
     batched: usize,
     flush_is_due: bool,
 }
@@ -63,10 +65,11 @@ impl Derived for LogicCenter {
                 applied: None,
                 proposals: Vec::new(),
             },
-            new_reads: Vec::new(),
+            new_reads: HashMap::new(),
             reads: HashMap::new(),
             next_read,
             told_full: false,
+            transfers: Transfers::default(),
             batched: 0,
             flush_is_due: false,
         })
@@ -128,15 +131,23 @@ impl LogicCenter {
         // An earlier life of this process may have known more than it had written down: what was applied is committed.
         let mut hard_state = log.hard_state;
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
-        // What the log says comes after the machines that the domain was begun with.
-        let members = &self.machine.shared.identity.members;
-        let mut configurations = vec![Configured {
-            index: Index(0),
-            configuration: Configuration::of_voters(members.iter().map(|each| each.machine)),
-        }];
-        configurations.extend(log.configurations.iter().cloned());
+        let mut configurations = log.configurations.clone();
+        // A log that tells nothing of its beginning begins with the machines that the domain was begun with.
+        if configurations
+            .first()
+            .is_none_or(|first| first.index > log.base.index)
+        {
+            let members = &self.machine.shared.identity.members;
+            let configuration = Configuration::of_voters(members.iter().map(|each| each.machine));
+            let begun = Configured {
+                index: Index(0),
+                configuration,
+            };
+            configurations.insert(0, begun);
+        }
         let durable = Durable {
             hard_state,
+            base: log.base,
             terms: log.terms.clone(),
             last: log.last,
             applied: *applied,
@@ -223,9 +234,19 @@ impl LogicCenter {
         }
     }
 
-    fn read(&mut self, read: Read, context: &mut Context<Self>) {
-        self.new_reads.push(read);
+    fn read(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
+        let ReadLinearizable { read, mode } = message;
+        self.new_reads.entry(mode).or_default().push(read);
         self.plan_flush(context);
+    }
+
+    /// A core that is not there yet leads nothing; the answer that is dropped says so.
+    fn transfer(&mut self, message: Transfer, context: &mut Context<Self>) {
+        if let Core::Running(_) = self.core
+            && self.transfers.wait(message.to, message.answer)
+        {
+            self.step(Input::Transfer { to: message.to }, context);
+        }
     }
 
     /// Gives the core an input; its effects follow at the end of the batch. A core that is not there yet hears nothing,
@@ -255,17 +276,21 @@ impl LogicCenter {
         let Core::Running(raft) = &mut self.core else {
             return; // the reads wait until there is a core
         };
+        // The clock is read after the reads came: a lease that holds now held when they did, however long this process was
+        // stopped in between, and whatever stops it from here on (docs/decisions/lease-reads.md).
         let now = self.machine.shared.clock.now();
         let full = self.machine.shared.board.no_space();
         if full != self.told_full {
             self.told_full = full;
             raft.step(now, Input::Space { full });
         }
-        if !self.new_reads.is_empty() {
-            self.next_read += 1;
-            let id = ReadId(self.next_read);
-            self.reads.insert(id, std::mem::take(&mut self.new_reads));
-            raft.step(now, Input::Read(id));
+        for mode in [ReadMode::Quorum, ReadMode::Lease] {
+            if let Some(reads) = self.new_reads.remove(&mode) {
+                self.next_read += 1;
+                let read = ReadId(self.next_read);
+                self.reads.insert(read, reads);
+                raft.step(now, Input::Read { read, mode });
+            }
         }
         let effects = raft.effects(now);
         let status = raft.status();
@@ -322,6 +347,13 @@ impl LogicCenter {
                 };
                 slots.applier.tell(Apply { up_to, entries });
             }
+            // The core compacts nothing before it hears of a checkpoint, sends no snapshot before it compacts, and so receives none.
+            Effect::Compact { .. }
+            | Effect::SendSnapshot { .. }
+            | Effect::Install(_)
+            | Effect::Discard(_) => {
+                unreachable!("no checkpoint is told to the core, so that nothing is compacted")
+            }
             Effect::Readable { read, index } => {
                 if let Some(reads) = self.reads.remove(&read) {
                     slots.applier.tell(Serve { index, reads });
@@ -338,6 +370,11 @@ impl LogicCenter {
                 slots.gate.tell(ChangeRefused { request, reason });
             }
             Effect::Refused { requests, reason } => slots.gate.tell(Refused { requests, reason }),
+            Effect::Transferred { to, outcome } => {
+                info!(self.machine.log, "transfer of leadership";
+                    "to" => to.map(|id| self.machine.shared.name_of(id)), "outcome" => ?outcome);
+                self.transfers.answer(Transferred { to, outcome });
+            }
         }
     }
 }
@@ -345,7 +382,9 @@ impl LogicCenter {
 /// What a client is told when the core refuses.
 pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
     match reason {
-        RaftRefusal::NoLeader | RaftRefusal::NotLeader => Refusal::NoLeader,
+        RaftRefusal::NoLeader | RaftRefusal::NotLeader | RaftRefusal::Transferring => {
+            Refusal::NoLeader
+        }
         RaftRefusal::Overloaded => Refusal::TooManyRequests,
         RaftRefusal::NoSpace => Refusal::NoSpace,
     }
@@ -371,7 +410,15 @@ impl Handler<ReadLinearizable> for LogicCenter {
     type Result = ();
     fn handle(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
         self.enter(context);
-        self.read(message.0, context);
+        self.read(message, context);
+    }
+}
+
+impl Handler<Transfer> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Transfer, context: &mut Context<Self>) {
+        self.enter(context);
+        self.transfer(message, context);
     }
 }
 

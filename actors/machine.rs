@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use rm_config::Effective;
@@ -37,22 +37,28 @@ impl Shared {
     }
 }
 
-/// The machine's monotonic clock.
+/// The machine's monotonic clock. It goes on while the host sleeps, as the leases that others hold do; `Instant`, which is
+/// Linux's CLOCK_MONOTONIC, does not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    origin: Instant,
+    origin_us: u64,
 }
+
+#[cfg(target_os = "linux")]
+const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
 impl Clock {
     pub(crate) fn new() -> Clock {
         Clock {
-            origin: Instant::now(),
+            origin_us: host_micros(),
         }
     }
 
     /// Microseconds since the machine was made.
     pub(crate) fn micros(&self) -> u64 {
-        self.origin.elapsed().as_micros() as u64
+        host_micros().saturating_sub(self.origin_us)
     }
 
     /// The same as the Raft core's time.
@@ -61,6 +67,13 @@ impl Clock {
             micros: self.micros(),
         }
     }
+}
+
+/// Microseconds since some moment before this process.
+fn host_micros() -> u64 {
+    let time = rustix::time::clock_gettime(CLOCK);
+    let micros = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
+    u64::try_from(micros).expect("the clock counts from the start of the host")
 }
 
 /// An actor that derives from the base.

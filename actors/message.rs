@@ -4,7 +4,8 @@ use actix::Message;
 use bytes::Bytes;
 use rm_kv::{Query, Reply, RequestError};
 use rm_raft::{
-    Entry, EntryId, HardState, Index, MachineId, Proposal, Refusal as RaftRefusal, RequestId,
+    Entry, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
+    RequestId, TransferOutcome,
 };
 use rm_store::Loaded;
 use tokio::sync::oneshot;
@@ -91,7 +92,26 @@ pub(crate) struct Read {
 /// Port -> LogicCenter: a linearizable read.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct ReadLinearizable(pub(crate) Read);
+pub(crate) struct ReadLinearizable {
+    pub(crate) read: Read,
+    pub(crate) mode: ReadMode,
+}
+
+/// Port -> LogicCenter: hand leadership to this machine, or to whichever is fittest.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Transfer {
+    pub(crate) to: Option<MachineId>,
+    pub(crate) answer: oneshot::Sender<Transferred>,
+}
+
+/// How a transfer of leadership ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transferred {
+    /// None if no target was named and none was found.
+    pub(crate) to: Option<MachineId>,
+    pub(crate) outcome: TransferOutcome,
+}
 
 /// Port -> Applier, LogicCenter -> Applier: answer these reads once this index is applied.
 #[derive(Message)]

@@ -10,11 +10,13 @@ pub use rm_kv::{
     KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
-pub use rm_raft::{Change, Index, MachineId, Role, Step, Term};
+pub use rm_raft::{Change, Index, MachineId, Role, Step, Term, TransferOutcome};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
+use rm_raft::ReadMode;
+
 use crate::machine::Shared;
-use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, WriteDown};
+use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
 
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
@@ -24,6 +26,17 @@ pub use crate::report::{ActorReport, Identity, Member, Report};
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
 /// How much later than Gate the port gives a write up.
 const GATE_GRACE: Duration = Duration::from_secs(1);
+
+/// What a read must have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Whatever this machine has applied.
+    Serializable,
+    /// All that was committed when it came, as a quorum confirms.
+    Quorum,
+    /// The same, as the leader's lease confirms, where there is one.
+    Lease,
+}
 
 /// The door. Cheap to clone.
 #[derive(Clone)]
@@ -90,13 +103,12 @@ impl Port {
         }
     }
 
-    /// Answers a query: as of a moment after it was asked if it is to be linearizable, else as of whatever this machine
-    /// has applied.
+    /// Answers a query.
     ///
     /// # Errors
     /// As [`Port::propose`]; a query that fails has changed nothing.
-    pub async fn query(&self, query: Query, linearizable: bool) -> Result<Reply, Refusal> {
-        let reply = self.read(Some(query), linearizable).await?;
+    pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Reply, Refusal> {
+        let reply = self.read(Some(query), consistency).await?;
         reply.ok_or(Refusal::Restarted)
     }
 
@@ -105,7 +117,7 @@ impl Port {
     /// # Errors
     /// As [`Port::query`].
     pub async fn barrier(&self) -> Result<(), Refusal> {
-        self.read(None, true).await.map(|_| ())
+        self.read(None, Consistency::Quorum).await.map(|_| ())
     }
 
     /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing
@@ -113,7 +125,7 @@ impl Port {
     async fn read(
         &self,
         query: Option<Query>,
-        linearizable: bool,
+        consistency: Consistency,
     ) -> Result<Option<Reply>, Refusal> {
         let began = Instant::now();
         let deadline = began + self.shared.request_timeout();
@@ -125,14 +137,20 @@ impl Port {
                 answer,
             };
             let mut losses = self.shared.slots.logic_center.losses();
-            if linearizable {
-                self.shared.slots.logic_center.tell(ReadLinearizable(read));
-            } else {
-                let serve = Serve {
+            let mode = match consistency {
+                Consistency::Serializable => None,
+                Consistency::Quorum => Some(ReadMode::Quorum),
+                Consistency::Lease => Some(ReadMode::Lease),
+            };
+            match mode {
+                Some(mode) => {
+                    let read = ReadLinearizable { read, mode };
+                    self.shared.slots.logic_center.tell(read);
+                }
+                None => self.shared.slots.applier.tell(Serve {
                     index: Index(0),
                     reads: vec![read],
-                };
-                self.shared.slots.applier.tell(serve);
+                }),
             }
             let answered = async {
                 tokio::select! {
@@ -164,6 +182,36 @@ impl Port {
         half.min(Duration::from_millis(2 * election))
     }
 
+    /// What a linearizable read rests on that does not say it.
+    pub fn default_consistency(&self) -> Consistency {
+        match self.shared.config.config.reads.default {
+            rm_config::ReadMode::Quorum => Consistency::Quorum,
+            rm_config::ReadMode::Lease => Consistency::Lease,
+        }
+    }
+
+    /// Hands leadership from this machine to another, or to whichever is fittest. Answers with the target, if there was one,
+    /// once it is decided whether it leads, at most about an election timeout later.
+    ///
+    /// # Errors
+    /// LogicCenter was restarted meanwhile, or too many ask; what became of the transfer is unknown.
+    pub async fn transfer(
+        &self,
+        to: Option<MachineId>,
+    ) -> Result<(Option<MachineId>, TransferOutcome), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let mut losses = self.shared.slots.logic_center.losses();
+        self.shared.slots.logic_center.tell(Transfer { to, answer });
+        tokio::select! {
+            answered = answered => {
+                let transferred = answered.map_err(|_| Refusal::Restarted)?;
+                Ok((transferred.to, transferred.outcome))
+            }
+            _ = losses.changed() => Err(Refusal::Restarted),
+            () = tokio::time::sleep(self.shared.request_timeout()) => Err(Refusal::TimedOut),
+        }
+    }
+
     /// Hashes the key space at a revision, zero for the newest: equal on all machines that have applied it. Writes a
     /// checkpoint first and reads that, so that nobody waits for the hash.
     ///
@@ -177,8 +225,8 @@ impl Port {
         let newest = newest.map_err(|_| Refusal::TimedOut)?;
         let newest = newest.unwrap_or(Err(Refusal::Restarted))?;
         let revision = if revision == 0 { newest } else { revision };
-        let state = self.shared.resources.state;
-        let hash = tokio::task::spawn_blocking(move || rm_kv::hash(state, revision)).await;
+        let state = self.shared.resources.state.clone();
+        let hash = tokio::task::spawn_blocking(move || rm_kv::hash(&state, revision)).await;
         match hash.map_err(|_| Refusal::Restarted)? {
             Ok(hash) => Ok(hash),
             Err(rm_kv::Failure::Request(error)) => Err(Refusal::Request(error)),

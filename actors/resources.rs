@@ -8,7 +8,7 @@ use std::time::Duration;
 use rm_config::{Durability, Effective};
 use rm_raft::MachineId;
 use rm_store::{DataDirectory, Environment, Log, LogError, OpenError};
-use rm_wire::{Credentials, WireError};
+use rm_wire::{Credentials, DataId, DataIds, WireError};
 
 use crate::addresses::Addresses;
 use crate::machine::Shared;
@@ -28,11 +28,13 @@ const _: () = assert!(rm_config::TRANSACTION_OPERATIONS_MAX <= rm_kv::MAX_TXN_OP
 pub(crate) struct Resources {
     directory: DataDirectory,
     pub(crate) log: Log,
-    pub(crate) state: &'static Environment,
+    pub(crate) state: Environment,
     pub(crate) peer_socket: UdpSocket,
     pub(crate) credentials: Credentials,
     pub(crate) wire_identity: rm_wire::Identity,
     pub(crate) wire_options: rm_wire::Options,
+    /// The data that peers were found on, for as long as the process lives.
+    pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
     pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
@@ -86,16 +88,16 @@ impl Resources {
             "log",
             &options(config, true),
         )?)?;
-        let state = Environment::open(&directory, "state", &options(config, false))?;
+        let state =
+            Environment::open_state(&directory, log.generation()?, &options(config, false))?;
         let boot = directory.boot();
+        let data_id = DataId(directory.data_number().to_be_bytes());
         let addresses = Addresses::new(&identity.domain, &config.neighbours());
         addresses.keep_asking().map_err(StartError::Thread)?;
         Ok(Resources {
             directory,
             log,
-            // A key space borrows the environment for as long as it lives, and lives in an actor, which must own all it
-            // has. One environment a process, so nothing is lost by never closing it.
-            state: Box::leak(Box::new(state)),
+            state,
             peer_socket: bind_peer_port(config, machine)?,
             credentials,
             wire_identity: rm_wire::Identity {
@@ -103,8 +105,10 @@ impl Resources {
                 name: identity.name.clone(),
                 id: identity.machine,
                 incarnation: boot,
+                data_id,
             },
             wire_options: wire_options(config),
+            data_ids: DataIds::default(),
             boot,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
@@ -208,7 +212,8 @@ impl Shared {
     /// What a Raft core of this machine is made with. The seed differs for every life, so that machines whose cores
     /// restart together do not choose the same election timeouts again and again.
     pub(crate) fn core_config(&self, incarnation: u64) -> rm_raft::Config {
-        let (timings, limits) = (&self.config.config.timings, &self.config.config.limits);
+        let config = &self.config.config;
+        let (timings, limits) = (&config.timings, &config.limits);
         rm_raft::Config {
             local: self.local(),
             election_timeout: Duration::from_millis(timings.election_timeout_ms),
@@ -222,7 +227,18 @@ impl Shared {
             uncommitted_bytes_max: limits.uncommitted_bytes_max,
             log_cache_bytes_max: limits.log_cache_bytes_max,
             reads_max: limits.requests_max,
-            trust_peer_gone: true,
+            // A false report that the leader is gone would break its lease.
+            trust_peer_gone: config.reads.clock_drift_percent.is_none(),
+            lease_drift_percent: config.reads.clock_drift_percent,
+            priorities: config
+                .machines
+                .iter()
+                .map(|each| (MachineId(self.config.machine_id(&each.name)), each.priority))
+                .collect(),
+            compaction_keep_entries: 10_000,
+            compaction_keep_bytes: limits.log_cache_bytes_max,
+            compaction_step_entries: 1_000,
+            snapshot_timeout: Duration::from_secs(60),
         }
     }
 

@@ -67,6 +67,7 @@ impl Sender {
         let outbound = Outbound::new(
             &resources.wire_identity,
             &peers,
+            &resources.data_ids,
             &resources.credentials,
             &resources.wire_options,
         )

@@ -4,7 +4,9 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rm_actors::port::{Command, Failure, Fault, Put, Query, Range, Refusal, ReplyBody};
+use rm_actors::port::{
+    Command, Consistency, Failure, Fault, Put, Query, Range, Refusal, ReplyBody,
+};
 use rm_actors::{ActorName, Outcome, Running, start};
 use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
@@ -24,6 +26,7 @@ impl Solo {
             name: "RM.01".into(),
             peer: free_udp_port(),
             client: free_tcp_port(),
+            priority: 0,
         };
         let mut config = Config::new("test.domain", vec![machine]);
         config.data_dir = folder.path().join("data");
@@ -98,7 +101,11 @@ impl Solo {
             key: key.to_owned().into(),
             ..Range::default()
         };
-        let reply = self.running.port().query(Query::Range(range), true).await;
+        let reply = self
+            .running
+            .port()
+            .query(Query::Range(range), Consistency::Quorum)
+            .await;
         let ReplyBody::Range(reply) = reply.expect("reads").body else {
             panic!("a range is answered with a range");
         };

@@ -1,11 +1,12 @@
 //! Our own service for rmctl: the machine's view of itself, its actors, their logs and their faults.
 
-use rm_actors::port::{ActorReport, Failure, Fault, Level, Port, Role};
+use rm_actors::port::{ActorReport, Failure, Fault, Level, MachineId, Port, Role};
 use rm_proto::raftmachine::v1 as pb;
 use rm_proto::raftmachine::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
 use crate::error::refused;
+use crate::transfer::transfer;
 
 /// Answers rmctl.
 pub(crate) struct AdminService {
@@ -122,6 +123,16 @@ impl Admin for AdminService {
         let actor = Some(request.actor.as_str()).filter(|name| !name.is_empty());
         self.port.set_level(actor, level).map_err(refused)?;
         Ok(Response::new(pb::SetLogLevelResponse {}))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferResponse>, Status> {
+        let to = request.into_inner().to;
+        let to = (to != 0).then_some(MachineId(to));
+        let leader = transfer(&self.port, to).await?.0;
+        Ok(Response::new(pb::TransferResponse { leader }))
     }
 }
 

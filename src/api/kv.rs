@@ -6,6 +6,7 @@ use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
 
+use crate::consistency::consistency;
 use crate::error::{invalid, mismatched, refused, unserved};
 use crate::header::header;
 use crate::{request, response};
@@ -35,13 +36,14 @@ impl Kv for KvService {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
+        let serializable = request.get_ref().serializable;
+        let consistency = consistency(&self.port, request.metadata(), serializable)?;
         let request = request.into_inner();
-        let linearizable = !request.serializable;
         let range = request::range(request)?;
         range.check().map_err(invalid)?;
         let reply = self
             .port
-            .query(Query::Range(range), linearizable)
+            .query(Query::Range(range), consistency)
             .await
             .map_err(refused)?;
         match reply.body {
@@ -102,14 +104,15 @@ impl Kv for KvService {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
+        let serializable = request::is_serializable(request.get_ref());
+        let consistency = consistency(&self.port, request.metadata(), serializable)?;
         let request = request.into_inner();
         let bytes = request.encoded_len();
-        let linearizable = !request::is_serializable(&request);
         let txn = request::txn(request)?;
         txn.check(self.port.config().limits.transaction_operations_max)
             .map_err(invalid)?;
         let reply = if txn.is_read_only() {
-            self.port.query(Query::Txn(txn), linearizable).await
+            self.port.query(Query::Txn(txn), consistency).await
         } else {
             self.check_size(bytes)?;
             self.port.propose(Command::Txn(txn)).await

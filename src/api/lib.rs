@@ -6,6 +6,7 @@
 mod admin;
 mod cluster;
 mod connection;
+mod consistency;
 mod dispatch;
 mod error;
 mod header;
@@ -16,5 +17,6 @@ mod reflection;
 mod request;
 mod response;
 mod server;
+mod transfer;
 
 pub use server::{ServeError, serve};

@@ -1,6 +1,6 @@
 //! etcd's Maintenance service: how the machine is.
 
-use rm_actors::port::{Identity, KeyspaceHash, Port, Report};
+use rm_actors::port::{Identity, KeyspaceHash, MachineId, Port, Report};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::maintenance_server::Maintenance;
 use tonic::codegen::BoxStream;
@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::{NO_LEADER, refused, unknown_value, unserved};
 use crate::header::header_now;
+use crate::transfer::transfer;
 
 /// The version of etcd whose API is served; clients read it to learn what they may ask.
 const ETCD_VERSION: &str = "3.6.0";
@@ -106,9 +107,13 @@ impl Maintenance for MaintenanceService {
 
     async fn move_leader(
         &self,
-        _: Request<pb::MoveLeaderRequest>,
+        request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(unserved("moving the leader"))
+        let target = MachineId(request.into_inner().target_id);
+        transfer(&self.port, Some(target)).await?;
+        Ok(Response::new(pb::MoveLeaderResponse {
+            header: Some(header_now(&self.port)),
+        }))
     }
 
     async fn downgrade(
@@ -162,7 +167,7 @@ fn signed(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rm_actors::port::{Index, MachineId, Role, Term};
+    use rm_actors::port::{Index, Role, Term};
 
     fn identity() -> Identity {
         Identity {

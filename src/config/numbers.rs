@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use crate::error::Problem;
-use crate::schema::{Config, Limits, Restarts, Storage, Strategy, Supervision, Timings};
+use crate::schema::{
+    Config, Limits, Machine, ReadMode, Reads, Restarts, Storage, Strategy, Supervision, Timings,
+};
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -22,6 +24,11 @@ pub const TRANSACTION_OPERATIONS_MAX: usize = 10_000;
 /// The most bytes of a file: two of them fit into the 47 bits of address space that a process has.
 const FILE_BYTES_MAX: u64 = 1 << 46;
 
+/// The most that `machines[].priority` may be.
+const PRIORITY_MAX: u64 = 100;
+/// The most that `reads.clock_drift_percent` may be: of a lease at least half is left.
+const CLOCK_DRIFT_PERCENT_MAX: u64 = 50;
+
 /// Everything wrong with the numbers of a config.
 pub(crate) fn check(config: &Config) -> Vec<Problem> {
     let mut rules = Rules(Vec::new());
@@ -29,6 +36,8 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.limits(&config.limits);
     rules.storage(&config.storage);
     rules.supervision(&config.supervision);
+    rules.reads(&config.reads);
+    rules.priorities(&config.machines);
     rules.0
 }
 
@@ -72,6 +81,33 @@ impl Rules {
             ("timings.reconnect_min_ms", reconnect_min_ms),
             ("timings.reconnect_max_ms", reconnect_max_ms),
         );
+    }
+
+    fn reads(&mut self, reads: &Reads) {
+        match (reads.default, reads.clock_drift_percent) {
+            (_, Some(percent)) => {
+                self.within(
+                    "reads.clock_drift_percent",
+                    percent.into(),
+                    0..=CLOCK_DRIFT_PERCENT_MAX,
+                );
+            }
+            (ReadMode::Lease, None) => self.0.push(Problem::new(
+                "reads.default",
+                "is \"lease\", and a lease needs a bound on the clocks: write reads.clock_drift_percent too, or \"quorum\" here",
+            )),
+            (ReadMode::Quorum, None) => {}
+        }
+    }
+
+    fn priorities(&mut self, machines: &[Machine]) {
+        for (place, machine) in machines.iter().enumerate() {
+            self.within(
+                &format!("machines[{place}].priority"),
+                machine.priority.into(),
+                0..=PRIORITY_MAX,
+            );
+        }
     }
 
     fn limits(&mut self, limits: &Limits) {

@@ -82,9 +82,11 @@ fn template() -> Value {
         name: "?".to_owned(),
         peer: address(),
         client: address(),
+        priority: 0,
     };
     let mut config = Config::new("?", vec![machine]);
     config.local = Some("?".to_owned());
+    config.reads.clock_drift_percent = Some(0);
     config.peers.tls = Some(Tls {
         ca: "?".into(),
         certificate: "?".into(),

@@ -33,6 +33,9 @@ pub struct Config {
     /// What is logged, and where to.
     #[serde(default)]
     pub log: Log,
+    /// What reads rest on.
+    #[serde(default)]
+    pub reads: Reads,
     /// How failed actors are restarted.
     #[serde(default)]
     pub supervision: Supervision,
@@ -56,6 +59,7 @@ impl Config {
             limits: Limits::default(),
             storage: Storage::default(),
             log: Log::default(),
+            reads: Reads::default(),
             supervision: Supervision::default(),
             peers: Peers::default(),
             fault_injection: false,
@@ -77,6 +81,10 @@ pub struct Machine {
     pub peer: Address,
     /// Where clients reach it (TCP).
     pub client: Address,
+    /// How much it is preferred as the leader, from 0 to 100: leadership moves to the machine of the highest priority once it
+    /// has kept up for a while.
+    #[serde(default)]
+    pub priority: u8,
 }
 
 /// How long things may take. All in milliseconds.
@@ -265,6 +273,29 @@ pub enum Sink {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<PathBuf>,
     },
+}
+
+/// What reads rest on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reads {
+    /// What confirms a linearizable read that does not say it.
+    pub default: ReadMode,
+    /// By how many percent the rates of two machines' clocks may differ at most. With it leaders hold leases; absent, every
+    /// read is confirmed by a quorum. The same on all machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_drift_percent: Option<u8>,
+}
+
+/// What confirms a linearizable read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadMode {
+    /// A quorum that is asked, whatever the clocks do.
+    #[default]
+    Quorum,
+    /// The leader's lease, which rests on `clock_drift_percent`; a quorum where there is none.
+    Lease,
 }
 
 /// How failed actors are restarted.

@@ -15,6 +15,7 @@ use crate::info;
 use crate::kv::{self, DelFlags, GetFlags, PutFlags};
 use crate::log::{self, LogCommand};
 use crate::output::{Format, print};
+use crate::transfer::{self, TransferFlags};
 
 /// Operates Raft Machine: looks into it, reads and writes its keys, measures it, and breaks it on purpose.
 #[derive(Parser, Debug)]
@@ -66,6 +67,8 @@ enum Command {
     Put(PutFlags),
     /// Delete keys
     Del(DelFlags),
+    /// Hand leadership to another machine, and wait until it leads
+    Transfer(TransferFlags),
     /// Show the actors inside the machines
     Actors(ActorsFlags),
     /// Act on one actor
@@ -117,6 +120,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Get(flags) => kv::get(&endpoints, or(Format::Text), flags).await,
         Command::Put(flags) => kv::put(&endpoints, or(Format::Text), flags).await,
         Command::Del(flags) => kv::del(&endpoints, or(Format::Text), flags).await,
+        Command::Transfer(flags) => transfer::run(&endpoints, flags).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
         Command::Actor(command) => actor::run(&endpoints, command).await,
         Command::Fault(command) => actor::fault(&endpoints, command).await,

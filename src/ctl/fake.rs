@@ -35,6 +35,7 @@ struct State {
     machines: Vec<admin::Machine>,
     killed: Vec<(String, String)>,
     levels_set: Vec<(String, String)>,
+    transfers: Vec<u64>,
     endpoint: String,
 }
 
@@ -121,6 +122,11 @@ impl Fake {
     /// Of which logs the level was set, and to which.
     pub(crate) fn levels_set(&self) -> Vec<(String, String)> {
         self.state().levels_set.clone()
+    }
+
+    /// To whom it was told to hand leadership over.
+    pub(crate) fn transfers(&self) -> Vec<u64> {
+        self.state().transfers.clone()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -317,5 +323,14 @@ impl Admin for Service {
         let asked = request.into_inner();
         self.open()?.levels_set.push((asked.actor, asked.level));
         Ok(Response::new(admin::SetLogLevelResponse {}))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<admin::TransferRequest>,
+    ) -> Result<Response<admin::TransferResponse>, Status> {
+        let to = request.into_inner().to;
+        self.open()?.transfers.push(to);
+        Ok(Response::new(admin::TransferResponse { leader: to }))
     }
 }

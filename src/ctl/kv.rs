@@ -9,6 +9,8 @@ use crate::pairs::{GetReport, Pair, WriteReport, lines, table};
 use crate::proto::{DeleteRangeRequest, PutRequest, RangeRequest, SortOrder, SortTarget};
 use crate::range::RangeFlags;
 use clap::{Args, ValueEnum};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 /// What `get` may be told.
 #[derive(Args, Clone, Debug)]
@@ -29,9 +31,12 @@ pub(crate) struct GetFlags {
     /// Only how many keys there are
     #[arg(long)]
     count_only: bool,
-    /// As the asked machine has it, which may lag behind the others
-    #[arg(long)]
+    /// As the asked machine has it, which may lag behind the others; the same as --read serializable
+    #[arg(long, conflicts_with = "read")]
     serializable: bool,
+    /// What makes sure that the answer is the newest [default: what the machine's config says]
+    #[arg(long, value_enum, value_name = "MODE")]
+    read: Option<ReadMode>,
     /// What to sort by
     #[arg(long, value_enum, default_value_t = SortBy::Key)]
     sort_by: SortBy,
@@ -41,6 +46,17 @@ pub(crate) struct GetFlags {
     /// Keys and values in hexadecimal
     #[arg(long)]
     hex: bool,
+}
+
+/// What makes sure that a read sees the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReadMode {
+    /// A quorum of the machines is asked
+    Quorum,
+    /// The leader's lease, which rests on the clocks; a quorum where there is none
+    Lease,
+    /// Nothing: as the asked machine has it
+    Serializable,
 }
 
 /// What keys can be sorted by.
@@ -87,7 +103,11 @@ pub(crate) struct DelFlags {
 
 /// Reads keys and prints them.
 pub(crate) async fn get(endpoints: &Endpoints, format: Format, flags: GetFlags) -> Result<()> {
-    let request = flags.request()?;
+    let mut request = Request::new(flags.request()?);
+    if let Some(mode) = flags.read {
+        let word = MetadataValue::from_static(mode.word());
+        request.metadata_mut().insert("raftmachine-read", word);
+    }
     let link = endpoints.any().await?;
     let response = link.kv().range(request).await.map_err(link.failed("get"))?;
     let response = response.into_inner();
@@ -147,6 +167,17 @@ pub(crate) async fn del(endpoints: &Endpoints, format: Format, flags: DelFlags) 
             .collect(),
     };
     report.print(format, &response.deleted.to_string())
+}
+
+impl ReadMode {
+    /// The word that the machine knows it by.
+    fn word(self) -> &'static str {
+        match self {
+            ReadMode::Quorum => "quorum",
+            ReadMode::Lease => "lease",
+            ReadMode::Serializable => "serializable",
+        }
+    }
 }
 
 impl GetFlags {
@@ -223,6 +254,7 @@ mod tests {
             keys_only: false,
             count_only: false,
             serializable: false,
+            read: None,
             sort_by: SortBy::Key,
             order: None,
             hex: false,

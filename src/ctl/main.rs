@@ -27,6 +27,7 @@ mod random;
 mod range;
 mod screen;
 mod statistics;
+mod transfer;
 mod wish;
 mod workload;
 mod writer;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use heed::RwTxn;
-use rm_raft::EntryId;
-use rm_store::Environment;
+use bytes::Bytes;
+use rm_raft::{EntryId, Index};
+use rm_store::{Environment, Writer};
 
 use crate::change::{Change, check_put};
 use crate::command::{Command, Query, Reply, ReplyBody};
@@ -12,7 +12,7 @@ use crate::dirty::DirtyPages;
 use crate::error::{Failure, KvError, RequestError};
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
-use crate::tables::{State, Tables};
+use crate::tables::{Configuration, State, Tables};
 use crate::txn::Plan;
 use crate::view::View;
 
@@ -26,12 +26,13 @@ pub type Outcome = Option<Result<Reply, RequestError>>;
 ///
 /// Invariants: the applied entry, the revision and the data are of the same moment, in memory and on disk. After a failure
 /// inside a change the transaction is gone, and every call fails until the key space is opened again.
-pub struct Keyspace<'env> {
-    environment: &'env Environment,
+pub struct Keyspace {
     tables: Tables,
-    txn: Option<RwTxn<'env>>,
+    writer: Writer,
     state: State,
     checkpointed: State,
+    /// Whether a configuration was set since the last checkpoint.
+    configured: bool,
     scratch: Vec<u8>,
     dirty: DirtyPages,
     progress: Progress,
@@ -62,22 +63,22 @@ pub struct Size {
     pub changes: u64,
 }
 
-impl<'env> Keyspace<'env> {
+impl Keyspace {
     /// Opens the key space as of its last checkpoint, or makes an empty one, and begins the transaction. Reads three
-    /// values, however large the key space is.
+    /// values, however large the key space is. The environment stays open for as long as the key space is there.
     ///
     /// # Errors
     /// [`KvError::NewerLayout`], [`KvError::Damaged`], or LMDB's own.
-    pub fn open(environment: &'env Environment) -> Result<Keyspace<'env>, KvError> {
+    pub fn open(environment: &Environment) -> Result<Keyspace, KvError> {
         let tables = Tables::open(environment)?;
-        let txn = environment.env().write_txn()?;
-        let state = tables.state(&txn)?;
+        let writer = Writer::begin(environment.clone())?;
+        let state = tables.state(writer.txn().ok_or(KvError::GivenUp)?)?;
         Ok(Keyspace {
-            environment,
             tables,
-            txn: Some(txn),
+            writer,
             state,
             checkpointed: state,
+            configured: false,
             scratch: Vec::new(),
             dirty: DirtyPages::default(),
             progress: Progress::default(),
@@ -127,7 +128,7 @@ impl<'env> Keyspace<'env> {
         command: Option<&[u8]>,
         answer: bool,
     ) -> Result<Outcome, KvError> {
-        if self.txn.is_none() {
+        if self.writer.txn().is_none() {
             return Err(KvError::GivenUp);
         }
         let applied = self.state.applied();
@@ -142,7 +143,7 @@ impl<'env> Keyspace<'env> {
             Some(Ok(reply)) => Some(Ok(reply)),
             Some(Err(Failure::Request(error))) => Some(Err(error)),
             Some(Err(Failure::Store(error))) => {
-                self.txn = None;
+                self.writer.abandon();
                 return Err(error);
             }
         };
@@ -153,36 +154,25 @@ impl<'env> Keyspace<'env> {
     fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
         command.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
-        let mut change = Change {
-            tables: &self.tables,
-            txn: self.txn.as_mut().ok_or(KvError::GivenUp)?,
-            state: &mut self.state,
-            scratch: &mut self.scratch,
-            answer,
-            overflowed: false,
-            progress: &self.progress,
-            room: &room,
-            made: 0,
-            bytes: 0,
-        };
-        let reply = match command {
-            Command::Put(put) => {
-                check_put(&change.view(), put)?;
-                change.put(put)?
-            }
-            Command::DeleteRange(delete) => change.delete_range(delete)?,
-            Command::Txn(txn) => {
-                let plan = Plan::new(&change.view(), txn)?;
-                let body = ReplyBody::Txn(plan.execute(&mut change)?);
-                Reply {
-                    revision: change.revision(),
-                    body,
-                }
-            }
-        };
-        let (made, overflowed) = (change.made, change.overflowed);
-        self.dirty.wrote(made, change.bytes);
-        change.finish();
+        let (made, overflowed, reply) = self.writer.with_txn(|txn| {
+            let mut change = Change {
+                tables: &self.tables,
+                txn: txn.ok_or(KvError::GivenUp)?,
+                state: &mut self.state,
+                scratch: &mut self.scratch,
+                answer,
+                overflowed: false,
+                progress: &self.progress,
+                room: &room,
+                made: 0,
+                bytes: 0,
+            };
+            let reply = carry_out(&mut change, command)?;
+            let (made, overflowed) = (change.made, change.overflowed);
+            self.dirty.wrote(made, change.bytes);
+            change.finish();
+            Ok::<_, Failure>((made, overflowed, reply))
+        })?;
         match (overflowed, made) {
             (false, _) => Ok(reply),
             (true, 0) => Err(RequestError::ReplyTooLarge.into()),
@@ -211,9 +201,37 @@ impl<'env> Keyspace<'env> {
     /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
     /// keys, and close to the truth for keys in random order.
     pub fn dirty_bytes(&self) -> usize {
-        self.txn
-            .as_ref()
+        self.writer
+            .txn()
             .map_or(0, |txn| self.dirty.bytes(&self.tables, txn))
+    }
+
+    /// Notes the configuration that the entry at an index holds: durable, as the applied entry is, with the next checkpoint.
+    /// Its bytes are the driver's; here they are opaque.
+    ///
+    /// # Errors
+    /// LMDB's own; the key space must then be opened again.
+    pub fn set_configuration(&mut self, index: Index, bytes: Bytes) -> Result<(), KvError> {
+        let configuration = Configuration { index, bytes };
+        let set = self.writer.with_txn(|txn| {
+            let txn = txn.ok_or(KvError::GivenUp)?;
+            self.tables.set_configuration(txn, &configuration)
+        });
+        if set.is_err() {
+            self.writer.abandon();
+        }
+        set?;
+        self.configured = true;
+        Ok(())
+    }
+
+    /// The configuration that was noted last.
+    ///
+    /// # Errors
+    /// [`KvError::Damaged`], or LMDB's own.
+    pub fn configuration(&self) -> Result<Option<Configuration>, KvError> {
+        let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
+        self.tables.configuration(txn)
     }
 
     /// Makes all that was applied durable, and begins the next transaction. Does nothing when nothing was applied since.
@@ -222,26 +240,35 @@ impl<'env> Keyspace<'env> {
     /// [`KvError::NoSpace`] or LMDB's own; the key space must then be opened again, and is as of the checkpoint before.
     pub fn checkpoint(&mut self) -> Result<CheckpointReport, KvError> {
         let bytes = self.dirty_bytes();
-        let mut txn = self.txn.take().ok_or(KvError::GivenUp)?;
+        if self.writer.txn().is_none() {
+            return Err(KvError::GivenUp);
+        }
         let mut report = CheckpointReport {
             applied: self.state.applied(),
             bytes: 0,
             commit: Duration::ZERO,
             begin: Duration::ZERO,
         };
-        if self.state == self.checkpointed {
-            self.txn = Some(txn);
+        if self.state == self.checkpointed && !self.configured {
             return Ok(report);
         }
         let started = Instant::now();
-        self.tables.set_state(&mut txn, &self.state)?;
-        self.environment.commit(txn)?;
+        let set = self.writer.with_txn(|txn| {
+            let txn = txn.ok_or(KvError::GivenUp)?;
+            self.tables.set_state(txn, &self.state)
+        });
+        if set.is_err() {
+            self.writer.abandon();
+        }
+        set?;
+        self.writer.commit()?;
         let committed = Instant::now();
-        self.txn = Some(self.environment.env().write_txn()?);
+        self.writer.renew()?;
         report.bytes = bytes;
         report.commit = committed - started;
         report.begin = committed.elapsed();
         self.checkpointed = self.state;
+        self.configured = false;
         self.dirty = DirtyPages::default();
         Ok(report)
     }
@@ -251,8 +278,8 @@ impl<'env> Keyspace<'env> {
     /// # Errors
     /// LMDB's own.
     pub fn size(&self) -> Result<Size, KvError> {
-        let space = self.environment.space()?;
-        let txn = self.txn.as_ref().ok_or(KvError::GivenUp)?;
+        let space = self.writer.environment().space()?;
+        let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
         Ok(Size {
             file_bytes: space.file_bytes,
             used_bytes: space.used_bytes,
@@ -263,11 +290,29 @@ impl<'env> Keyspace<'env> {
     fn view<'v>(&'v self, room: &'v ReplyRoom) -> Result<View<'v>, KvError> {
         Ok(View {
             tables: &self.tables,
-            txn: self.txn.as_ref().ok_or(KvError::GivenUp)?,
+            txn: self.writer.txn().ok_or(KvError::GivenUp)?,
             revision: self.state.revision,
             compact_revision: self.state.compact_revision,
             progress: &self.progress,
             room,
         })
     }
+}
+
+fn carry_out(change: &mut Change<'_, '_>, command: &Command) -> Result<Reply, Failure> {
+    Ok(match command {
+        Command::Put(put) => {
+            check_put(&change.view(), put)?;
+            change.put(put)?
+        }
+        Command::DeleteRange(delete) => change.delete_range(delete)?,
+        Command::Txn(txn) => {
+            let plan = Plan::new(&change.view(), txn)?;
+            let body = ReplyBody::Txn(plan.execute(change)?);
+            Reply {
+                revision: change.revision(),
+                body,
+            }
+        }
+    })
 }

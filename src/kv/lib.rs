@@ -14,6 +14,7 @@ mod hash;
 mod index;
 mod keyspace;
 mod limits;
+mod peek;
 mod progress;
 mod range;
 mod revision;
@@ -27,8 +28,9 @@ pub use command::*;
 pub use error::{Failure, KvError, RequestError};
 pub use hash::{KeyspaceHash, hash};
 pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size};
+pub use peek::{Peek, peek};
 pub use range::MAX_REPLY_BYTES;
-pub use tables::TABLES;
+pub use tables::{Configuration, TABLES};
 
 #[cfg(test)]
 mod testing;

@@ -5,12 +5,13 @@
 //! | `revision`  | revision, place in transaction   | the change: what etcd tells of the key, links, key, value   |
 //! | `key`       | key, or chunk of a long key      | the newest change of the key, or the number of a branch     |
 //! | `branch`    | branch number, rest of a key     | the same                                                    |
-//! | `parameter` | name                             | `layout`, and `state` as of the checkpoint                  |
+//! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint  |
 //!
 //! Numbers in keys are big-endian, so that they sort. Every value is sealed (see [`crate::frame`]). Values lie under their
 //! revision, so that writes append; the index by key is small. A watch reads `revision` from its start on; compaction reads
 //! it up to the compacted revision and removes what each change replaced, which the change names.
 
+use bytes::Bytes;
 use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database, RoTxn, RwTxn};
 use rm_raft::{EntryId, Index, Term};
@@ -29,6 +30,7 @@ const LAYOUT: u32 = 1;
 const PARAMETER_TABLE: &str = "parameter";
 const LAYOUT_NAME: &[u8] = b"layout";
 const STATE_NAME: &[u8] = b"state";
+const CONFIGURATION_NAME: &[u8] = b"configuration";
 
 /// How many named tables the environment must have room for.
 pub const TABLES: u32 = 4;
@@ -55,6 +57,15 @@ pub(crate) struct State {
     pub(crate) compact_revision: i64,
     /// The number of the next branch of the index.
     pub(crate) next_branch: u64,
+}
+
+/// The newest configuration of the domain among the applied entries, as bytes that mean nothing here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The entry that holds it; zero for the one with which the domain was begun.
+    pub index: Index,
+    /// What the driver made of it.
+    pub bytes: Bytes,
 }
 
 impl State {
@@ -170,6 +181,30 @@ impl Tables {
     /// Writes the state for a checkpoint.
     pub(crate) fn set_state(&self, txn: &mut RwTxn, state: &State) -> Result<(), KvError> {
         self.set_parameter(txn, STATE_NAME, state)
+    }
+
+    /// The configuration as of the checkpoint, or the one that was set since in the open transaction.
+    pub(crate) fn configuration(&self, txn: &RoTxn) -> Result<Option<Configuration>, KvError> {
+        let Some(value) = self.parameters.get(txn, CONFIGURATION_NAME)? else {
+            return Ok(None);
+        };
+        let (index, bytes) = frame::open(PARAMETER_TABLE, CONFIGURATION_NAME, value)?;
+        Ok(Some(Configuration {
+            index: Index(index),
+            bytes: Bytes::copy_from_slice(bytes),
+        }))
+    }
+
+    /// Writes the configuration for a checkpoint.
+    pub(crate) fn set_configuration(
+        &self,
+        txn: &mut RwTxn,
+        configuration: &Configuration,
+    ) -> Result<(), KvError> {
+        let Configuration { index, bytes } = configuration;
+        let mut sealed = Vec::new();
+        frame::seal(&mut sealed, CONFIGURATION_NAME, &index.0, [bytes, &[]]);
+        Ok(self.parameters.put(txn, CONFIGURATION_NAME, &sealed)?)
     }
 
     fn parameter<P: DeserializeOwned>(

@@ -121,6 +121,7 @@ async fn serve(
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }
+    running.hand_over().await;
     running.refuse_requests();
     let _ = stop.send(true);
     // Whatever the services did to end, the machine is stopped cleanly first.

@@ -1,5 +1,6 @@
 //! What a core is built from, and what makes it refuse to start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{ConfigurationError, Configured, EntryId, HardState, Index, MachineId, Term};
@@ -26,11 +27,25 @@ pub struct Config {
     pub uncommitted_bytes_max: usize,
     /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
     pub log_cache_bytes_max: usize,
+    /// How many entries to keep when the log is compacted, for followers that are behind. With `compaction_keep_bytes` the smaller
+    /// tail wins.
+    pub compaction_keep_entries: usize,
+    /// About how many bytes of entries to keep when the log is compacted.
+    pub compaction_keep_bytes: usize,
+    /// The log is compacted by at least this many entries at once.
+    pub compaction_step_entries: usize,
+    /// How long a leader waits for news of a snapshot that it had sent, before it takes it for lost.
+    pub snapshot_timeout: Duration,
     /// The most batches of reads that wait for confirmation: of this machine's clients, and of all other machines'.
     pub reads_max: usize,
     /// Whether a follower that learns that its leader's process is gone stands for election at once. Never together
     /// with lease reads.
     pub trust_peer_gone: bool,
+    /// By how many percent the rates of two machines' clocks may differ at most, so that leaders hold leases; none where
+    /// that is not known, and every read is confirmed by a quorum. The same on all machines of a domain.
+    pub lease_drift_percent: Option<u8>,
+    /// Which voters are preferred as leaders: the higher, the more. Who is not listed has the priority 0.
+    pub priorities: BTreeMap<MachineId, u8>,
 }
 
 /// What a core finds durable when it starts.
@@ -38,14 +53,16 @@ pub struct Config {
 pub struct Durable {
     /// Term, vote and a commit index.
     pub hard_state: HardState,
-    /// Where each term begins in the log: the first entry of each, in order. Empty when the log is.
+    /// The entry up to which the log is compacted; the place before the first if it is not.
+    pub base: EntryId,
+    /// Where each term begins in the log: the first entry of each after `base`, in order. Empty when the log is.
     pub terms: Vec<EntryId>,
-    /// The last entry of the log.
+    /// The last entry of the log; `base` if it is empty.
     pub last: EntryId,
     /// Up to where the state machine has applied.
     pub applied: Index,
-    /// The configuration that this machine began with, at index 0 (an empty one if it is to join), and those that the log
-    /// holds, in order.
+    /// The configuration in force at `base` (in a log that is whole, the one that this machine began with, at index 0; an empty
+    /// one if it is to join), and those that the log holds, in order.
     pub configurations: Vec<Configured>,
 }
 
@@ -77,6 +94,16 @@ pub enum ConfigError {
     /// With a limit of zero nothing could move.
     #[error("the limit `{0}` is 0, so nothing could pass: make it at least 1")]
     LimitZero(&'static str),
+    /// Nothing would be left of a lease.
+    #[error(
+        "clocks that differ by {0} percent leave no lease: make the bound less than 100 percent"
+    )]
+    LeaseDrift(u8),
+    /// A follower that believes a false report that its leader is gone would break that leader's lease.
+    #[error(
+        "leases and trust in reports that a peer is gone do not go together: give up one of the two"
+    )]
+    LeaseWithTrust,
     /// What Storage found contradicts itself.
     #[error(
         "the durable state of this machine contradicts itself ({0}): restore its data, or replace the machine"
@@ -98,6 +125,11 @@ impl Config {
                 election: self.election_timeout,
             });
         }
+        match self.lease_drift_percent {
+            Some(percent) if percent >= 100 => return Err(ConfigError::LeaseDrift(percent)),
+            Some(_) if self.trust_peer_gone => return Err(ConfigError::LeaseWithTrust),
+            _ => {}
+        }
         let limits = [
             ("inflight_requests_max", self.inflight_requests_max),
             ("inflight_bytes_max", self.inflight_bytes_max),
@@ -105,11 +137,21 @@ impl Config {
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("log_cache_bytes_max", self.log_cache_bytes_max),
             ("reads_max", self.reads_max),
+            ("compaction_step_entries", self.compaction_step_entries),
+            (
+                "snapshot_timeout",
+                self.snapshot_timeout.as_millis() as usize,
+            ),
         ];
         match limits.iter().find(|(_, limit)| *limit == 0) {
             Some((name, _)) => Err(ConfigError::LimitZero(name)),
             None => Ok(()),
         }
+    }
+
+    /// How much a voter is preferred as a leader.
+    pub(crate) fn priority(&self, machine: MachineId) -> u8 {
+        self.priorities.get(&machine).copied().unwrap_or_default()
     }
 }
 
@@ -118,6 +160,7 @@ impl Durable {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Durable {
             hard_state,
+            base,
             terms,
             last,
             applied,
@@ -141,15 +184,15 @@ impl Durable {
             .all(|pair| pair[0].term < pair[1].term && pair[0].index < pair[1].index);
         let ends_with_last = match terms.last() {
             Some(run) => run.term == last.term && run.index <= last.index,
-            None => *last == EntryId::default(),
+            None => last == base,
         };
-        let begins_with_one = terms
-            .first()
-            .is_none_or(|run| run.index == Index(1) && run.term > Term(0));
+        let begins_after_base = terms.first().is_none_or(|run| {
+            run.index == base.index.next() && run.term >= base.term && run.term > Term(0)
+        });
         let conditions = [
             (ascending, "the terms of the log are not in order"),
             (
-                begins_with_one,
+                begins_after_base,
                 "the terms of the log do not begin with its first entry",
             ),
             (
@@ -177,12 +220,18 @@ impl Durable {
                 "the log ends before the applied index",
             ),
             (
-                configurations.first().map(|first| first.index) == Some(Index(0)),
+                configurations
+                    .first()
+                    .is_some_and(|first| first.index <= base.index),
                 "there is no configuration to begin with",
             ),
             (
                 rising && configurations.last().is_none_or(|c| c.index <= last.index),
                 "the configurations are not in order, or the log ends before one",
+            ),
+            (
+                base.index <= *applied,
+                "the log is compacted beyond the applied index",
             ),
         ];
         match conditions.iter().find(|(holds, _)| !holds) {
@@ -210,6 +259,12 @@ mod tests {
             log_cache_bytes_max: 1 << 20,
             reads_max: 8,
             trust_peer_gone: false,
+            lease_drift_percent: Some(10),
+            priorities: BTreeMap::new(),
+            compaction_keep_entries: 100,
+            compaction_keep_bytes: 1 << 20,
+            compaction_step_entries: 10,
+            snapshot_timeout: Duration::from_secs(10),
         }
     }
 
@@ -233,6 +288,14 @@ mod tests {
             refused(|c| c.reads_max = 0),
             ConfigError::LimitZero("reads_max")
         );
+        assert_eq!(
+            refused(|c| c.lease_drift_percent = Some(100)),
+            ConfigError::LeaseDrift(100)
+        );
+        assert_eq!(
+            refused(|c| c.trust_peer_gone = true),
+            ConfigError::LeaseWithTrust
+        );
         assert!(matches!(
             refused(|c| c.election_timeout = c.heartbeat_interval),
             ConfigError::Timing { .. }
@@ -251,6 +314,7 @@ mod tests {
                 vote: None,
                 commit: Index(2),
             },
+            base: EntryId::default(),
             terms: vec![id(1, 1), id(3, 3)],
             last: id(3, 4),
             applied: Index(2),
@@ -282,5 +346,43 @@ mod tests {
         assert!(refused(
             |d| d.configurations[1].configuration.voters[0] = MachineId(0)
         ));
+    }
+
+    #[test]
+    fn a_compacted_log_is_sound_up_to_what_is_applied() {
+        let id = |term, index| EntryId {
+            term: Term(term),
+            index: Index(index),
+        };
+        let sound = Durable {
+            // What is compacted is committed, though the hard state may not say so yet.
+            hard_state: HardState {
+                term: Term(3),
+                vote: None,
+                commit: Index(0),
+            },
+            base: id(1, 2),
+            terms: vec![id(1, 3), id(3, 4)],
+            last: id(3, 4),
+            applied: Index(2),
+            configurations: vec![Configured::default()],
+        };
+        assert_eq!(sound.check(), Ok(()));
+        let changed = |change: fn(&mut Durable)| {
+            let mut durable = sound.clone();
+            change(&mut durable);
+            durable.check()
+        };
+        let empty = changed(|d| {
+            d.terms.clear();
+            d.last = d.base;
+        });
+        assert_eq!(empty, Ok(()));
+        assert!(changed(|d| d.applied = Index(1)).is_err());
+        assert!(changed(|d| d.base.term = Term(2)).is_err());
+        assert!(changed(|d| d.base.index = Index(3)).is_err());
+        assert!(changed(|d| d.terms.clear()).is_err());
+        assert_eq!(changed(|d| d.configurations[0].index = Index(2)), Ok(()));
+        assert!(changed(|d| d.configurations[0].index = Index(3)).is_err());
     }
 }

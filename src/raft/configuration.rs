@@ -158,22 +158,30 @@ pub struct Configured {
     pub configuration: Configuration,
 }
 
-/// The configurations of a machine's log, in order.
+/// The configurations of a machine's log, in order, from the one that was in force at the log's base.
 ///
-/// Invariants: never empty; indexes rise.
+/// Invariants: never empty; indexes rise; only the first is at or before the base.
 #[derive(Clone, Debug)]
 pub(crate) struct Configurations {
     all: Vec<Configured>,
+    /// The machine whose log it is.
+    local: MachineId,
+    /// Whether that machine took part in one that was committed and is compacted.
+    took_part: bool,
 }
 
 impl Configurations {
     /// Those that were found durable.
-    pub(crate) fn new(all: Vec<Configured>) -> Configurations {
+    pub(crate) fn new(local: MachineId, all: Vec<Configured>) -> Configurations {
         assert!(
             !all.is_empty(),
             "a machine has a configuration, if an empty one"
         );
-        Configurations { all }
+        Configurations {
+            all,
+            local,
+            took_part: false,
+        }
     }
 
     /// The one in force: the latest of the log, committed or not (§6).
@@ -187,10 +195,10 @@ impl Configurations {
         &self.all[place.saturating_sub(1)]
     }
 
-    /// Whether the machine took part in any of them.
-    pub(crate) fn had(&self, machine: MachineId) -> bool {
+    /// Whether this machine took part in any of them, or in an earlier one.
+    pub(crate) fn took_part(&self) -> bool {
         let mut all = self.all.iter();
-        all.any(|each| each.configuration.contains(machine))
+        self.took_part || all.any(|each| each.configuration.contains(self.local))
     }
 
     /// An entry with a configuration came into the log: it is in force from now on.
@@ -205,6 +213,33 @@ impl Configurations {
         let lost = keep < self.all.len();
         self.all.truncate(keep);
         lost
+    }
+
+    /// The log is compacted up to `base`: of what came before, the one that was in force there stays (§7).
+    pub(crate) fn compact(&mut self, base: Index) {
+        let place = self.all.partition_point(|each| each.index <= base);
+        let local = self.local;
+        for gone in self.all.drain(..place.saturating_sub(1)) {
+            self.took_part |= gone.configuration.contains(local);
+        }
+    }
+
+    /// A snapshot that ends with `last` took the place of the log up to there; of what follows, what the log keeps is still in
+    /// force (§7). What is gone was committed up to `commit`.
+    pub(crate) fn install(
+        &mut self,
+        snapshot: &Configured,
+        last: Index,
+        keeps_suffix: bool,
+        commit: Index,
+    ) {
+        let (local, committed) = (self.local, commit);
+        let before = self.all.iter().filter(|each| each.index <= committed);
+        self.took_part |= before
+            .map(|each| &each.configuration)
+            .any(|each| each.contains(local));
+        self.all.retain(|each| keeps_suffix && each.index > last);
+        self.all.insert(0, snapshot.clone());
     }
 }
 
@@ -283,7 +318,7 @@ mod tests {
             index: Index(index),
             configuration: Configuration::of_voters(ids(voters)),
         };
-        let mut all = Configurations::new(vec![at(0, &[1])]);
+        let mut all = Configurations::new(MachineId(1), vec![at(0, &[1])]);
         all.push(at(4, &[1, 2]));
         all.push(at(7, &[1, 2, 3]));
         assert_eq!(all.committed(Index(6)), &at(4, &[1, 2]));
@@ -292,5 +327,40 @@ mod tests {
         assert_eq!(all.latest(), &at(4, &[1, 2]));
         assert!(all.truncate(Index(1)));
         assert_eq!(all.latest(), &at(0, &[1]));
+    }
+
+    #[test]
+    fn compaction_keeps_the_configuration_that_is_in_force_at_the_base() {
+        let at = |index, voters: &[u64]| Configured {
+            index: Index(index),
+            configuration: Configuration::of_voters(ids(voters)),
+        };
+        let mut all = Configurations::new(MachineId(1), vec![at(0, &[1, 2]), at(3, &[2])]);
+        all.push(at(6, &[2, 3]));
+        all.compact(Index(2));
+        assert_eq!(all.all, [at(0, &[1, 2]), at(3, &[2]), at(6, &[2, 3])]);
+        all.compact(Index(5));
+        assert_eq!(all.all, [at(3, &[2]), at(6, &[2, 3])]);
+        assert!(all.took_part(), "though nothing of that is left");
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_all_but_the_suffix_that_is_kept() {
+        let at = |index, voters: &[u64]| Configured {
+            index: Index(index),
+            configuration: Configuration::of_voters(ids(voters)),
+        };
+        let all = Configurations::new(MachineId(1), vec![at(0, &[2]), at(3, &[1, 2]), at(8, &[2])]);
+        let mut kept = all.clone();
+        kept.install(&at(5, &[2, 3]), Index(6), true, Index(0));
+        assert_eq!(kept.all, [at(5, &[2, 3]), at(8, &[2])]);
+        assert!(
+            !kept.took_part(),
+            "what was not committed may never have been"
+        );
+        let mut gone = all;
+        gone.install(&at(5, &[2, 3]), Index(6), false, Index(4));
+        assert_eq!(gone.all, [at(5, &[2, 3])]);
+        assert!(gone.took_part());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::raft::Turn;
-use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, Time};
+use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, ReadMode, Time};
 
 /// A machine that follows.
 #[derive(Debug)]
@@ -23,8 +23,9 @@ pub(crate) struct Follower {
     heartbeat: Option<u64>,
     /// The round of the last heartbeat that was answered, and when.
     answered: Option<(u64, Time)>,
-    /// The newest read for which the leader was asked, and when.
-    asked: Option<(ReadId, Time)>,
+    /// The newest reads for which the leader was asked, and when: of those that need a quorum, and of those that are
+    /// content with a lease.
+    asked: [Option<(ReadId, Time)>; 2],
 }
 
 /// What this machine may tell the leader once it is durable.
@@ -54,7 +55,7 @@ impl Follower {
             acknowledgement: None,
             heartbeat: None,
             answered: None,
-            asked: None,
+            asked: [None; 2],
         }
     }
 
@@ -83,9 +84,10 @@ impl Follower {
         node.removed_by = None;
         if self.leader != Some(leader) {
             self.leader = Some(leader);
-            self.asked = None;
+            self.asked = [None; 2];
         }
         self.heard = node.now;
+        node.promise_loyalty(leader);
         self.deadline = node.now.after(self.timeout);
     }
 
@@ -108,13 +110,32 @@ impl Follower {
         &mut self,
         node: &mut Node,
         leader: MachineId,
-        previous: EntryId,
-        entries: Vec<Entry>,
+        mut previous: EntryId,
+        mut entries: Vec<Entry>,
         commit: Index,
         round: u64,
     ) {
+        // What comes is as good as lost, and comes again: the snapshot may take the place of all that it follows on.
+        if node.is_installing() {
+            return;
+        }
+        let base = node.log.base();
+        if previous.index < base.index {
+            // The request is older than the snapshot that took the place of these entries. They are committed, so the leader
+            // has them too (§5.4), and only what is after them can be new.
+            let known = (base.index.0 - previous.index.0) as usize;
+            let mut skipped = entries.drain(..known.min(entries.len()));
+            if skipped
+                .next_back()
+                .is_some_and(|entry| entry.id.index == base.index && entry.id != base)
+            {
+                return; // No leader contradicts what is committed (§5.4): the request is nonsense.
+            }
+            drop(skipped);
+            previous = base;
+        }
         if !node.log.holds(previous) {
-            let hint = node.log.last_compatible(previous);
+            let hint = node.log.last_compatible(previous).unwrap_or(base);
             let previous = previous.index;
             let body = Body::AppendRejected {
                 previous,
@@ -146,9 +167,16 @@ impl Follower {
             node.append(entry);
         }
         node.commit_to(commit.min(proved));
+        self.owe(proved);
+        if let Some(owed) = &mut self.acknowledgement {
+            owed.round = owed.round.max(round);
+        }
+    }
+
+    /// The leader is to hear that the logs match up to `proved`, when it is durable.
+    pub(crate) fn owe(&mut self, proved: Index) {
         let owed = self.acknowledgement.get_or_insert_default();
         owed.proved = owed.proved.max(proved);
-        owed.round = owed.round.max(round);
     }
 
     /// The leader made itself heard.
@@ -174,8 +202,9 @@ impl Follower {
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self, node: &Node) -> Time {
         let stands_at = self.stands_at(node);
-        match (self.leader, self.asked) {
-            (Some(_), Some((_, at))) if node.reads.len() > 0 => {
+        let asked = self.asked.iter().flatten().map(|(_, at)| *at).min();
+        match (self.leader, asked) {
+            (Some(_), Some(at)) if node.reads.len() > 0 => {
                 stands_at.min(at.after(node.config.heartbeat_interval))
             }
             _ => stands_at,
@@ -240,17 +269,25 @@ impl Follower {
         node.promise(leader, Body::HeartbeatResponse { round, last, full });
     }
 
-    /// Asks for the newest read, whose answer serves all; again after a while, since the request or its answer may be lost.
+    /// Asks for the newest read of each mode, whose answer serves all; again after a while, since the request or its answer
+    /// may be lost.
     fn ask_read_index(&mut self, node: &mut Node, leader: MachineId) {
-        let Some(read) = node.reads.newest() else {
-            return;
-        };
-        let waits_for_answer = self.asked.is_some_and(|(asked, at)| {
-            asked == read && node.now.since(at) < node.config.heartbeat_interval
-        });
-        if !waits_for_answer {
-            self.asked = Some((read, node.now));
-            node.send(vec![leader], Body::ReadIndexRequest { read });
+        for (asked, mode) in self
+            .asked
+            .iter_mut()
+            .zip([ReadMode::Quorum, ReadMode::Lease])
+        {
+            let Some(read) = node.reads.newest_of(mode) else {
+                *asked = None;
+                continue;
+            };
+            let waits_for_answer = asked.is_some_and(|(asked, at)| {
+                asked == read && node.now.since(at) < node.config.heartbeat_interval
+            });
+            if !waits_for_answer {
+                *asked = Some((read, node.now));
+                node.send(vec![leader], Body::ReadIndexRequest { read, mode });
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Change, ChangeRefused, Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId,
-    Refusal, RequestId, Term,
+    ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -18,7 +18,12 @@ pub enum Input {
         change: Change,
     },
     /// A batch of linearizable reads came to this machine.
-    Read(ReadId),
+    Read {
+        /// Its number.
+        read: ReadId,
+        /// What may confirm it.
+        mode: ReadMode,
+    },
     /// A message came.
     Received {
         /// From whom.
@@ -43,6 +48,35 @@ pub enum Input {
         /// Whether it is full.
         full: bool,
     },
+    /// The state machine's state is durable up to this entry, so that the log need not hold what is before.
+    Checkpointed {
+        /// The last entry that it has applied.
+        applied: EntryId,
+    },
+    /// What `Effect::SendSnapshot` asked for is done: the whole content is at the other machine.
+    SnapshotSent {
+        /// Where.
+        to: MachineId,
+        /// The last entry of the snapshot.
+        last: EntryId,
+    },
+    /// What `Effect::SendSnapshot` asked for has failed.
+    SnapshotFailed {
+        /// To which machine.
+        to: MachineId,
+    },
+    /// A snapshot came; its whole content is durable beside the present state. Answered by `Effect::Install` or
+    /// `Effect::Discard`, or by neither if this very snapshot is being installed.
+    SnapshotReceived {
+        /// From whom.
+        from: MachineId,
+        /// The sender's term when it began to send.
+        term: Term,
+        /// What it is.
+        snapshot: Snapshot,
+    },
+    /// The answer to `Effect::Install`.
+    Installed(Snapshot),
     /// Time has passed.
     Elapsed,
     /// The process of another machine is known to have ended.
@@ -50,6 +84,11 @@ pub enum Input {
     /// Stand for election at once, without a pre-vote: this machine led until a moment ago and no other can hold a
     /// lease that this breaks.
     Campaign,
+    /// Hand leadership to this voter, or to the one that is fittest. Answered by `Effect::Transferred`.
+    Transfer {
+        /// To whom.
+        to: Option<MachineId>,
+    },
 }
 
 /// What a machine is to do. Effects are performed in order.
@@ -81,6 +120,26 @@ pub enum Effect {
         /// Those of the entries since the last `Apply` that are in memory: a run that ends at `up_to`, possibly empty.
         entries: Vec<Entry>,
     },
+    /// Remove the entries up to this one from the durable log, in order with `Persist`.
+    Compact {
+        /// The last to remove.
+        up_to: EntryId,
+    },
+    /// Send a snapshot to this machine: one that exists, or a new one. Answered by `Input::SnapshotSent` or
+    /// `Input::SnapshotFailed`. If one is already on its way there, this one takes its place.
+    SendSnapshot {
+        /// To whom.
+        to: MachineId,
+        /// The least that it must have applied.
+        at_least: Index,
+    },
+    /// Put the content of this snapshot in the place of the state, in order with `Apply`; then, in order with `Persist`, remove the
+    /// log up to its last entry, or all of the log if it does not hold that entry. A driver that died between these two does
+    /// the second when it starts: a log that does not hold the last entry that the state has applied begins anew after it.
+    /// Answered by `Input::Installed`.
+    Install(Snapshot),
+    /// Throw away the content of this snapshot.
+    Discard(Snapshot),
     /// Answer these reads once the state machine has applied this index.
     Readable {
         /// Which.
@@ -109,6 +168,13 @@ pub enum Effect {
         requests: Vec<RequestId>,
         /// Why.
         reason: Refusal,
+    },
+    /// A transfer of leadership ended.
+    Transferred {
+        /// To whom; none if no target was named and none was found.
+        to: Option<MachineId>,
+        /// How.
+        outcome: TransferOutcome,
     },
 }
 
@@ -163,6 +229,8 @@ pub struct Status {
     pub term: Term,
     /// Whom it takes for the leader of that term.
     pub leader: Option<MachineId>,
+    /// The entry up to which its log is compacted.
+    pub base: EntryId,
     /// The last entry of its log, in memory or durable.
     pub last: EntryId,
     /// Up to where it knows the log to be durable here.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use crate::lease::Lease;
 use crate::node::Node;
+use crate::priority::Preference;
 use crate::progress::Progress;
 use crate::raft::Turn;
 use crate::read::Confirmation;
 use crate::reconfiguration::Leaving;
-use crate::{Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, Refusal, Time};
+use crate::{
+    Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
+};
 
 /// For how many election timeouts a leader's own disk may do nothing, or be full while others have space. Long, because an
 /// election needs disks too, and may be slow for the same reason; but clients wait meanwhile.
@@ -20,6 +24,8 @@ pub(crate) struct Leader {
     pub(crate) followers: BTreeMap<MachineId, Progress>,
     pub(crate) leaving: BTreeMap<MachineId, Leaving>,
     pub(crate) confirmation: Confirmation,
+    pub(crate) lease: Lease,
+    pub(crate) preference: Preference,
     /// When the next heartbeat is due.
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
@@ -43,6 +49,8 @@ impl Leader {
                 .collect(),
             leaving: BTreeMap::new(),
             confirmation: Confirmation::default(),
+            lease: Lease::new(&node.config),
+            preference: Preference::new(node.now),
             heartbeat_at: node.now,
             first: last.next(),
             disk_moved: node.now,
@@ -70,6 +78,10 @@ impl Leader {
         }
         if node.log.durable() == node.log.last().index {
             self.disk_moved = node.now;
+        }
+        if let Some(reason) = node.refuses_proposals() {
+            node.refuse(from, &proposals, reason);
+            return;
         }
         let mut open = node.open_bytes();
         let mut proposals = proposals.into_iter();
@@ -123,7 +135,9 @@ impl Leader {
     ) {
         let meeting = node.log.last_compatible(hint);
         if let Some(follower) = self.hear(node, from, round) {
-            follower.rejected(previous, meeting.index);
+            // Where they meet may be compacted; then what the follower lacks is, too.
+            let meeting = meeting.map_or(Index(0), |entry| entry.index);
+            follower.rejected(previous, meeting);
         }
         self.finish_round(node);
     }
@@ -145,8 +159,25 @@ impl Leader {
         self.finish_round(node);
     }
 
+    /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+        let pause = node.config.election_timeout;
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_ended(node.now.after(pause));
+        }
+    }
+
     /// Another machine asks up to where it must apply before it answers its reads.
-    pub(crate) fn read_index_requested(&mut self, node: &mut Node, from: MachineId, read: ReadId) {
+    pub(crate) fn read_index_requested(
+        &mut self,
+        node: &mut Node,
+        from: MachineId,
+        read: ReadId,
+        mode: ReadMode,
+    ) {
+        if mode == ReadMode::Lease && self.answered_by_lease(node, from, read) {
+            return;
+        }
         let limit = node.config.reads_max;
         if !self.confirmation.push(from, read, limit) {
             node.send(vec![from], Body::ReadIndexResponse { read, index: None });
@@ -173,6 +204,7 @@ impl Leader {
         if (unheard || stalled) && !node.is_alone() {
             return Turn::Follow;
         }
+        self.prefer(node);
         Turn::Stay
     }
 
@@ -190,13 +222,19 @@ impl Leader {
 
     /// Sends each follower what it needs: one append with all that came since the last effects, and one heartbeat.
     pub(crate) fn flush(&mut self, node: &mut Node) {
+        self.answer_by_lease(node);
+        let heartbeat_due = node.now >= self.heartbeat_at;
+        let for_lease = heartbeat_due && self.lease.wants_rounds();
         // A leader that has not committed in its own term does not know what is committed (dissertation 6.4).
-        let new_round =
-            node.commit >= self.first && self.confirmation.begin(node.commit, node.reads.newest());
+        let new_round = node.commit >= self.first
+            && self
+                .confirmation
+                .begin(node.now, node.commit, node.reads.newest(), for_lease);
         self.finish_round(node);
         self.complete_change(node);
         self.replicate(node);
-        if new_round || node.now >= self.heartbeat_at {
+        self.hand_over(node);
+        if new_round || heartbeat_due {
             self.heartbeat_at = node.now.after(node.config.heartbeat_interval);
             self.heartbeat(node, self.followers.keys().copied().collect());
         } else {
@@ -242,8 +280,9 @@ impl Leader {
         let Some(round) = self.confirmation.finish(reached.unwrap_or_default()) else {
             return;
         };
+        self.lease.confirmed(round.sent);
         if let Some(read) = round.local {
-            node.answer_reads(read, round.index);
+            node.answer_reads(read, round.index, ReadMode::Quorum);
         }
         for (machine, read) in round.remote {
             let index = Some(round.index);
@@ -264,8 +303,12 @@ impl Leader {
         node.send(to, Body::Heartbeat { commit, round });
     }
 
-    /// Asserts the invariants: of each follower's progress, and that none is ahead of the leader.
+    /// Asserts the invariants: of the lease, of each follower's progress, and that none is ahead of the leader.
     pub(crate) fn check(&self, node: &Node) {
+        assert!(
+            node.commit >= self.first || !self.lease.holds(node.now),
+            "a leader with a lease has committed in its own term"
+        );
         for follower in self.followers.values() {
             follower.check();
             assert!(

@@ -2,16 +2,19 @@
 //! no thread, and no randomness but from the seed that it is given.
 
 mod candidate;
+mod compaction;
 mod config;
 mod configuration;
 mod entry;
 mod follower;
 mod interface;
 mod leader;
+mod lease;
 mod log;
 mod membership;
 mod message;
 mod node;
+mod priority;
 mod progress;
 mod quorum;
 mod raft;
@@ -19,9 +22,11 @@ mod random;
 mod read;
 mod reconfiguration;
 mod replication;
+mod snapshot;
 mod space;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod types;
 mod vote;
 
@@ -32,6 +37,8 @@ pub use configuration::{
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
 pub use interface::{Effect, Input, Member, Persist, Role, Status};
 pub use membership::{Change, ChangeRefused, STEPS_MAX, Step};
-pub use message::{Body, Message, ReadId, Refusal};
+pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;
+pub use snapshot::Snapshot;
+pub use transfer::TransferOutcome;
 pub use types::{EntryId, Index, MachineId, Term, Time};

@@ -1,23 +1,32 @@
-//! The log as one machine's core sees it: a window of entries in memory, the terms of all, and how much is durable.
+//! The log as one machine's core sees it: what it is compacted up to, a window of entries in memory, the terms of all, and how
+//! much is durable.
 
 use std::collections::VecDeque;
 
 use crate::{Entry, EntryId, Index, Term};
 
+/// How many entries that left memory lie between two whose place in the sum of bytes is remembered.
+const MARK_EVERY: u64 = 64;
+
 /// The log (§5.3).
 ///
 /// Invariants:
 /// - indexes have no gap, and terms never fall from one entry to the next;
-/// - `terms` holds the first entry of each term, so that `terms` and `last` give the term of any index;
+/// - `base` is the entry up to which the log is compacted (§7); its term is known, and nothing of what is before it;
+/// - `terms` holds the first entry after the base of each term, so that `base`, `terms` and `last` give the term of any index;
 /// - the window holds the last entries of the log, all that are not yet durable among them;
-/// - `durable <= asked <= last`.
+/// - `base <= durable <= asked <= last`.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
+    /// The last entry that was compacted; the place before the first if none was.
+    base: EntryId,
     /// The last entries.
     window: VecDeque<Slot>,
     /// What `Slot::end` is just before the window.
     window_start: u64,
-    /// The first entry of each term.
+    /// What `Slot::end` was at some of the entries that left memory.
+    marks: VecDeque<(Index, u64)>,
+    /// The first entry after the base of each term.
     terms: Vec<EntryId>,
     last: EntryId,
     /// Up to where Storage was asked to make the log durable.
@@ -39,16 +48,23 @@ struct Slot {
 
 impl Log {
     /// The log that was found durable; nothing of it is in memory.
-    pub(crate) fn new(terms: Vec<EntryId>, last: EntryId) -> Log {
+    pub(crate) fn new(base: EntryId, terms: Vec<EntryId>, last: EntryId) -> Log {
         Log {
+            base,
             window: VecDeque::new(),
             window_start: 0,
+            marks: VecDeque::new(),
             terms,
             last,
             asked: last.index,
             durable: last.index,
             truncated_in: Term(0),
         }
+    }
+
+    /// The entry up to which the log is compacted.
+    pub(crate) fn base(&self) -> EntryId {
+        self.base
     }
 
     /// The last entry.
@@ -66,12 +82,13 @@ impl Log {
         Index(self.last.index.0 + 1 - self.window.len() as u64)
     }
 
-    /// The term at this index; the place before the first entry has term zero, a place beyond the last none.
+    /// The term at this index, if it is known: that of a place before the base is not, nor is there one beyond the last entry. The
+    /// place before the first entry has term zero.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
-        if index == Index(0) {
-            return Some(Term(0));
+        if index == self.base.index {
+            return Some(self.base.term);
         }
-        if index > self.last.index {
+        if index < self.base.index || index > self.last.index {
             return None;
         }
         // Nearly all questions are about the latest term.
@@ -82,33 +99,35 @@ impl Log {
         runs.checked_sub(1).map(|run| self.terms[run].term)
     }
 
-    /// The entry's full name at this index, if there is one.
+    /// The entry's full name at this index, if it is known.
     pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
         self.term_at(index).map(|term| EntryId { term, index })
     }
 
-    /// Whether this very entry stands in the log.
+    /// Whether this very entry is known to stand in the log, or to be the base.
     pub(crate) fn holds(&self, id: EntryId) -> bool {
         self.term_at(id.index) == Some(id.term)
     }
 
     /// The last entry that is neither after `limit.index` nor of a later term than `limit.term`: no entry between it and
-    /// `limit` can stand in a log that has `limit` (§5.3, the accelerated backtracking; a term a round trip).
-    pub(crate) fn last_compatible(&self, limit: EntryId) -> EntryId {
+    /// `limit` can stand in a log that has `limit` (§5.3, the accelerated backtracking; a term a round trip). None if it lies
+    /// before the base.
+    pub(crate) fn last_compatible(&self, limit: EntryId) -> Option<EntryId> {
         let by_index = self.terms.partition_point(|run| run.index <= limit.index);
         let by_term = self.terms.partition_point(|run| run.term <= limit.term);
         let runs = by_index.min(by_term);
         let Some(run) = runs.checked_sub(1) else {
-            return EntryId::default();
+            let reaches_base = self.base.index <= limit.index && self.base.term <= limit.term;
+            return reaches_base.then_some(self.base);
         };
         let end = match self.terms.get(runs) {
             Some(next) => next.index.previous(),
             None => self.last.index,
         };
-        EntryId {
+        Some(EntryId {
             term: self.terms[run].term,
             index: end.min(limit.index),
-        }
+        })
     }
 
     /// Appends an entry, which must follow on the last one.
@@ -130,8 +149,8 @@ impl Log {
     /// Removes the entry at `from` and all after it, because a leader of `term` has another one there (§5.3).
     pub(crate) fn truncate(&mut self, from: Index, term: Term) {
         assert!(
-            from > Index(0) && from <= self.last.index,
-            "only entries are removed"
+            from > self.base.index && from <= self.last.index,
+            "only entries are removed, and none that is compacted"
         );
         let in_memory = self.first_in_memory();
         let before = from.previous();
@@ -210,8 +229,76 @@ impl Log {
             && oldest.entry.id.index <= up_to
             && self.end_at_last() - self.window_start > bytes_max as u64
         {
+            if oldest.entry.id.index.0.is_multiple_of(MARK_EVERY) {
+                self.marks.push_back((oldest.entry.id.index, oldest.end));
+            }
             self.window_start = oldest.end;
             self.window.pop_front();
+        }
+    }
+
+    /// A place such that the entries after it have at most `bytes_max` bytes: the first such place that is known. The sizes of
+    /// entries that were durable before this machine started are not known, and count for nothing.
+    pub(crate) fn tail_start(&mut self, bytes_max: usize) -> Index {
+        let limit = self.end_at_last().saturating_sub(bytes_max as u64);
+        if limit == 0 {
+            return self.base.index;
+        }
+        // What is before the tail is not asked for again: the end of the log only grows beyond it.
+        while self.marks.front().is_some_and(|&(_, end)| end < limit) {
+            self.marks.pop_front();
+        }
+        if let Some(&(index, _)) = self.marks.front() {
+            return index;
+        }
+        let before = self.window.partition_point(|slot| slot.end < limit) as u64;
+        let in_window = Index(self.first_in_memory().0 + before).min(self.last.index);
+        if self.window_start >= limit {
+            self.first_in_memory().previous()
+        } else {
+            in_window
+        }
+    }
+
+    /// Forgets all entries up to `up_to`, which becomes the base: a state that is durable holds what they did (§7).
+    pub(crate) fn compact(&mut self, up_to: Index) {
+        assert!(
+            up_to <= self.durable,
+            "only what is durable here is compacted"
+        );
+        let base = self
+            .id_at(up_to)
+            .expect("what is compacted stands in the log");
+        let next = self.id_at(up_to.next());
+        let runs = self.terms.partition_point(|run| run.index <= up_to.next());
+        self.terms.splice(..runs, next);
+        self.base = base;
+        while let Some(oldest) = self.window.front()
+            && oldest.entry.id.index <= up_to
+        {
+            self.window_start = oldest.end;
+            self.window.pop_front();
+        }
+        while self.marks.front().is_some_and(|&(index, _)| index <= up_to) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Takes a snapshot that ends with `last`, and that is durable, in the place of all entries up to it. What follows on that
+    /// entry is kept, if the log holds it; if not, the whole log goes (§7). `term` is the machine's own at that moment.
+    pub(crate) fn install(&mut self, last: EntryId, term: Term) {
+        if self.holds(last) {
+            self.asked = self.asked.max(last.index);
+            self.durable = self.durable.max(last.index);
+            self.compact(last.index);
+        } else {
+            assert!(
+                last.index > self.base.index,
+                "what is compacted is committed, and no snapshot contradicts it"
+            );
+            *self = Log::new(last, Vec::new(), last);
+            // Notices of what was written before tell nothing of what will be written in its place.
+            self.truncated_in = term;
         }
     }
 
@@ -234,8 +321,10 @@ impl Log {
     /// Asserts the invariants that take no walk through the log.
     pub(crate) fn check(&self) {
         assert!(
-            self.durable <= self.asked && self.asked <= self.last.index,
-            "durable <= asked <= last"
+            self.base.index <= self.durable
+                && self.durable <= self.asked
+                && self.asked <= self.last.index,
+            "base <= durable <= asked <= last"
         );
         assert!(
             self.first_in_memory() <= self.durable.next(),
@@ -245,7 +334,13 @@ impl Log {
             Some(latest) => {
                 assert!(latest.term == self.last.term && latest.index <= self.last.index)
             }
-            None => assert_eq!(self.last, EntryId::default(), "an empty log has no terms"),
+            None => assert_eq!(self.last, self.base, "an empty log has no terms"),
+        }
+        if let Some(first) = self.terms.first() {
+            assert!(
+                first.index == self.base.index.next() && first.term >= self.base.term,
+                "the terms begin after the base"
+            );
         }
         if let Some(slot) = self.window.back() {
             assert_eq!(slot.entry.id, self.last, "the window ends with the log");
@@ -260,39 +355,58 @@ mod tests {
     use super::*;
     use crate::Payload;
 
-    /// The naive twin: all entries in a vector, and what is durable counted by the letter of the rule.
+    /// The naive twin: all entries in a vector, those that are compacted too, and what is durable counted by the letter of the
+    /// rule.
     #[derive(Default)]
     struct Twin {
         entries: Vec<EntryId>,
+        base: usize,
         durable: usize,
     }
 
     impl Twin {
         fn term_at(&self, index: u64) -> Option<Term> {
             match index {
+                _ if index < self.base as u64 => None,
                 0 => Some(Term(0)),
                 _ => self.entries.get(index as usize - 1).map(|id| id.term),
             }
         }
 
-        fn last_compatible(&self, limit: EntryId) -> EntryId {
+        fn last_compatible(&self, limit: EntryId) -> Option<EntryId> {
             let compatible = |id: &&EntryId| id.index <= limit.index && id.term <= limit.term;
-            self.entries
-                .iter()
-                .rfind(compatible)
-                .copied()
-                .unwrap_or_default()
+            let last = self.entries.iter().rfind(compatible).copied();
+            let last = last.unwrap_or_default();
+            (last.index.0 >= self.base as u64).then_some(last)
         }
     }
 
     /// What may happen to a log.
     #[derive(Clone, Debug)]
     enum Step {
-        Append { count: u64, later_term: bool },
-        Truncate { share: u64 },
+        Append {
+            count: u64,
+            later_term: bool,
+        },
+        Truncate {
+            share: u64,
+        },
         Ask,
         Persist,
-        Evict { bytes_max: usize },
+        Evict {
+            bytes_max: usize,
+        },
+        Compact {
+            share: u64,
+        },
+        /// A snapshot that ends at an entry of the log.
+        InstallKnown {
+            share: u64,
+        },
+        /// A snapshot that ends beyond the log.
+        InstallBeyond {
+            gap: u64,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -302,6 +416,9 @@ mod tests {
             3 => Just(Step::Ask),
             3 => Just(Step::Persist),
             2 => (0usize..300).prop_map(|bytes_max| Step::Evict { bytes_max }),
+            1 => (0u64..=100).prop_map(|share| Step::Compact { share }),
+            1 => (0u64..=100).prop_map(|share| Step::InstallKnown { share }),
+            1 => (0u64..5).prop_map(|gap| Step::InstallBeyond { gap }),
         ]
     }
 
@@ -310,7 +427,7 @@ mod tests {
 
         #[test]
         fn the_log_is_what_its_naive_twin_is(steps in prop::collection::vec(step(), 1..60)) {
-            let mut log = Log::new(Vec::new(), EntryId::default());
+            let mut log = Log::new(EntryId::default(), Vec::new(), EntryId::default());
             let mut twin = Twin::default();
             let mut term = Term(1);
             // What Storage was asked and has not said to be done: the machine's term then, and the last entry.
@@ -328,7 +445,7 @@ mod tests {
                         }
                     }
                     Step::Truncate { share } => {
-                        let keep = twin.entries.len() * share as usize / 100;
+                        let keep = twin.base + (twin.entries.len() - twin.base) * share as usize / 100;
                         if keep < twin.entries.len() {
                             term = term.next();
                             log.truncate(Index(keep as u64 + 1), term);
@@ -359,14 +476,44 @@ mod tests {
                                 twin.durable = twin.durable.max(proves);
                             }
                             if asked.is_empty() && !log.has_unasked() && proves as u64 == last.index.0 {
-                                prop_assert_eq!(log.durable(), last.index);
+                                prop_assert_eq!(log.durable(), last.index.max(log.base().index));
                             }
                         }
                     }
                     Step::Evict { bytes_max } => log.evict(log.durable(), bytes_max),
+                    Step::Compact { share } => {
+                        let up_to = twin.base + (log.durable().0 as usize - twin.base) * share as usize / 100;
+                        log.compact(Index(up_to as u64));
+                        twin.base = up_to;
+                    }
+                    Step::InstallKnown { share } => {
+                        // Storage was asked for all of it before the snapshot was installed, and does things in order.
+                        log.take_unasked();
+                        asked.push_back((term, log.last(), twin.entries.len()));
+                        let up_to = twin.base + (twin.entries.len() - twin.base) * share as usize / 100;
+                        let last = log.id_at(Index(up_to as u64)).expect("it is known");
+                        log.install(last, term);
+                        twin.base = up_to;
+                        twin.durable = twin.durable.max(up_to);
+                    }
+                    Step::InstallBeyond { gap } => {
+                        term = term.next();
+                        let index = Index(log.last().index.0 + 1 + gap);
+                        let id = EntryId { term, index };
+                        log.install(id, term);
+                        twin.base = index.0 as usize;
+                        twin.durable = twin.base;
+                        // What the snapshot stands for has no names but that of its last entry.
+                        twin.entries = vec![EntryId::default(); twin.base - 1];
+                        twin.entries.push(id);
+                        for (_, _, proves) in &mut asked {
+                            *proves = 0;
+                        }
+                    }
                 }
                 log.check();
                 compare(&log, &twin)?;
+                prop_assert_eq!(log.base().index.0 as usize, twin.base);
             }
         }
     }
@@ -413,7 +560,7 @@ mod tests {
             },
             payload: Payload::Empty,
         };
-        let mut log = Log::new(Vec::new(), EntryId::default());
+        let mut log = Log::new(EntryId::default(), Vec::new(), EntryId::default());
         log.append(entry(2, 1));
         log.take_unasked();
         log.truncate(Index(1), Term(3));
@@ -426,5 +573,59 @@ mod tests {
         assert_eq!(log.durable(), Index(0));
         log.persisted(Term(4), entry(2, 1).id);
         assert_eq!(log.durable(), Index(1));
+    }
+
+    #[test]
+    fn a_notice_from_before_an_install_does_not_count() {
+        let entry = |term, index| Entry {
+            id: EntryId {
+                term: Term(term),
+                index: Index(index),
+            },
+            payload: Payload::Empty,
+        };
+        let mut log = Log::new(EntryId::default(), Vec::new(), EntryId::default());
+        log.append(entry(1, 1));
+        log.append(entry(1, 2));
+        log.take_unasked();
+        log.install(entry(2, 4).id, Term(3));
+        assert_eq!(log.durable(), Index(4));
+        log.append(entry(2, 5));
+        log.take_unasked();
+        log.persisted(Term(2), entry(1, 2).id);
+        log.persisted(Term(2), entry(2, 5).id);
+        assert_eq!(log.durable(), Index(4));
+        log.persisted(Term(3), entry(2, 5).id);
+        assert_eq!(log.durable(), Index(5));
+    }
+
+    #[test]
+    fn the_tail_is_known_for_entries_that_left_memory() {
+        let size = Entry {
+            id: EntryId::default(),
+            payload: Payload::Empty,
+        }
+        .size();
+        let mut log = Log::new(EntryId::default(), Vec::new(), EntryId::default());
+        for index in 1..=500 {
+            let id = EntryId {
+                term: Term(1),
+                index: Index(index),
+            };
+            log.append(Entry {
+                id,
+                payload: Payload::Empty,
+            });
+        }
+        log.take_unasked();
+        log.persisted(Term(1), log.last());
+        assert_eq!(log.tail_start(1000 * size), Index(0));
+        assert_eq!(log.tail_start(400 * size), Index(100));
+        log.evict(Index(500), 10 * size);
+        // To the next mark, and exactly in memory.
+        assert_eq!(log.tail_start(400 * size), Index(128));
+        assert_eq!(log.tail_start(10 * size), Index(490));
+        assert_eq!(log.tail_start(3 * size), Index(497));
+        assert_eq!(log.tail_start(0), Index(500));
     }
 }

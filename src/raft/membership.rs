@@ -48,6 +48,9 @@ pub enum ChangeRefused {
     /// The leader has not committed in its term yet, so it does not know whether an earlier change is (dissertation 4.1).
     #[error("the leader is new and has committed nothing in its term yet: try again in a moment")]
     LeaderIsNew,
+    /// The leader is handing leadership over (dissertation 3.10).
+    #[error("the leader is handing leadership over: try again in a moment")]
+    Transferring,
     /// There is nothing to do.
     #[error("the change has no step: say what is to change")]
     Empty,

@@ -25,7 +25,10 @@ impl Message {
         // Term zero is before the first election: nobody leads it or stands in it.
         let rules = matches!(
             body,
-            Body::VoteRequest { .. } | Body::AppendRequest { .. } | Body::Heartbeat { .. }
+            Body::VoteRequest { .. }
+                | Body::AppendRequest { .. }
+                | Body::Heartbeat { .. }
+                | Body::CampaignNow
         );
         if rules && *term == Term(0) {
             return false;
@@ -164,6 +167,8 @@ pub enum Body {
     ReadIndexRequest {
         /// The sender's number for the batch of reads that waits.
         read: ReadId,
+        /// What confirms it.
+        mode: ReadMode,
     },
     /// The answer.
     ReadIndexResponse {
@@ -172,6 +177,8 @@ pub enum Body {
         /// The index; none if the sender does not lead or cannot confirm that it does.
         index: Option<Index>,
     },
+    /// I give way to you: stand for election at once (dissertation 3.10).
+    CampaignNow,
 }
 
 /// Numbers a batch of linearizable reads that a machine holds.
@@ -180,6 +187,16 @@ pub enum Body {
 /// be taken for the answer to a new one, and its index would be too old (dissertation 6.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
+
+/// What makes sure that a linearizable read sees all that was committed when it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReadMode {
+    /// A quorum, asked after the read came (dissertation 6.4): whatever the clocks do.
+    #[default]
+    Quorum,
+    /// The leader's lease, if it holds one (dissertation 6.4.1): as long as the clocks keep to their bound. Else a quorum.
+    Lease,
+}
 
 /// Why a proposal or a read was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,4 +210,6 @@ pub enum Refusal {
     /// The disk of the leader is full, or those of so many machines that nothing could be committed; of a read: this machine's
     /// own, and what the read must see is not in its log.
     NoSpace,
+    /// The leader is handing leadership over.
+    Transferring,
 }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use crate::configuration::Configurations;
+use crate::lease::Promise;
 use crate::log::Log;
 use crate::quorum::Quorum;
 use crate::random::Random;
 use crate::read::WaitingReads;
+use crate::transfer::Transfer;
 use crate::{
     Body, ChangeRefused, Config, Configuration, Configured, Durable, Effect, Entry, EntryId,
-    HardState, Index, MachineId, Member, Message, Payload, Persist, Proposal, ReadId, Refusal,
-    RequestId, Term, Time,
+    HardState, Index, MachineId, Member, Message, Payload, Persist, Proposal, ReadId, ReadMode,
+    Refusal, RequestId, Snapshot, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -19,7 +21,8 @@ const PROMISES_MAX: usize = 1024;
 /// The base of all roles.
 ///
 /// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
-/// handed to the state machine is durable.
+/// handed to the state machine is durable; `base <= checkpoint <= commit`, and nothing is handed over while a snapshot is being
+/// installed.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: Config,
@@ -42,13 +45,21 @@ pub(crate) struct Node {
     /// Up to where the log is known to be committed.
     pub(crate) commit: Index,
     /// Up to where it was handed to the state machine.
-    handed: Index,
+    pub(crate) handed: Index,
+    /// Up to where the state machine's state is known to be durable.
+    pub(crate) checkpoint: Index,
+    /// The snapshot that the driver is installing.
+    pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
     asked: (Term, Option<MachineId>),
     /// The term and vote that are durable.
     durable: (Term, Option<MachineId>),
     /// Since when this machine's disk is full, if it is.
     pub(crate) full_since: Option<Time>,
+    /// Whom this machine has promised not to vote against, and until when.
+    pub(crate) loyalty: Promise,
+    /// The transfer of leadership that this machine began and that is not decided.
+    pub(crate) transfer: Option<Transfer>,
     /// Reads of this machine's clients that have no answer yet.
     pub(crate) reads: WaitingReads,
     /// Proposals of this machine's clients that are to go to the leader.
@@ -66,19 +77,24 @@ impl Node {
     pub(crate) fn new(config: Config, durable: Durable, now: Time) -> Node {
         let HardState { term, vote, commit } = durable.hard_state;
         let mut node = Node {
-            configurations: Configurations::new(durable.configurations),
+            configurations: Configurations::new(config.local, durable.configurations),
             others: Vec::new(),
             removed_by: None,
             quorum: Quorum::new(&Configuration::default()),
             now,
             term,
             vote,
-            log: Log::new(durable.terms, durable.last),
+            log: Log::new(durable.base, durable.terms, durable.last),
+            // What was applied is committed, and with it what was compacted, though the hard state may not say so.
             commit: commit.max(durable.applied),
             handed: durable.applied,
+            checkpoint: durable.base.index,
+            installing: None,
             asked: (term, vote),
             durable: (term, vote),
             full_since: None,
+            loyalty: Promise::at_start(&config, now),
+            transfer: None,
             reads: WaitingReads::default(),
             proposals: Vec::new(),
             promises: Vec::new(),
@@ -97,7 +113,7 @@ impl Node {
     }
 
     /// Puts the latest configuration of the log in force, be it committed or not (§6).
-    fn configure(&mut self) {
+    pub(crate) fn configure(&mut self) {
         let configuration = &self.configurations.latest().configuration;
         self.quorum = Quorum::new(configuration);
         let local = self.config.local;
@@ -144,7 +160,7 @@ impl Node {
             Member::Learner
         } else if committed.contains(local) {
             Member::Outgoing
-        } else if self.configurations.had(local) {
+        } else if self.configurations.took_part() {
             Member::Removed
         } else {
             Member::None
@@ -277,6 +293,16 @@ impl Node {
         self.promises.push((to, Message { term, body }));
     }
 
+    /// Has a snapshot sent.
+    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) {
+        self.sends.push(Effect::SendSnapshot { to, at_least });
+    }
+
+    /// Hands out an effect after all that is to be made durable, sent and applied.
+    pub(crate) fn answer(&mut self, effect: Effect) {
+        self.answers.push(effect);
+    }
+
     /// Asks Storage for entries.
     pub(crate) fn read_entries(&mut self, from: Index, up_to: Index) {
         self.sends.push(Effect::ReadEntries {
@@ -351,10 +377,10 @@ impl Node {
 
     /// Takes a read of this machine's clients. It waits at most the longest election timeout: by then a leader is there,
     /// or the client had better hear that none is.
-    pub(crate) fn read(&mut self, read: ReadId) {
+    pub(crate) fn read(&mut self, read: ReadId, mode: ReadMode) {
         if self.reads.len() < self.config.reads_max {
             let deadline = self.now.after(self.config.election_timeout * 2);
-            self.reads.push(read, deadline);
+            self.reads.push(read, mode, deadline);
         } else {
             self.refuse_read(read, Refusal::Overloaded);
         }
@@ -371,11 +397,11 @@ impl Node {
         }
     }
 
-    /// Answers this read and all that came before it. What a full disk kept out of this machine's log it cannot apply: whoever
-    /// must see that is told so, and not left to wait.
-    pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index) {
+    /// Answers this read and all that came before it, of those that are content with what confirmed it. What a full disk kept
+    /// out of this machine's log it cannot apply: whoever must see that is told so, and not left to wait.
+    pub(crate) fn answer_reads(&mut self, read: ReadId, index: Index, confirmed_by: ReadMode) {
         let out_of_reach = self.is_full() && index > self.log.durable();
-        for read in self.reads.take_through(read) {
+        for read in self.reads.take_through(read, confirmed_by) {
             if out_of_reach {
                 self.refuse_read(read, Refusal::NoSpace);
             } else {
@@ -384,10 +410,18 @@ impl Node {
         }
     }
 
-    /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, answers.
+    /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, what is to be compacted,
+    /// answers.
     pub(crate) fn drain(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::with_capacity(self.sends.len() + self.answers.len() + 2);
-        if self.will_persist() {
+        let up_to = self.applicable();
+        let (will_persist, will_apply) = (
+            self.will_persist(),
+            up_to > self.handed && !self.is_installing(),
+        );
+        let promised = if will_persist { 1 } else { self.promises.len() };
+        let others = self.sends.len() + usize::from(will_apply) + self.answers.len();
+        let mut effects = Vec::with_capacity(promised + others);
+        if will_persist {
             self.asked = (self.term, self.vote);
             effects.push(Effect::Persist(Persist {
                 hard_state: HardState {
@@ -405,12 +439,12 @@ impl Node {
             }
         }
         effects.append(&mut self.sends);
-        let up_to = self.applicable();
-        if up_to > self.handed {
+        if will_apply {
             let entries = self.log.entries(self.handed.next(), up_to);
             self.handed = up_to;
             effects.push(Effect::Apply { up_to, entries });
         }
+        effects.extend(self.compact());
         effects.append(&mut self.answers);
         self.log.evict(self.handed, self.config.log_cache_bytes_max);
         effects
@@ -426,6 +460,10 @@ impl Node {
         assert!(
             self.handed <= self.applicable(),
             "only what is committed and durable is applied"
+        );
+        assert!(
+            self.log.base().index <= self.checkpoint && self.checkpoint <= self.commit,
+            "a durable state holds what is compacted"
         );
         assert!(
             self.log.last().term <= self.term,

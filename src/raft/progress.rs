@@ -1,5 +1,5 @@
 //! What a leader knows of one follower's log, and how it sends: probing for where the logs meet, then replicating
-//! with many requests on their way at once.
+//! with many requests on their way at once, or waiting for a snapshot to arrive.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::{Config, Index, Time};
 
 /// A leader's view of one follower (§5.3, figure 2).
 ///
-/// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating.
+/// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating. While a snapshot is on
+/// its way, `next` is an entry that is compacted, or was lately acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     /// Up to where the follower's durable log is known to match; never goes back.
@@ -48,6 +49,13 @@ enum State {
         /// The bytes of all of them.
         bytes: usize,
     },
+    /// What it lacks is compacted: a snapshot is on its way, and nothing else (§7).
+    Snapshot {
+        /// The least that the snapshot has applied.
+        at_least: Index,
+        /// When to ask the follower what became of it.
+        until: Time,
+    },
 }
 
 /// What to send to a follower now.
@@ -84,7 +92,7 @@ impl Progress {
         match &self.state {
             State::Probe { sent: false } if self.inquire => Next::Empty,
             State::Probe { sent: false } => Next::Entries,
-            State::Probe { sent: true } => Next::Nothing,
+            State::Probe { sent: true } | State::Snapshot { .. } => Next::Nothing,
             State::Replicate { .. } if self.inquire => Next::Empty,
             State::Replicate { inflight, bytes } => {
                 let room = inflight.len() < config.inflight_requests_max
@@ -117,7 +125,40 @@ impl Progress {
                 self.next = up_to.next();
                 self.reading = None;
             }
-            State::Replicate { .. } => {}
+            State::Replicate { .. } | State::Snapshot { .. } => {}
+        }
+    }
+
+    /// Whether the entry before the next to send is compacted, so that no append can follow on it, and no snapshot is on its
+    /// way.
+    pub(crate) fn needs_snapshot(&self, base: Index) -> bool {
+        self.next <= base && !matches!(self.state, State::Snapshot { .. })
+    }
+
+    /// A snapshot of at least this index goes out.
+    pub(crate) fn send_snapshot(&mut self, at_least: Index, until: Time) {
+        self.state = State::Snapshot { at_least, until };
+        self.inquire = false;
+        self.reading = None;
+    }
+
+    /// Nothing is on its way any more. The follower's acknowledgement may be; if it does not come, the follower is asked at this
+    /// moment, and not at once, since what failed would fail again.
+    pub(crate) fn snapshot_ended(&mut self, at: Time) {
+        if let State::Snapshot { until, .. } = &mut self.state {
+            *until = at.min(*until);
+        }
+    }
+
+    /// Asks a follower whether it holds what all snapshots hold, if what became of its own should be known by now: snapshot or
+    /// acknowledgement may be lost.
+    pub(crate) fn snapshot_elapsed(&mut self, base: Index, now: Time) {
+        if let State::Snapshot { until, .. } = self.state
+            && now >= until
+        {
+            self.next = base.max(self.matched).next();
+            self.state = State::Probe { sent: false };
+            self.inquire = true;
         }
     }
 
@@ -134,7 +175,9 @@ impl Progress {
         match &mut self.state {
             // An acknowledgement of an older request says nothing about where the logs meet beyond it.
             State::Probe { .. } if matched < self.next.previous() => {}
-            State::Probe { .. } => {
+            State::Snapshot { at_least, .. } if matched < *at_least => {}
+            State::Probe { .. } | State::Snapshot { .. } => {
+                self.next = self.matched.next();
                 self.state = State::Replicate {
                     inflight: VecDeque::new(),
                     bytes: 0,
@@ -157,6 +200,7 @@ impl Progress {
         let stale = match self.state {
             State::Probe { .. } => previous != self.next.previous(),
             State::Replicate { .. } => previous >= self.next,
+            State::Snapshot { .. } => true,
         };
         if stale || previous <= self.matched {
             return false;
@@ -189,6 +233,7 @@ impl Progress {
         match &self.state {
             State::Probe { sent } => *sent,
             State::Replicate { .. } => self.matched < self.next.previous(),
+            State::Snapshot { .. } => false,
         }
     }
 

@@ -24,6 +24,11 @@ impl Quorum {
         self.voters.binary_search(&machine).is_ok() || self.outgoing.binary_search(&machine).is_ok()
     }
 
+    /// Whether this machine has a vote, and keeps it once a change that is under way is complete.
+    pub(crate) fn stays(&self, machine: MachineId) -> bool {
+        self.voters.binary_search(&machine).is_ok()
+    }
+
     /// The greatest value that a quorum has reached, given what each voter has; none without voters.
     pub(crate) fn reached<T: Ord + Copy>(&self, value: impl Fn(MachineId) -> T) -> Option<T> {
         let of_voters = reached(&self.voters, &value)?;

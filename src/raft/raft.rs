@@ -6,7 +6,8 @@ use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
     Body, Change, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId,
-    HardState, Input, MachineId, Message, Refusal, RequestId, Role, Status, Term, Time, vote,
+    HardState, Input, MachineId, Message, Refusal, RequestId, Role, Snapshot, Status, Term, Time,
+    TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -72,7 +73,7 @@ impl Raft {
                 _ => self.node.proposals.extend(proposals),
             },
             Input::Change { request, change } => self.change(request, change),
-            Input::Read(read) => self.node.read(read),
+            Input::Read { read, mode } => self.node.read(read, mode),
             Input::Received { from, message } => self.received(from, message),
             Input::Persisted { hard_state, last } => self.persisted(hard_state, last),
             Input::EntriesRead { entries } => {
@@ -84,6 +85,16 @@ impl Raft {
                 self.node.space(full);
                 self.lead(Leader::space_changed);
             }
+            Input::Checkpointed { applied } => self.node.checkpointed(applied),
+            Input::SnapshotSent { to, .. } | Input::SnapshotFailed { to } => {
+                self.lead(|leader, node| leader.snapshot_ended(node, to));
+            }
+            Input::SnapshotReceived {
+                from,
+                term,
+                snapshot,
+            } => self.snapshot_received(from, term, snapshot),
+            Input::Installed(snapshot) => self.installed(&snapshot),
             Input::Elapsed => self.elapsed(),
             Input::PeerGone(machine) => {
                 if let State::Follower(follower) = &mut self.state {
@@ -97,12 +108,18 @@ impl Raft {
                     });
                 }
             }
+            Input::Transfer { to } => match &mut self.state {
+                State::Leader(leader) => leader.transfer(&mut self.node, to),
+                _ => self.node.transferred(to, TransferOutcome::NotLeader),
+            },
         }
+        self.node.settle_transfer(self.leader());
         self.check();
     }
 
     /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
-    /// and reads from Storage, at most one `Apply`, then answers to reads and proposals.
+    /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
+    /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
         match &mut self.state {
@@ -112,6 +129,7 @@ impl Raft {
                 leader.propose(&mut self.node, local, waiting);
                 leader.flush(&mut self.node);
                 if leader.has_left(&self.node) {
+                    leader.leave_to_successor(&mut self.node);
                     self.turn(Turn::Follow);
                 }
             }
@@ -132,7 +150,8 @@ impl Raft {
             State::Leader(leader) => leader.next_deadline(),
         };
         let reads = self.node.reads.next_deadline();
-        reads.map_or(role, |reads| reads.min(role))
+        let transfer = self.node.transfer_deadline();
+        reads.into_iter().chain(transfer).fold(role, Time::min)
     }
 
     /// What can be told about this core.
@@ -146,6 +165,7 @@ impl Raft {
             member: self.node.member(),
             term: self.node.term,
             leader: self.leader(),
+            base: self.node.log.base(),
             last: self.node.log.last(),
             durable: self.node.log.durable(),
             commit: self.node.commit,
@@ -165,8 +185,12 @@ impl Raft {
         }
     }
 
-    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6).
+    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
+    /// rest on that.
     fn hears_leader_besides(&self, machine: MachineId) -> bool {
+        if self.node.is_loyal_besides(machine) {
+            return true;
+        }
         match &self.state {
             State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
             State::Candidate(_) => false,
@@ -270,14 +294,8 @@ impl Raft {
                 self.node.promise(from, body);
                 false
             }
-            // A leader of an earlier term learns of the later one, and stops.
             Body::AppendRequest { .. } | Body::Heartbeat { .. } => {
-                let body = Body::HeartbeatResponse {
-                    round: 0,
-                    last: self.node.log.durable(),
-                    full: self.node.is_full(),
-                };
-                self.node.promise(from, body);
+                self.tell_later_term(from);
                 false
             }
             _ => false,
@@ -293,8 +311,12 @@ impl Raft {
                 vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
                 vote::tell_removed(&mut self.node, from);
             }
-            Body::VoteRequest { last, .. } => {
-                let knows_leader = self.leader().is_some();
+            Body::VoteRequest {
+                last,
+                leader_gave_way,
+            } => {
+                let loyal = !leader_gave_way && self.node.is_loyal_besides(from);
+                let knows_leader = loyal || self.leader().is_some();
                 let given = vote::vote_requested(&mut self.node, from, last, knows_leader);
                 match &mut self.state {
                     State::Follower(follower) if given => follower.voted(&self.node),
@@ -346,8 +368,10 @@ impl Raft {
                 self.node.change_refused_elsewhere(request, reason);
             }
             Body::Removed { configured } => self.told_removed(configured),
-            Body::ReadIndexRequest { read } => match &mut self.state {
-                State::Leader(leader) => leader.read_index_requested(&mut self.node, from, read),
+            Body::ReadIndexRequest { read, mode } => match &mut self.state {
+                State::Leader(leader) => {
+                    leader.read_index_requested(&mut self.node, from, read, mode);
+                }
                 _ => {
                     let body = Body::ReadIndexResponse { read, index: None };
                     self.node.send(vec![from], body);
@@ -355,8 +379,8 @@ impl Raft {
             },
             Body::ReadIndexResponse { read, index } => {
                 // Without an index the read goes on waiting: for the same leader, or for another one.
-                if let Some(index) = index {
-                    self.node.answer_reads(read, index);
+                if let (Some(index), Some(mode)) = (index, self.node.reads.mode_of(read)) {
+                    self.node.answer_reads(read, index, mode);
                 }
             }
             Body::Appended { matched, round } => {
@@ -367,6 +391,14 @@ impl Raft {
                 hint,
                 round,
             } => self.lead(|leader, node| leader.rejected(node, from, previous, hint, round)),
+            Body::CampaignNow => {
+                // Only the leader itself can give way.
+                if self.leader() == Some(from) && self.node.may_campaign() {
+                    self.turn(Turn::Campaign {
+                        leader_gave_way: true,
+                    });
+                }
+            }
             Body::HeartbeatResponse { round, last, full } => {
                 self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
             }
@@ -401,6 +433,50 @@ impl Raft {
             }
             _ => None,
         }
+    }
+
+    /// Takes a snapshot: first the rule for terms, then its content, if the leader of this term sent it. Whatever becomes of it,
+    /// the driver is told, since it holds the content.
+    fn snapshot_received(&mut self, from: MachineId, term: Term, snapshot: Snapshot) {
+        // Whoever leads may be unknown to a machine that joins, or whose log lags, as with appends.
+        if from == self.node.config.local || term == Term(0) || !snapshot.is_sound(term) {
+            return self.node.discard(snapshot);
+        }
+        if term > self.node.term {
+            self.enter_term(term);
+        }
+        if term < self.node.term {
+            self.node.discard(snapshot);
+            return self.tell_later_term(from);
+        }
+        let last = snapshot.last.index;
+        match self.follow(from) {
+            Some((follower, node)) => {
+                if node.offered(snapshot) {
+                    follower.owe(last);
+                }
+            }
+            None => self.node.discard(snapshot),
+        }
+    }
+
+    /// The driver installed a snapshot.
+    fn installed(&mut self, snapshot: &Snapshot) {
+        if self.node.installed(snapshot)
+            && let State::Follower(follower) = &mut self.state
+        {
+            follower.owe(snapshot.last.index);
+        }
+    }
+
+    /// A leader of an earlier term learns of the later one, and stops.
+    fn tell_later_term(&mut self, leader: MachineId) {
+        let body = Body::HeartbeatResponse {
+            round: 0,
+            last: self.node.log.durable(),
+            full: self.node.is_full(),
+        };
+        self.node.promise(leader, body);
     }
 
     fn persisted(&mut self, hard_state: HardState, last: EntryId) {

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
-use crate::{Index, MachineId, ReadId, Time};
+use crate::{Index, MachineId, ReadId, ReadMode, Time};
 
 /// The reads of this machine's clients that have no answer yet, in order of arrival.
 ///
-/// An index that is safe for one read is safe for every read that came before it, so one answer serves all of those.
+/// An index that is safe for one read is safe for every read that came before it, so one answer serves all of those; but a
+/// lease serves only who trusts it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WaitingReads {
     queue: VecDeque<WaitingRead>,
@@ -16,6 +17,7 @@ pub(crate) struct WaitingReads {
 #[derive(Clone, Debug)]
 struct WaitingRead {
     read: ReadId,
+    mode: ReadMode,
     deadline: Time,
 }
 
@@ -26,8 +28,12 @@ impl WaitingReads {
     }
 
     /// Adds a read, to be given up at `deadline`, which is not before the deadlines of earlier ones.
-    pub(crate) fn push(&mut self, read: ReadId, deadline: Time) {
-        self.queue.push_back(WaitingRead { read, deadline });
+    pub(crate) fn push(&mut self, read: ReadId, mode: ReadMode, deadline: Time) {
+        self.queue.push_back(WaitingRead {
+            read,
+            mode,
+            deadline,
+        });
     }
 
     /// The one that came last.
@@ -35,14 +41,31 @@ impl WaitingReads {
         self.queue.back().map(|waiting| waiting.read)
     }
 
-    /// Takes out this read and all that came before it; none if it no longer waits.
-    pub(crate) fn take_through(&mut self, read: ReadId) -> Vec<ReadId> {
+    /// The one of this mode that came last.
+    pub(crate) fn newest_of(&self, mode: ReadMode) -> Option<ReadId> {
+        let mut newest = self.queue.iter().rev();
+        newest
+            .find(|waiting| waiting.mode == mode)
+            .map(|it| it.read)
+    }
+
+    /// What a read that waits is content with.
+    pub(crate) fn mode_of(&self, read: ReadId) -> Option<ReadMode> {
+        let waiting = self.queue.iter().find(|waiting| waiting.read == read);
+        waiting.map(|waiting| waiting.mode)
+    }
+
+    /// Takes out this read and all that came before it and are content with what confirmed it; none if it no longer waits.
+    pub(crate) fn take_through(&mut self, read: ReadId, confirmed_by: ReadMode) -> Vec<ReadId> {
         let place = self.queue.iter().position(|waiting| waiting.read == read);
-        let count = place.map_or(0, |place| place + 1);
-        self.queue
-            .drain(..count)
-            .map(|waiting| waiting.read)
-            .collect()
+        let rest = self.queue.split_off(place.map_or(0, |place| place + 1));
+        let (content, waiting): (VecDeque<_>, _) = self
+            .queue
+            .drain(..)
+            .partition(|waiting| confirmed_by == ReadMode::Quorum || waiting.mode == confirmed_by);
+        self.queue = waiting;
+        self.queue.extend(rest);
+        content.into_iter().map(|waiting| waiting.read).collect()
     }
 
     /// Takes out the reads whose deadline has come.
@@ -77,6 +100,8 @@ pub(crate) struct Confirmation {
 /// Reads that are confirmed once a majority answers to their round.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
+    /// When it began: no answer to it is to anything that was sent earlier.
+    pub(crate) sent: Time,
     /// The commit index when the round began.
     pub(crate) index: Index,
     /// The newest read of this machine's own clients at that time.
@@ -108,13 +133,21 @@ impl Confirmation {
         fits
     }
 
-    /// Begins the next round if none is under way and a read waits: `local`, or another machine's.
-    pub(crate) fn begin(&mut self, index: Index, local: Option<ReadId>) -> bool {
-        if self.current.is_some() || (local.is_none() && self.waiting.is_empty()) {
+    /// Begins the next round if none is under way and something waits for it: the read `local`, another machine's, or a lease.
+    pub(crate) fn begin(
+        &mut self,
+        now: Time,
+        index: Index,
+        local: Option<ReadId>,
+        for_lease: bool,
+    ) -> bool {
+        let wanted = for_lease || local.is_some() || !self.waiting.is_empty();
+        if self.current.is_some() || !wanted {
             return false;
         }
         self.round += 1;
         self.current = Some(Round {
+            sent: now,
             index,
             local,
             remote: std::mem::take(&mut self.waiting),

@@ -41,6 +41,10 @@ impl Leader {
         if node.commit < self.first {
             return Err(ChangeRefused::LeaderIsNew);
         }
+        // Whatever entered the log now, the target of a transfer would have to wait for.
+        if node.transfer.is_some() {
+            return Err(ChangeRefused::Transferring);
+        }
         let present = node.configurations.latest();
         if present.index > node.commit || present.configuration.is_joint() {
             return Err(ChangeRefused::UnderWay);
@@ -61,7 +65,10 @@ impl Leader {
         let matched = self.followers.get(&machine).map_or(Index(0), |f| f.matched);
         let in_memory = matched.next() >= node.log.first_in_memory();
         let lacks = node.log.bytes_after(matched);
-        if self.hears(node, machine) && in_memory && lacks <= node.config.inflight_bytes_max {
+        if self.is_followed_by(node, machine)
+            && in_memory
+            && lacks <= node.config.inflight_bytes_max
+        {
             return Ok(());
         }
         let last = node.log.last().index;
@@ -76,7 +83,7 @@ impl Leader {
     fn check_quorum(&self, node: &Node, next: &Configuration) -> Result<(), ChangeRefused> {
         let voters = next.voters.iter();
         let heard = voters
-            .filter(|&&id| id == node.config.local || self.hears(node, id))
+            .filter(|&&id| id == node.config.local || self.is_followed_by(node, id))
             .count();
         let needed = next.voters.len() / 2 + 1;
         if heard < needed {
@@ -86,11 +93,10 @@ impl Leader {
     }
 
     /// Whether a machine acknowledged something in this term, and was heard within an election timeout.
-    fn hears(&self, node: &Node, machine: MachineId) -> bool {
-        self.followers.get(&machine).is_some_and(|follower| {
-            follower.matched > Index(0)
-                && node.now.since(follower.heard) < node.config.election_timeout
-        })
+    fn is_followed_by(&self, node: &Node, machine: MachineId) -> bool {
+        let follower = self.followers.get(&machine);
+        let acknowledged = follower.is_some_and(|follower| follower.matched > Index(0));
+        acknowledged && self.hears(node, machine)
     }
 
     /// Puts a configuration into the log, from where it is in force at once (§6).

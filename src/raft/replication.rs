@@ -21,6 +21,7 @@ impl Leader {
         let mut appends: Vec<Append> = Vec::new();
         let machines: Vec<MachineId> = self.followers.keys().copied().collect();
         for machine in machines {
+            self.send_snapshot(node, machine);
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 match appends
                     .iter_mut()
@@ -51,11 +52,29 @@ impl Leader {
         }
     }
 
+    /// Has a snapshot sent to a follower that lacks what the log no longer holds, once; and asks it again when the news of that is
+    /// overdue. One that is not heard gets none until it is.
+    fn send_snapshot(&mut self, node: &mut Node, machine: MachineId) {
+        let base = node.log.base().index;
+        let Some(follower) = self.followers.get_mut(&machine) else {
+            return;
+        };
+        follower.snapshot_elapsed(base, node.now);
+        let is_heard = node.now.since(follower.heard) < node.config.election_timeout;
+        if is_heard && follower.needs_snapshot(base) {
+            follower.send_snapshot(base, node.now.after(node.config.snapshot_timeout));
+            node.send_snapshot(machine, base);
+        }
+    }
+
     /// The range of the next append for a follower, which counts as sent; none if there is nothing to send, or if it must be
     /// read from Storage first.
     fn next_append(&mut self, node: &mut Node, machine: MachineId) -> Option<(Index, Index)> {
         let last = node.log.last().index;
         let follower = self.followers.get(&machine)?;
+        if follower.needs_snapshot(node.log.base().index) {
+            return None;
+        }
         // While others suffice to commit, what is left of a full disk is kept for votes and for the day without them.
         if follower.full && self.quorum_has_space(node) {
             return None;

@@ -41,9 +41,11 @@ pub(crate) fn vote_requested(
 pub(crate) fn tell_removed(node: &mut Node, from: MachineId) {
     let committed = node.configurations.committed(node.commit);
     let is_listed = committed.configuration.contains(from) || node.configuration().contains(from);
+    // Where the entry is compacted the base speaks for it: a log that holds the base has applied it.
+    let known = committed.index.max(node.log.base().index);
     if committed.index > Index(0)
         && !is_listed
-        && let Some(configured) = node.log.id_at(committed.index)
+        && let Some(configured) = node.log.id_at(known)
     {
         node.send(vec![from], Body::Removed { configured });
     }

@@ -3,22 +3,30 @@
 use heed::RwTxn;
 use rm_raft::{Entry, EntryId, HardState, Index, Term};
 
-use crate::{Log, LogError, Point, tables::Tail};
+use crate::{
+    Log, LogError, Point,
+    tables::{Base, Tail},
+};
 
 /// A write transaction on the log. Dropped without [`Append::commit`], it leaves nothing behind.
 ///
 /// Invariants: the log has no gap; terms in it never go down and never exceed the hard state's; nothing up to the commit
 /// index changes; the commit index never exceeds the last entry; term, commit index and, within a term, vote never go back.
+/// Nor does the base, which never exceeds the commit index.
 pub struct Append<'a> {
-    log: &'a Log,
-    txn: RwTxn<'a>,
+    pub(crate) log: &'a Log,
+    pub(crate) txn: RwTxn<'a>,
     /// What is durable.
     durable: Tail,
-    hard_state: HardState,
-    last: EntryId,
-    appended: bool,
+    pub(crate) hard_state: HardState,
+    pub(crate) base: Base,
+    /// As in [`Tail`].
+    pub(crate) first: Index,
+    pub(crate) last: EntryId,
+    /// Whether entries were written or removed.
+    pub(crate) changed: bool,
     /// Whether a write has failed half-way.
-    broken: bool,
+    pub(crate) broken: bool,
 }
 
 impl<'a> Append<'a> {
@@ -28,8 +36,10 @@ impl<'a> Append<'a> {
             txn,
             durable,
             hard_state: durable.hard_state,
+            base: durable.base,
+            first: durable.first,
             last: durable.last,
-            appended: false,
+            changed: false,
             broken: false,
         }
     }
@@ -79,18 +89,25 @@ impl<'a> Append<'a> {
         if self.broken {
             return Err(LogError::Broken);
         }
-        let changed = self.hard_state != self.durable.hard_state;
-        if changed {
+        self.trim()?;
+        if self.hard_state != self.durable.hard_state {
+            self.changed = true;
             self.log
                 .tables
                 .put_hard_state(&mut self.txn, &self.hard_state)?;
         }
-        if !changed && !self.appended {
+        if self.base != self.durable.base {
+            self.changed = true;
+            self.log.tables.put_base(&mut self.txn, &self.base)?;
+        }
+        if !self.changed {
             return Ok(());
         }
         let tail = Tail {
             transaction: self.txn.id(),
             hard_state: self.hard_state,
+            base: self.base,
+            first: self.first,
             last: self.last,
         };
         self.log.environment.commit(self.txn)?;
@@ -100,13 +117,14 @@ impl<'a> Append<'a> {
 
     fn write(&mut self, from: Index, entries: &[Entry]) -> Result<(), LogError> {
         self.log.environment.at(Point::Write)?;
-        let previous = self.term_before(from)?;
+        // What is behind must be there, or the log has a gap that nobody would see.
+        self.term_before(from)?;
         if from <= self.last.index {
             self.log.tables.truncate(&mut self.txn, from)?;
         }
         self.log.environment.at(Point::Append)?;
-        self.log.tables.append(&mut self.txn, previous, entries)?;
-        self.appended = true;
+        self.log.tables.append(&mut self.txn, entries)?;
+        self.changed = true;
         Ok(())
     }
 
@@ -179,7 +197,7 @@ impl<'a> Append<'a> {
         let committed = entries.iter().take_while(|entry| entry.id.index <= commit);
         let mut count = 0;
         for entry in committed {
-            if self.log.tables.entry(&self.txn, entry.id.index)?.as_ref() != Some(entry) {
+            if !self.holds(entry)? {
                 return Err(LogError::Committed {
                     found: entry.id,
                     commit,
@@ -190,13 +208,29 @@ impl<'a> Append<'a> {
         Ok(&entries[count..])
     }
 
-    /// The term of the entry before an index; zero before the first.
+    /// Whether a committed entry is the one that the log has there. Of those before the base nothing is left to compare.
+    fn holds(&self, entry: &Entry) -> Result<bool, LogError> {
+        let base = self.base.entry;
+        if entry.id.index < base.index {
+            return Ok(entry.id.term <= base.term);
+        }
+        if entry.id.index == base.index {
+            return Ok(entry.id == base);
+        }
+        let found = self.log.tables.entry(&self.txn, entry.id.index)?;
+        Ok(found.as_ref() == Some(entry))
+    }
+
+    /// The term of the entry before an index; zero where that is not known: before the first, and before the base.
     fn term_before(&self, index: Index) -> Result<Term, LogError> {
         let previous = index.previous();
         if previous == self.last.index {
             return Ok(self.last.term);
         }
-        if previous == Index(0) {
+        if previous == self.base.entry.index {
+            return Ok(self.base.entry.term);
+        }
+        if previous < self.base.entry.index {
             return Ok(Term(0));
         }
         let entry = self.log.tables.entry(&self.txn, previous)?;

@@ -18,7 +18,10 @@ use rm_raft::{
     Configuration, Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term,
 };
 
-use crate::LogError;
+use crate::{
+    LogError,
+    tables::{BASE_NAME, Base},
+};
 
 const CHECKSUM: usize = 4;
 const EMPTY: u8 = 0;
@@ -96,6 +99,19 @@ pub(crate) fn decode(index: Index, value: &[u8]) -> Result<Entry, LogError> {
     entry().ok_or(damaged("it is of a kind that never existed"))
 }
 
+/// A configuration as bytes, for whoever keeps it elsewhere than in the log: in the state, and so in snapshots.
+pub fn encode_configuration(configuration: &Configuration) -> Bytes {
+    let mut buffer = Vec::new();
+    put_configuration(configuration, &mut buffer);
+    buffer.into()
+}
+
+/// Reads what [`encode_configuration`] wrote; none if it did not write it.
+pub fn decode_configuration(bytes: &[u8]) -> Option<Configuration> {
+    let configuration = Rest(bytes).configuration()?;
+    configuration.check().is_ok().then_some(configuration)
+}
+
 fn put_request(request: RequestId, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(&request.machine.0.to_le_bytes());
     buffer.extend_from_slice(&request.number.to_le_bytes());
@@ -126,38 +142,69 @@ fn put_configuration(configuration: &Configuration, buffer: &mut Vec<u8>) {
     }
 }
 
+/// The size of a parameter, in bytes: a checksum and three numbers.
+const PARAMETER: usize = CHECKSUM + 3 * 8;
+
 /// The hard state's value: its checksum, term, vote (zero for none) and commit index.
-pub(crate) fn encode_hard_state(hard_state: &HardState) -> [u8; 28] {
-    let mut value = [0; 28];
-    value[4..12].copy_from_slice(&hard_state.term.0.to_le_bytes());
-    value[12..20].copy_from_slice(&hard_state.vote.map_or(0, |machine| machine.0).to_le_bytes());
-    value[20..28].copy_from_slice(&hard_state.commit.0.to_le_bytes());
-    let checksum = checksum(&[], &value[CHECKSUM..]);
-    value[..CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
-    value
+pub(crate) fn encode_hard_state(hard_state: &HardState) -> [u8; PARAMETER] {
+    let vote = hard_state.vote.map_or(0, |machine| machine.0);
+    // The first parameter there was: its checksum covers no name.
+    encode_parameter(&[], [hard_state.term.0, vote, hard_state.commit.0])
 }
 
 /// Reads the hard state, once its checksum matches.
 pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, LogError> {
-    let damaged = |reason| LogError::DamagedParameter {
-        name: "hard state",
-        reason,
-    };
+    let [term, vote, commit] = decode_parameter("hard state", &[], value)?;
+    Ok(HardState {
+        term: Term(term),
+        vote: Some(MachineId(vote)).filter(|machine| machine.0 != 0),
+        commit: Index(commit),
+    })
+}
+
+/// The base's value: its checksum, the generation of the state, and term and index of the entry.
+pub(crate) fn encode_base(base: &Base) -> [u8; PARAMETER] {
+    let numbers = [base.generation, base.entry.term.0, base.entry.index.0];
+    encode_parameter(BASE_NAME.as_bytes(), numbers)
+}
+
+/// Reads the base, once its checksum matches.
+pub(crate) fn decode_base(value: &[u8]) -> Result<Base, LogError> {
+    let [generation, term, index] = decode_parameter(BASE_NAME, BASE_NAME.as_bytes(), value)?;
+    Ok(Base {
+        generation,
+        entry: EntryId {
+            term: Term(term),
+            index: Index(index),
+        },
+    })
+}
+
+fn encode_parameter(covered: &[u8], numbers: [u64; 3]) -> [u8; PARAMETER] {
+    let mut value = [0; PARAMETER];
+    for (place, number) in value[CHECKSUM..].chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    let checksum = checksum(covered, &value[CHECKSUM..]);
+    value[..CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+    value
+}
+
+fn decode_parameter(
+    name: &'static str,
+    covered: &[u8],
+    value: &[u8],
+) -> Result<[u64; 3], LogError> {
+    let damaged = |reason| LogError::DamagedParameter { name, reason };
     let (stored, body) = value
         .split_first_chunk()
         .ok_or(damaged("it is cut short"))?;
-    if u32::from_le_bytes(*stored) != checksum(&[], body) {
+    if u32::from_le_bytes(*stored) != checksum(covered, body) {
         return Err(damaged("its checksum does not match"));
     }
     let mut rest = Rest(body);
-    let mut hard_state = || {
-        Some(HardState {
-            term: Term(rest.number()?),
-            vote: Some(MachineId(rest.number()?)).filter(|machine| machine.0 != 0),
-            commit: Index(rest.number()?),
-        })
-    };
-    hard_state().ok_or(damaged("it is cut short"))
+    let mut numbers = || Some([rest.number()?, rest.number()?, rest.number()?]);
+    numbers().ok_or(damaged("it is cut short"))
 }
 
 fn checksum(key: &[u8], body: &[u8]) -> u32 {

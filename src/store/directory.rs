@@ -1,6 +1,7 @@
 //! The folder that holds all durable data of one machine: locked, identified, its boots counted.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use crate::{
     Damage, Extent, OpenError,
     environment::DATA_FILE,
     identity::{Identity, Record},
+    origin,
     verify::verify,
 };
 
@@ -80,6 +82,11 @@ impl DataDirectory {
         self.with_record(|record| record.data_id.clone())
     }
 
+    /// A number, drawn at random when the directory was made, that tells it from all others.
+    pub fn data_number(&self) -> u128 {
+        origin::data_number(&self.data_id()).expect("the record was checked when it was read")
+    }
+
     /// Whether an environment of this name was here at an earlier moment.
     pub(crate) fn knows(&self, environment: &str) -> bool {
         self.with_record(|record| record.environments.contains(environment))
@@ -94,6 +101,23 @@ impl DataDirectory {
             *record = next;
             Ok(())
         })
+    }
+
+    /// Forgets an environment, durably: from now on it may be missing.
+    pub(crate) fn forget(&self, environment: &str) -> Result<(), OpenError> {
+        self.with_record(|record| {
+            let mut next = record.clone();
+            if next.environments.remove(environment) {
+                next.write(&self.path)?;
+                *record = next;
+            }
+            Ok(())
+        })
+    }
+
+    /// The environments that are known to exist.
+    pub(crate) fn environments(&self) -> BTreeSet<String> {
+        self.with_record(|record| record.environments.clone())
     }
 
     fn with_record<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {

@@ -112,7 +112,7 @@ impl Environment {
         check(directory, name, &path.join(DATA_FILE), options)?;
         fs::create_dir_all(&path).map_err(|error| OpenError::io("create", &path, error))?;
         let lmdb = |error| OpenError::lmdb(&path, error);
-        let env = map(&path, options).map_err(lmdb)?;
+        let env = map(&path, options, EnvFlags::empty()).map_err(lmdb)?;
         let environment = Environment {
             roots: open_roots(&env).map_err(lmdb)?,
             env,
@@ -124,6 +124,45 @@ impl Environment {
             directory.remember(name)?;
         }
         Ok(environment)
+    }
+
+    /// Opens a compact copy to look into it. Nothing is written; its file must be sound, and must not change meanwhile.
+    pub(crate) fn inspect(file: &Path, options: &Options) -> Result<Environment, OpenError> {
+        let lmdb = |error| OpenError::lmdb(file, error);
+        let flags = EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_SUB_DIR;
+        let env = map(file, options, flags).map_err(lmdb)?;
+        Ok(Environment {
+            roots: open_roots(&env).map_err(lmdb)?,
+            env,
+            fault: options.fault.clone(),
+        })
+    }
+
+    /// Gives a compact copy the mark of this data directory and stamps of its own, durably.
+    pub(crate) fn adopt(
+        path: &Path,
+        data_id: &str,
+        name: &str,
+        options: &Options,
+    ) -> Result<(), OpenError> {
+        let lmdb = |error| OpenError::lmdb(path, error);
+        let options = Options {
+            durability: Durability::Full,
+            ..options.clone()
+        };
+        let env = map(path, &options, EnvFlags::empty()).map_err(lmdb)?;
+        let environment = Environment {
+            roots: open_roots(&env).map_err(lmdb)?,
+            env,
+            fault: options.fault,
+        };
+        // Each commit writes one of the file's two descriptions, and both must be of a transaction that is stamped.
+        for _ in 0..2 {
+            environment
+                .write_origin(&origin::mark(data_id, name))
+                .map_err(lmdb)?;
+        }
+        Ok(())
     }
 
     /// Compares the mark in the file with the data directory's, and makes the one of a new file.
@@ -190,8 +229,8 @@ impl Environment {
 
     /// Writes the number of the transaction into it, so that a damaged or stale root is known when the file is opened.
     ///
-    /// The first transaction is stamped, so all must be, and a compacted copy anew: LMDB numbers the transactions of a copy
-    /// from one.
+    /// The first transaction is stamped, so all must be. A compact copy bears the stamp of its source until it is adopted: LMDB
+    /// numbers the transactions of a copy from one.
     pub fn stamp(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
         let number = txn.id() as u64;
         self.roots.put(txn, STAMP_KEY, &number.to_ne_bytes())
@@ -257,8 +296,7 @@ fn check(
 }
 
 /// Maps the file, with as much address space as the options ask for and the system gives.
-fn map(path: &Path, options: &Options) -> heed::Result<Env<WithoutTls>> {
-    let mut flags = EnvFlags::empty();
+fn map(path: &Path, options: &Options, mut flags: EnvFlags) -> heed::Result<Env<WithoutTls>> {
     if options.durability == Durability::System {
         flags |= EnvFlags::NO_SYNC;
     }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use rm_raft::{EntryId, Index, MachineId, Term};
 use rustix::io::Errno;
 
-use crate::verify::Damage;
+use crate::{SnapshotId, verify::Damage};
 
 /// What to do about data that cannot be believed. An older copy is no remedy: it is sound, and has forgotten votes and
 /// entries that others count on.
@@ -147,9 +147,116 @@ impl OpenError {
     }
 }
 
+/// Why a snapshot was not made, received or prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The disk would have less left than its reserve, or is full.
+    #[error("no space left for the snapshot {path}: free some on its file system")]
+    NoSpace {
+        /// What could not be written.
+        path: PathBuf,
+    },
+    /// Whoever asked for it wants it no more.
+    #[error("the making of the snapshot was stopped")]
+    Stopped,
+    /// Another snapshot is being received.
+    #[error("another snapshot is being received: one is at a time")]
+    Busy,
+    /// A chunk does not follow on what is here.
+    #[error("a chunk of the snapshot begins at byte {found}, the next is at {expected}")]
+    Gap {
+        /// Where the next one begins.
+        expected: u64,
+        /// Where the one that came begins.
+        found: u64,
+    },
+    /// A chunk goes beyond the end.
+    #[error("a chunk goes beyond the {bytes} bytes of its snapshot")]
+    TooLong {
+        /// The size that the sender told.
+        bytes: u64,
+    },
+    /// The snapshot is larger than one may be.
+    #[error("a snapshot of {bytes} bytes is more than the {bytes_max} that fit the state's map")]
+    TooLarge {
+        /// The size that the sender told.
+        bytes: u64,
+        /// The most that is taken.
+        bytes_max: u64,
+    },
+    /// Chunks are missing.
+    #[error("only {received} of {bytes} bytes of the snapshot have come")]
+    Incomplete {
+        /// How many are here.
+        received: u64,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// What came is not what was sent.
+    #[error("the snapshot {expected} came as {found}: it was damaged on the way or on a disk")]
+    Digest {
+        /// What the sender named.
+        expected: SnapshotId,
+        /// What is here.
+        found: SnapshotId,
+    },
+    /// What was sent is no sound file.
+    #[error("the snapshot {path} is damaged, {damage}: its sender made it of damaged data")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where and how.
+        damage: Damage,
+    },
+    /// The state that was made of it cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// LMDB failed while it copied.
+    #[error("LMDB cannot copy the state: {0}")]
+    Lmdb(#[from] heed::Error),
+}
+
+impl SnapshotError {
+    /// An error of the operating system; a full disk is told apart.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: io::Error,
+    ) -> SnapshotError {
+        let path = path.into();
+        if io_is_no_space(&source) {
+            SnapshotError::NoSpace { path }
+        } else {
+            SnapshotError::Io {
+                action,
+                path,
+                source,
+            }
+        }
+    }
+
+    /// Whether there was no space: it may be tried again when there is.
+    pub fn is_no_space(&self) -> bool {
+        matches!(
+            self,
+            SnapshotError::NoSpace { .. } | SnapshotError::Open(OpenError::NoSpace { .. })
+        )
+    }
+}
+
 /// Why the log refused or failed.
 ///
-/// The refusals (up to [`LogError::CommitBeyondLog`]) are faults of the caller and leave the [`Append`](crate::Append)
+/// The refusals (up to [`LogError::Compacted`]) are faults of the caller and leave the [`Append`](crate::Append)
 /// as it was; after any other error it can only be dropped. A caller that is refused drops it too: what it was about to ask
 /// next rests on what was refused.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +328,33 @@ pub enum LogError {
         commit: Index,
         /// The last entry as it would be.
         last: EntryId,
+    },
+    /// Only what is committed may be compacted.
+    #[error("the log is committed up to {commit} and cannot be compacted up to {found}")]
+    CompactBeyondCommit {
+        /// Up to where it was to be compacted.
+        found: EntryId,
+        /// Up to where it is committed.
+        commit: Index,
+    },
+    /// A snapshot is older than what the log is compacted to, of a later term than the machine, or of a generation that
+    /// was there before.
+    #[error("the snapshot up to {found}, generation {generation}, cannot be installed: {reason}")]
+    StaleSnapshot {
+        /// The last entry of the snapshot.
+        found: EntryId,
+        /// The generation that it was to be.
+        generation: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The log no longer has the entry: the state holds what it did.
+    #[error("entry {index} is compacted, as all are up to {base}: it is in the state only")]
+    Compacted {
+        /// The entry that was asked for.
+        index: Index,
+        /// Up to where the log is compacted.
+        base: EntryId,
     },
     /// An earlier failure broke this transaction.
     #[error("this append has failed before: drop it and begin another")]

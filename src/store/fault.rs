@@ -9,10 +9,24 @@ pub enum Point {
     Write,
     /// Inside a write transaction, between the truncation of the log and the first entry appended.
     Append,
+    /// Inside a write transaction, before compacted entries are removed.
+    Trim,
+    /// Inside a write transaction, before the log is put on the base of a snapshot.
+    Install,
     /// Everything is written, nothing is durable.
     Commit,
     /// All is durable, and nobody has been told.
     Committed,
+    /// A piece of a snapshot that is made has been read, and not written yet.
+    Copy,
+    /// A chunk of a snapshot has come, and is not written yet.
+    Receive,
+    /// Chunks of a snapshot are written, and not durable yet.
+    Sync,
+    /// A snapshot is complete and sound, and does not bear this data directory's mark yet.
+    Mark,
+    /// A snapshot bears the mark, and is not yet where the state of its generation lies.
+    Rename,
 }
 
 /// Called at each [`Point`]: an error is taken for one of the disk, a panic unwinds as one of the store would.

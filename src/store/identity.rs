@@ -3,20 +3,18 @@
 use std::{
     collections::BTreeSet,
     fmt, fs, io,
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use rm_raft::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{OpenError, origin};
+use crate::{OpenError, origin, sealed};
 
 /// The format of a data directory that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u32 = 1;
 
 const FILE: &str = "identity.json";
-const FILE_NEW: &str = "identity.json.new";
 
 /// Whose data it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,18 +109,8 @@ impl Record {
 
     /// Replaces the record of a directory, durably: after a crash either the old or the new one is there.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
-        let path = directory.join(FILE_NEW);
-        let body =
-            serde_json::to_string(self).expect("a record of numbers and strings is always JSON");
-        let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
-        let replace = || -> io::Result<()> {
-            let mut file = fs::File::create(&path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&path, Record::path(directory))?;
-            fs::File::open(directory)?.sync_all()
-        };
-        replace().map_err(|error| OpenError::io("write", &path, error))
+        let path = Record::path(directory);
+        sealed::replace(&path, self).map_err(|error| OpenError::io("write", &path, error))
     }
 }
 
@@ -133,13 +121,7 @@ enum Refusal {
 
 fn parse(text: &[u8]) -> Result<Record, Refusal> {
     let damaged = |reason: &str| Refusal::Damaged(reason.to_owned());
-    let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
-    let (body, rest) = text
-        .split_once('\n')
-        .ok_or_else(|| damaged("its checksum is missing"))?;
-    if rest != format!("{:08x}\n", crc32c::crc32c(body.as_bytes())) {
-        return Err(damaged("its checksum does not match"));
-    }
+    let body = sealed::unseal(text).map_err(damaged)?;
     #[derive(Deserialize)]
     struct Format {
         format: u32,
@@ -149,7 +131,13 @@ fn parse(text: &[u8]) -> Result<Record, Refusal> {
         .map_err(explain)?
         .format
     {
-        FORMAT => serde_json::from_str(body).map_err(explain),
+        FORMAT => {
+            let record: Record = serde_json::from_str(body).map_err(explain)?;
+            match origin::data_number(&record.data_id) {
+                Some(_) => Ok(record),
+                None => Err(damaged("its data id is not 128 bits in hexadecimal")),
+            }
+        }
         newer if newer > FORMAT => Err(Refusal::Newer(newer)),
         _ => Err(damaged("its format never existed")),
     }

@@ -25,13 +25,18 @@ pub struct Log {
 pub struct Loaded {
     /// Term, vote and commit index.
     pub hard_state: HardState,
-    /// The first entry of each term, in order. Empty when the log is.
+    /// The first entry of each term, in order, as far as the log has them: the first of them is the first entry behind the
+    /// base. Empty when no entry is behind the base.
     pub terms: Vec<EntryId>,
-    /// The index of the first entry, or the one that it would have.
+    /// The entry up to which the log is compacted; zeros while it is whole.
+    pub base: EntryId,
+    /// Which state is in force: 0 until the first snapshot is installed.
+    pub generation: u64,
+    /// The index of the first entry behind the base, or the one that it would have.
     pub first: Index,
-    /// The last entry; zeros when the log is empty.
+    /// The last entry; the base when there is none behind it.
     pub last: EntryId,
-    /// The configurations that the log holds, in order.
+    /// The configuration in force at the base, if one is known, and those that the log holds behind it, in order.
     pub configurations: Vec<Configured>,
 }
 
@@ -59,10 +64,14 @@ impl Log {
         let first = self.tables.first(&txn)?;
         let last = self.tables.last(&txn)?;
         let terms = self.tables.terms(&txn)?;
-        let configurations = self.tables.configurations(&txn)?;
         self.tables.check_count(&txn, first, last)?;
         self.tables.check_terms(&txn, &terms, first, last)?;
-        if hard_state.commit > last.index || hard_state.term < last.term {
+        let base = self.tables.base(&txn)?;
+        self.tables.check_base(&txn, base.entry, first, last)?;
+        let configurations = self.tables.configurations(&txn, base.entry.index)?;
+        let last = last.unwrap_or(base.entry);
+        let commits = base.entry.index..=last.index;
+        if !commits.contains(&hard_state.commit) || hard_state.term < last.term {
             return Err(LogError::DamagedParameter {
                 name: "hard state",
                 reason: "it does not fit the last entry",
@@ -70,8 +79,10 @@ impl Log {
         }
         Ok(Loaded {
             hard_state,
-            terms,
-            first: first.map_or(last.index.next(), |first| first.index),
+            terms: terms_behind(base.entry, terms, last),
+            base: base.entry,
+            generation: base.generation,
+            first: base.entry.index.next(),
             last,
             configurations,
         })
@@ -99,6 +110,26 @@ impl Log {
         LogReader::new(self.environment.clone(), self.tables)
     }
 
+    /// Which state is in force: 0 until the first snapshot is installed.
+    ///
+    /// # Errors
+    /// [`LogError::DamagedParameter`], or LMDB's own.
+    pub fn generation(&self) -> Result<u64, LogError> {
+        let txn = self.environment.env().read_txn()?;
+        Ok(self.tables.base(&txn)?.generation)
+    }
+
+    /// How many entries are compacted and not removed yet; the next commits remove them.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`], or LMDB's own.
+    pub fn untrimmed(&self) -> Result<u64, LogError> {
+        let txn = self.environment.env().read_txn()?;
+        let tail = self.tables.tail(&txn)?;
+        let next = tail.base.entry.index.next();
+        Ok(next.0.saturating_sub(tail.first.0))
+    }
+
     pub(crate) fn remember(&self, tail: Tail) {
         *self.tail() = Some(tail);
     }
@@ -107,6 +138,19 @@ impl Log {
         // A tail is set as a whole, and is only used by the transaction that follows on it.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The beginnings of terms behind the base, the first of which is the first entry there, whenever its term began.
+fn terms_behind(base: EntryId, mut terms: Vec<EntryId>, last: EntryId) -> Vec<EntryId> {
+    let first = base.index.next();
+    let before = terms.partition_point(|begin| begin.index <= first);
+    let current = terms[..before].last().copied();
+    terms.drain(..before);
+    if let Some(current) = current.filter(|_| last.index >= first) {
+        let index = first;
+        terms.insert(0, EntryId { index, ..current });
+    }
+    terms
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub(crate) fn random_data_id() -> std::io::Result<String> {
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
+/// The data id as a number.
+pub(crate) fn data_number(data_id: &str) -> Option<u128> {
+    u128::from_str_radix(data_id, 16).ok()
+}
+
 /// The mark of the environment `name` in the data directory with this id.
 pub(crate) fn mark(data_id: &str, name: &str) -> Vec<u8> {
     let mut mark = checksum(data_id.as_bytes(), name).to_vec();

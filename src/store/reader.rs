@@ -25,7 +25,8 @@ impl LogReader {
     /// ([`Entry::size`]), but always the first.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] at an entry that is not what was written, or is missing between others.
+    /// [`LogError::Compacted`] when only the state holds the first of them; [`LogError::Damaged`] at an entry that is not what
+    /// was written, or is missing between others.
     pub fn entries(
         &self,
         from: Index,
@@ -37,6 +38,10 @@ impl LogReader {
             return Ok(entries);
         }
         let txn = self.environment.env().read_txn()?;
+        let base = self.tables.base(&txn)?.entry;
+        if base.index > Index(0) && from <= base.index {
+            return Err(LogError::Compacted { index: from, base });
+        }
         let (lowest, highest) = (codec::key(from), codec::key(up_to));
         let range = (Bound::Included(&lowest[..]), Bound::Included(&highest[..]));
         let mut expected = from;

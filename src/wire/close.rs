@@ -18,5 +18,9 @@ pub(crate) const UNKNOWN_STREAM: VarInt = VarInt::from_u32(5);
 pub(crate) const HANDSHAKE_TIMEOUT: VarInt = VarInt::from_u32(6);
 /// The receiver learnt that the machine's process is gone, though its connection was still there.
 pub(crate) const PRESUMED_GONE: VarInt = VarInt::from_u32(7);
+/// The list of peers has got another entry for the machine at the other end; it is to be dialled, or to dial, anew.
+pub(crate) const PEER_CHANGED: VarInt = VarInt::from_u32(9);
+/// The machine at the other end was removed from the list of peers.
+pub(crate) const REMOVED: VarInt = VarInt::from_u32(10);
 /// The machine at the other end is not the one that it should be, or may not connect; the reason stands beside it.
 pub(crate) const REFUSED: VarInt = VarInt::from_u32(8);

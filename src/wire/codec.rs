@@ -5,8 +5,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term,
 };
 
 use crate::frame::{self, Fields, FrameError};
@@ -30,7 +30,10 @@ mod kind {
     pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
     pub(super) const PROPOSE_CHANGE: u8 = 30;
     pub(super) const CHANGE_REFUSED: u8 = 31;
-    pub(super) const REMOVED: u8 = 33;
+    pub(super) const CAMPAIGN_NOW: u8 = 32;
+    /// A read index request whose read is content with a lease.
+    pub(super) const READ_INDEX_BY_LEASE_REQUEST: u8 = 33;
+    pub(super) const REMOVED: u8 = 34;
 }
 
 const TERM_BYTES: usize = 8;
@@ -49,6 +52,7 @@ const REFUSAL_NO_LEADER: u8 = 0;
 const REFUSAL_NOT_LEADER: u8 = 1;
 const REFUSAL_OVERLOADED: u8 = 2;
 const REFUSAL_NO_SPACE: u8 = 3;
+const REFUSAL_TRANSFERRING: u8 = 4;
 
 /// The message as one frame.
 ///
@@ -87,11 +91,15 @@ fn kind_of(body: &Body) -> u8 {
         Body::HeartbeatResponse { .. } => kind::HEARTBEAT_RESPONSE,
         Body::Propose { .. } => kind::PROPOSE,
         Body::ProposeRefused { .. } => kind::PROPOSE_REFUSED,
-        Body::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
+        Body::ReadIndexRequest { mode, .. } => match mode {
+            ReadMode::Quorum => kind::READ_INDEX_REQUEST,
+            ReadMode::Lease => kind::READ_INDEX_BY_LEASE_REQUEST,
+        },
         Body::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
         Body::ProposeChange { .. } => kind::PROPOSE_CHANGE,
         Body::ChangeRefused { .. } => kind::CHANGE_REFUSED,
         Body::Removed { .. } => kind::REMOVED,
+        Body::CampaignNow => kind::CAMPAIGN_NOW,
     }
 }
 
@@ -183,7 +191,8 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             members::put_change_refused(out, reason);
         }
         Body::Removed { configured } => put_entry_id(out, *configured),
-        Body::ReadIndexRequest { read } => out.put_u64(read.0),
+        Body::ReadIndexRequest { read, mode: _ } => out.put_u64(read.0),
+        Body::CampaignNow => {}
         Body::ReadIndexResponse { read, index } => {
             out.put_u64(read.0);
             put_bool(out, index.is_some());
@@ -240,6 +249,11 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         },
         kind::READ_INDEX_REQUEST => Body::ReadIndexRequest {
             read: ReadId(fields.u64("read id")?),
+            mode: ReadMode::Quorum,
+        },
+        kind::READ_INDEX_BY_LEASE_REQUEST => Body::ReadIndexRequest {
+            read: ReadId(fields.u64("read id")?),
+            mode: ReadMode::Lease,
         },
         kind::READ_INDEX_RESPONSE => Body::ReadIndexResponse {
             read: ReadId(fields.u64("read id")?),
@@ -256,6 +270,7 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         kind::REMOVED => Body::Removed {
             configured: take_entry_id(fields, "entry of the configuration")?,
         },
+        kind::CAMPAIGN_NOW => Body::CampaignNow,
         found => return Err(FrameError::Kind { found }),
     })
 }
@@ -381,6 +396,7 @@ fn refusal_number(refusal: Refusal) -> u8 {
         Refusal::NotLeader => REFUSAL_NOT_LEADER,
         Refusal::Overloaded => REFUSAL_OVERLOADED,
         Refusal::NoSpace => REFUSAL_NO_SPACE,
+        Refusal::Transferring => REFUSAL_TRANSFERRING,
     }
 }
 
@@ -390,6 +406,7 @@ fn take_refusal(fields: &mut Fields) -> Result<Refusal, FrameError> {
         REFUSAL_NOT_LEADER => Ok(Refusal::NotLeader),
         REFUSAL_OVERLOADED => Ok(Refusal::Overloaded),
         REFUSAL_NO_SPACE => Ok(Refusal::NoSpace),
+        REFUSAL_TRANSFERRING => Ok(Refusal::Transferring),
         found => Err(FrameError::Value {
             what: "the reason of the refusal",
             found: found.into(),

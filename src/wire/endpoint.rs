@@ -1,8 +1,9 @@
 //! How QUIC is set up for peers: transport parameters, sockets, and endpoints that can be replaced on the same port.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IoSliceMut},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::{
         Arc,
@@ -24,12 +25,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use socket2::SockRef;
 
 use crate::stray::{CONNECTION_ID_BYTES, Strays, mark};
-use crate::{Credentials, Options, Peer, WireError};
+use crate::{Credentials, Options, WireError};
 
 /// What the system is asked to buffer for a socket, in bytes: a burst should not be lost before it is read.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// The streams that a peer may have open at a time: one for messages, and room for a snapshot.
-const STREAMS_MAX: u32 = 4;
+/// The one-way streams that a peer may have open at a time: one for messages is needed.
+const ONE_WAY_STREAMS_MAX: u32 = 4;
+/// The two-way streams that a peer may have open at a time: the hello, a snapshot, and one that is refused.
+const TWO_WAY_STREAMS_MAX: u32 = 3;
 /// What a connection may have on its way before it has learnt anything about the path. Peers stand in one network,
 /// and a leader's first burst (an append of a megabyte to a follower that came back) should not take ten round
 /// trips. The controller still backs off when packets are lost.
@@ -57,44 +60,79 @@ fn transport(options: &Options) -> Result<Arc<TransportConfig>, WireError> {
             what: "the idle timeout",
             reason: format!("{:?}: {error}", options.idle_timeout),
         })?;
-    let window = VarInt::from_u32(options.receive_window_bytes);
+    // Room for what a snapshot has on its way, twice since small chunks have headers too: messages never wait for it.
+    let of_messages = VarInt::from_u32(options.receive_window_bytes);
+    let of_snapshot = options.snapshot_window_bytes.saturating_mul(2);
+    let of_all = VarInt::from_u32(options.receive_window_bytes.saturating_add(of_snapshot));
 
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(options.idle_timeout / 4))
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .stream_receive_window(window)
-        .receive_window(window)
-        .send_window(options.receive_window_bytes.into())
+        .max_concurrent_bidi_streams(VarInt::from_u32(TWO_WAY_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(ONE_WAY_STREAMS_MAX))
+        .stream_receive_window(of_messages)
+        .receive_window(of_all)
+        .send_window(of_all.into_inner())
         .initial_rtt(INITIAL_ROUND_TRIP)
         .ack_frequency_config(Some(acknowledgements))
         .congestion_controller_factory(Arc::new(congestion));
     Ok(Arc::new(transport))
 }
 
-/// An endpoint that only dials, on a port of the system's choice.
-pub(crate) fn dialler(
-    peers: &[Peer],
-    credentials: &Credentials,
-    options: &Options,
-) -> Result<Endpoint, WireError> {
-    let address = address_to_dial_from(peers);
-    let fail = |source| WireError::Socket { address, source };
-    let socket = UdpSocket::bind(address).map_err(fail)?;
-    enlarge_buffers(&socket);
-    let mut endpoint = Endpoint::new(
-        endpoint_config(credentials),
-        None,
-        socket,
-        Arc::new(TokioRuntime),
-    )
-    .map_err(fail)?;
-    let mut config = ClientConfig::new(credentials.client.clone());
-    config.transport_config(transport(options)?);
-    endpoint.set_default_client_config(config);
-    Ok(endpoint)
+/// The endpoints that only dial, on ports of the system's choice: one for each kind of address that a peer has had.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    credentials: Credentials,
+    config: ClientConfig,
+    endpoints: BTreeMap<IpAddr, Endpoint>,
+}
+
+impl Dialler {
+    pub(crate) fn new(credentials: &Credentials, options: &Options) -> Result<Dialler, WireError> {
+        let mut config = ClientConfig::new(credentials.client.clone());
+        config.transport_config(transport(options)?);
+        Ok(Dialler {
+            credentials: credentials.clone(),
+            config,
+            endpoints: BTreeMap::new(),
+        })
+    }
+
+    /// The endpoint that reaches this address.
+    pub(crate) fn endpoint_to(&mut self, peer: SocketAddr) -> Result<Endpoint, WireError> {
+        let from = address_to_dial_from(peer.ip());
+        if let Some(endpoint) = self.endpoints.get(&from) {
+            return Ok(endpoint.clone());
+        }
+        let address = SocketAddr::new(from, 0);
+        let fail = |source| WireError::Socket { address, source };
+        let socket = UdpSocket::bind(address).map_err(fail)?;
+        enlarge_buffers(&socket);
+        let mut endpoint = Endpoint::new(
+            endpoint_config(&self.credentials),
+            None,
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(fail)?;
+        endpoint.set_default_client_config(self.config.clone());
+        self.endpoints.insert(from, endpoint.clone());
+        Ok(endpoint)
+    }
+
+    pub(crate) fn close(&self, code: VarInt, reason: &[u8]) {
+        for endpoint in self.endpoints.values() {
+            endpoint.close(code, reason);
+        }
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) async fn wait_idle(&self) {
+        for endpoint in self.endpoints.values() {
+            endpoint.wait_idle().await;
+        }
+    }
 }
 
 /// An endpoint that only listens, on a socket that other incarnations use before and after it, and the switch that
@@ -128,16 +166,13 @@ pub(crate) fn listener(
     Ok((endpoint, socket))
 }
 
-/// Loopback where all peers are on loopback, else any address; of IPv6 as soon as one peer has it.
-fn address_to_dial_from(peers: &[Peer]) -> SocketAddr {
-    let loopback = peers.iter().all(|peer| peer.address.ip().is_loopback());
-    let v4 = peers.iter().all(|peer| peer.address.is_ipv4());
-    let v6 = peers.iter().all(|peer| peer.address.is_ipv6());
-    match (v4, v6) {
-        (true, _) if loopback => (Ipv4Addr::LOCALHOST, 0).into(),
-        (true, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        (_, true) if loopback => (Ipv6Addr::LOCALHOST, 0).into(),
-        _ => (Ipv6Addr::UNSPECIFIED, 0).into(),
+/// Loopback for loopback, else any address; of the same family.
+fn address_to_dial_from(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(address) if address.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

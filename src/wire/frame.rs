@@ -206,6 +206,16 @@ pub(crate) fn split(received: &mut BytesMut, limit: usize) -> Result<Option<Byte
     }
 }
 
+/// Appends a text behind its length.
+///
+/// # Panics
+/// On a text of 64 KiB or more, which no caller has.
+pub(crate) fn put_text(out: &mut BytesMut, text: &str) {
+    let length = u16::try_from(text.len()).expect("names, domains and reasons are bounded");
+    out.put_u16(length);
+    out.put_slice(text.as_bytes());
+}
+
 /// Reads fields off the front of a body, in order.
 pub(crate) struct Fields {
     rest: Bytes,
@@ -254,6 +264,16 @@ impl Fields {
     pub(crate) fn slice(&mut self, what: &'static str, length: usize) -> Result<Bytes, FrameError> {
         self.need(what, length)?;
         Ok(self.rest.split_to(length))
+    }
+
+    /// The next `N` bytes.
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], FrameError> {
+        let mut array = [0; N];
+        array.copy_from_slice(&self.slice(what, N)?);
+        Ok(array)
     }
 
     /// A text behind its length.

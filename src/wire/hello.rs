@@ -3,12 +3,12 @@
 //! The dialler opens the connection's only bidirectional stream and sends its [`Hello`]; the listener checks it and
 //! answers with its own, which the dialler checks in turn. Nothing else is read before.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use rm_raft::MachineId;
 
 use crate::{
-    FrameError, Identity, Peer, RefusedBecause,
-    frame::{self, Fields},
+    DataId, FrameError, Identity, Peer, RefusedBecause,
+    frame::{self, Fields, put_text},
 };
 
 /// The version of the protocol: what streams there are and what is said on them.
@@ -45,12 +45,13 @@ impl Hello {
         put_text(&mut frame, &self.sender.name);
         frame.put_u64(self.sender.id.0);
         frame.put_u64(self.sender.incarnation);
+        frame.put_slice(&self.sender.data_id.0);
         put_text(&mut frame, &self.receiver_name);
         frame.put_u64(self.receiver_id.0);
         frame::seal(frame)
     }
 
-    /// Reads a hello. One of a newer version is refused by its version: how it goes on is not known.
+    /// Reads a hello. One of another version is refused by its version: how it goes on is not known.
     pub(crate) fn decode(frame: Bytes) -> Result<Hello, RefusedBecause> {
         let frame = frame::open(frame)?;
         if frame.kind != KIND_HELLO {
@@ -58,7 +59,7 @@ impl Hello {
         }
         let mut fields = Fields::of(frame.body);
         let version = fields.u16("protocol version")?;
-        if version > PROTOCOL_VERSION {
+        if version != PROTOCOL_VERSION {
             return Err(RefusedBecause::Version {
                 theirs: version,
                 ours: PROTOCOL_VERSION,
@@ -71,6 +72,7 @@ impl Hello {
                 name: fields.text("name of the sender")?,
                 id: MachineId(fields.u64("number of the sender")?),
                 incarnation: fields.u64("incarnation")?,
+                data_id: DataId(fields.array("data id")?),
             },
             receiver_name: fields.text("name of the receiver")?,
             receiver_id: MachineId(fields.u64("number of the receiver")?),
@@ -106,10 +108,4 @@ impl Hello {
         }
         Ok(peer)
     }
-}
-
-fn put_text(out: &mut BytesMut, text: &str) {
-    let length = u16::try_from(text.len()).expect("the config bounds names and domains");
-    out.put_u16(length);
-    out.put_slice(text.as_bytes());
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use rm_raft::MachineId;
 
+use crate::DataId;
+
 /// This machine, as it proves itself to its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -15,6 +17,8 @@ pub struct Identity {
     pub id: MachineId,
     /// Tells one start of the machine from another. Peers are told it and decide nothing by it.
     pub incarnation: u64,
+    /// The data directory that it lives on.
+    pub data_id: DataId,
 }
 
 /// Another machine of the domain.
@@ -29,4 +33,18 @@ pub struct Peer {
     /// The host that its certificate must name: a DNS name, or an IP address as text. Not looked at with self-made
     /// certificates.
     pub host: String,
+    /// The data that it must live on; where that is not known, the data that it is found on first.
+    pub data_id: Option<DataId>,
+}
+
+impl Peer {
+    /// Whether a connection that was made to, or by, the machine as `listed` at that time, and on which it proved to live
+    /// on the data `found`, will do for the machine as it is listed now.
+    pub(crate) fn is_served_as(&self, listed: &Peer, found: Option<DataId>) -> bool {
+        let same_way =
+            self.name == listed.name && self.address == listed.address && self.host == listed.host;
+        let same_data = self.data_id == listed.data_id
+            || found.is_some_and(|found| self.data_id.is_none_or(|expected| expected == found));
+        same_way && same_data
+    }
 }

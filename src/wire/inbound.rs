@@ -9,12 +9,16 @@ use std::{
 
 use quinn::{Connection, Endpoint, VarInt};
 use rm_raft::{MachineId, Message};
-use tokio::task::JoinSet;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 
 use crate::{
-    Credentials, Identity, Options, Peer, Refusals, RefusedBecause, WireError, close,
+    Credentials, DataId, DataIds, Identity, Options, Peer, Refusals, RefusedBecause, SnapshotSink,
+    WireError, close,
     endpoint::{self, LeasedSocket},
-    session,
+    session::{self, Proved},
 };
 
 /// How long an ending process waits for its farewells to leave.
@@ -29,6 +33,8 @@ pub enum Event {
         from: MachineId,
         /// Which start of it.
         incarnation: u64,
+        /// The data that it lives on.
+        data_id: DataId,
     },
     /// Messages came: what one read brought, in order. Datagrams and stream are not ordered among each other.
     Received {
@@ -81,6 +87,7 @@ impl Inbound {
         socket: UdpSocket,
         local: &Identity,
         peers: &[Peer],
+        data_ids: &DataIds,
         credentials: &Credentials,
         options: &Options,
         handler: Handler,
@@ -88,11 +95,15 @@ impl Inbound {
         let (endpoint, socket) = endpoint::listener(socket, credentials, options)?;
         let shared = Arc::new(Shared {
             local: local.clone(),
-            peers: peers.to_vec(),
+            data_ids: data_ids.clone(),
             credentials: credentials.clone(),
             options: options.clone(),
             handler,
-            state: Mutex::default(),
+            snapshot: Arc::new(Semaphore::new(1)),
+            state: Mutex::new(State {
+                peers: peers.into(),
+                ..State::default()
+            }),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(endpoint.clone(), shared.clone()));
@@ -102,6 +113,34 @@ impl Inbound {
             shared,
             _tasks: tasks,
         })
+    }
+
+    /// From now on hears these machines and no others. Connections of those that stay as they were go on; those of a machine
+    /// whose entry has changed are closed, for it to dial anew, and those of a machine that is gone from the list with a
+    /// farewell that says so. What was read before may still be handed on.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        self.shared.data_ids.retain(peers);
+        let mut state = self.shared.state();
+        state.peers = peers.into();
+        for (id, entered) in &state.entered {
+            match peers.iter().find(|peer| peer.id == *id) {
+                Some(peer) if entered.serves(peer) => {}
+                Some(_) => entered.connection.close(
+                    close::PEER_CHANGED,
+                    b"the entry of this machine in the list of peers has changed",
+                ),
+                None => entered.connection.close(
+                    close::REMOVED,
+                    b"this machine was removed from the list of peers",
+                ),
+            }
+        }
+    }
+
+    /// Takes snapshots with this sink from now on, or refuses them. Without it they are refused. A transfer that goes on
+    /// keeps the sink that it began with.
+    pub fn set_snapshot_sink(&self, sink: Option<Arc<dyn SnapshotSink>>) {
+        self.shared.state().sink = sink;
     }
 
     /// How often connections, or what came on them, were refused since this half was built.
@@ -114,7 +153,7 @@ impl Inbound {
 
     /// The machines that are connected, in the order of their numbers.
     pub fn connected(&self) -> Vec<MachineId> {
-        let mut ids: Vec<_> = self.shared.state().proved.keys().copied().collect();
+        let mut ids: Vec<_> = self.shared.state().entered.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
@@ -127,8 +166,8 @@ impl Inbound {
     }
 
     fn close(&self, code: VarInt, reason: &[u8]) {
-        for connection in self.shared.state().proved.values() {
-            connection.close(code, reason);
+        for entered in self.shared.state().entered.values() {
+            entered.connection.close(code, reason);
         }
         self.endpoint.close(code, reason);
     }
@@ -162,20 +201,40 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 /// What all sessions of one listening half share.
 pub(crate) struct Shared {
     pub(crate) local: Identity,
-    pub(crate) peers: Vec<Peer>,
+    pub(crate) data_ids: DataIds,
     pub(crate) credentials: Credentials,
     pub(crate) options: Options,
     handler: Handler,
+    /// One snapshot at a time, from whomever.
+    snapshot: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    /// The machines that are heard.
+    peers: Arc<[Peer]>,
+    sink: Option<Arc<dyn SnapshotSink>>,
     /// Connections by address, proved or not.
     open: HashMap<IpAddr, usize>,
     /// The connection of each machine that has proved itself.
-    proved: HashMap<MachineId, Connection>,
+    entered: HashMap<MachineId, Entered>,
     refusals: Refusals,
+}
+
+/// The connection of a machine that has proved itself.
+#[derive(Debug)]
+struct Entered {
+    connection: Connection,
+    /// The machine, as it was listed then.
+    peer: Peer,
+    data_id: DataId,
+}
+
+impl Entered {
+    fn serves(&self, peer: &Peer) -> bool {
+        peer.is_served_as(&self.peer, Some(self.data_id))
+    }
 }
 
 impl Shared {
@@ -209,25 +268,59 @@ impl Shared {
     }
 
     /// Makes this the machine's connection and closes the one that was.
-    pub(crate) fn enter(&self, id: MachineId, connection: &Connection) {
-        let replaced = self.state().proved.insert(id, connection.clone());
-        if let Some(replaced) = replaced {
-            replaced.close(
+    ///
+    /// # Errors
+    /// If the list of peers has changed since the machine proved itself, and it is no more in it as it was.
+    pub(crate) fn enter(
+        &self,
+        proved: &Proved,
+        connection: &Connection,
+    ) -> Result<(), RefusedBecause> {
+        let Proved { peer, sender } = proved;
+        let entered = Entered {
+            connection: connection.clone(),
+            peer: peer.clone(),
+            data_id: sender.data_id,
+        };
+        let mut state = self.state();
+        if !state.peers.iter().any(|listed| entered.serves(listed)) {
+            return Err(RefusedBecause::Machine {
+                name: peer.name.clone(),
+                id: peer.id.0,
+            });
+        }
+        if let Some(replaced) = state.entered.insert(peer.id, entered) {
+            replaced.connection.close(
                 close::REPLACED,
                 b"a newer connection of the same machine came",
             );
         }
+        Ok(())
+    }
+
+    /// The machines that are heard at present.
+    pub(crate) fn peers(&self) -> Arc<[Peer]> {
+        self.state().peers.clone()
+    }
+
+    pub(crate) fn snapshot_sink(&self) -> Option<Arc<dyn SnapshotSink>> {
+        self.state().sink.clone()
+    }
+
+    /// The right to receive a snapshot, if no other is being received.
+    pub(crate) fn snapshot_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.snapshot.clone().try_acquire_owned().ok()
     }
 
     /// Whether this was still the machine's connection, which it now is no more.
     pub(crate) fn leave(&self, id: MachineId, connection: &Connection) -> bool {
         let mut state = self.state();
         let current = state
-            .proved
+            .entered
             .get(&id)
-            .is_some_and(|current| current.stable_id() == connection.stable_id());
+            .is_some_and(|current| current.connection.stable_id() == connection.stable_id());
         if current {
-            state.proved.remove(&id);
+            state.entered.remove(&id);
         }
         current
     }
@@ -242,7 +335,6 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
             .field("local", &self.local)
-            .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }

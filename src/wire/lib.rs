@@ -4,10 +4,15 @@
 //! dropped and built anew at any instant while the process lives. A connection carries messages one way only, from
 //! the machine that dialled it, and proves domain, name and protocol version before anything else ([`Identity`]).
 //!
+//! A snapshot goes to a peer on a stream of its own ([`Outbound::send_snapshot`], [`SnapshotSource`]) and is taken by
+//! the [`SnapshotSink`] of its [`Inbound`]. The list of peers may change while both live (`set_peers`); a machine that comes
+//! back without its data is refused ([`DataIds`]).
+//!
 //! Nothing here logs, retries a lost message or knows Raft's rules: what happened comes back as values.
 
 mod close;
 mod codec;
+mod data;
 mod endpoint;
 mod error;
 mod frame;
@@ -22,10 +27,15 @@ mod presence;
 mod queue;
 mod refusals;
 mod session;
+mod snapshot;
+mod snapshot_frame;
+mod snapshot_receiver;
+mod snapshot_sender;
 mod stray;
 mod tls;
 
 pub use codec::{decode, encode};
+pub use data::{DataId, DataIds};
 pub use error::WireError;
 pub use frame::FrameError;
 pub use identity::{Identity, Peer};
@@ -33,4 +43,8 @@ pub use inbound::{Event, Handler, Inbound};
 pub use options::Options;
 pub use outbound::{Outbound, PeerStatus};
 pub use refusals::{Refusals, RefusedBecause};
+pub use snapshot::{
+    IncomingSnapshot, SnapshotDigest, SnapshotError, SnapshotFault, SnapshotHeader,
+    SnapshotOutcome, SnapshotRefusal, SnapshotSink, SnapshotSource, SnapshotStart,
+};
 pub use tls::Credentials;

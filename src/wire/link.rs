@@ -10,7 +10,7 @@ use quinn::{Connection, ConnectionError, Endpoint, SendStream, VarInt};
 use tokio::sync::Notify;
 
 use crate::{
-    Credentials, Identity, Options, Peer, PeerStatus, RefusedBecause, close,
+    Credentials, DataId, DataIds, Identity, Options, Peer, PeerStatus, RefusedBecause, close,
     hello::Hello,
     queue::Queue,
     session::{STREAM_MESSAGES, read_hello},
@@ -28,14 +28,29 @@ pub(crate) struct Link {
     peer: Peer,
     credentials: Credentials,
     options: Options,
+    data_ids: DataIds,
     state: Mutex<State>,
     waiting: Notify,
+}
+
+/// A connection on which both ends have proved themselves.
+struct Made {
+    connection: Connection,
+    /// The data that the peer lives on.
+    data_id: DataId,
+    /// The stream for messages.
+    stream: SendStream,
 }
 
 #[derive(Debug)]
 struct State {
     queue: Queue,
     connection: Option<Connection>,
+    /// The data that the peer was found on last.
+    data_id: Option<DataId>,
+    /// Set once this way is given up; no connection outlives that.
+    farewell: Option<(VarInt, Bytes)>,
+    snapshot_bytes_sent: u64,
     frames_sent: u64,
     bytes_sent: u64,
     frames_dropped: u64,
@@ -47,6 +62,7 @@ impl Link {
     pub(crate) fn new(
         local: &Identity,
         peer: &Peer,
+        data_ids: &DataIds,
         credentials: &Credentials,
         options: &Options,
     ) -> Link {
@@ -55,9 +71,13 @@ impl Link {
             peer: peer.clone(),
             credentials: credentials.clone(),
             options: options.clone(),
+            data_ids: data_ids.clone(),
             state: Mutex::new(State {
                 queue: Queue::new(options.queue_frames_max, options.queue_bytes_max),
                 connection: None,
+                data_id: None,
+                farewell: None,
+                snapshot_bytes_sent: 0,
                 frames_sent: 0,
                 bytes_sent: 0,
                 frames_dropped: 0,
@@ -92,10 +112,27 @@ impl Link {
         self.waiting.notify_one();
     }
 
-    pub(crate) fn close(&self, code: VarInt, reason: &[u8]) {
-        if let Some(connection) = &self.state().connection {
+    /// Gives this way up, also the connection that is only just being made.
+    pub(crate) fn close(&self, code: VarInt, reason: &'static [u8]) {
+        let mut state = self.state();
+        if let Some(connection) = &state.connection {
             connection.close(code, reason);
         }
+        state.farewell = Some((code, Bytes::from_static(reason)));
+    }
+
+    /// Whether this way is the one to `peer` as it is listed now.
+    pub(crate) fn serves(&self, peer: &Peer) -> bool {
+        peer.is_served_as(&self.peer, self.state().data_id)
+    }
+
+    /// The present connection.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.state().connection.clone()
+    }
+
+    pub(crate) fn count_snapshot(&self, bytes: usize) {
+        self.state().snapshot_bytes_sent += bytes as u64;
     }
 
     pub(crate) fn status(&self) -> PeerStatus {
@@ -107,6 +144,7 @@ impl Link {
             round_trip: state.connection.as_ref().map(Connection::rtt),
             frames_sent: state.frames_sent,
             bytes_sent: state.bytes_sent,
+            snapshot_bytes_sent: state.snapshot_bytes_sent,
             frames_dropped: state.frames_dropped,
             frames_queued: state.queue.frames(),
             bytes_queued: state.queue.bytes(),
@@ -123,9 +161,9 @@ impl Link {
         let mut failures = 0;
         loop {
             match self.connect(&endpoint).await {
-                Ok((connection, stream)) => {
+                Ok(made) => {
                     let since = Instant::now();
-                    let ended = self.carry(&connection, stream).await;
+                    let ended = self.carry(made).await;
                     self.state().lost(&ended.to_string());
                     let lived = since.elapsed();
                     if lived >= self.options.backoff_max || !sent_away(&ended) {
@@ -150,7 +188,7 @@ impl Link {
             .mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<(Connection, SendStream), String> {
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Made, String> {
         let limit = self.options.handshake_timeout;
         match tokio::time::timeout(limit, self.dial(endpoint)).await {
             Ok(result) => result,
@@ -161,7 +199,7 @@ impl Link {
         }
     }
 
-    async fn dial(&self, endpoint: &Endpoint) -> Result<(Connection, SendStream), String> {
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Made, String> {
         let host = self.credentials.host_of(&self.peer);
         let connection = endpoint
             .connect(self.peer.address, host)
@@ -170,37 +208,46 @@ impl Link {
             .map_err(|error| error.to_string())?;
         let proved = self.prove(&connection).await;
         // Where the peer has refused us, its reason says more than the error that it led to here.
-        proved
-            .map(|stream| (connection.clone(), stream))
-            .map_err(|because| match connection.close_reason() {
-                Some(reason) => reason.to_string(),
-                None => {
-                    let because = because.to_string();
-                    connection.close(close::REFUSED, because.as_bytes());
-                    because
-                }
-            })
+        proved.map_err(|because| match connection.close_reason() {
+            Some(reason) => reason.to_string(),
+            None => {
+                let because = because.to_string();
+                connection.close(close::REFUSED, because.as_bytes());
+                because
+            }
+        })
     }
 
     /// Says who this machine is, hears who the peer is, and opens the stream for messages.
-    async fn prove(&self, connection: &Connection) -> Result<SendStream, RefusedBecause> {
+    async fn prove(&self, connection: &Connection) -> Result<Made, RefusedBecause> {
         let lost = |error: &dyn std::fmt::Display| RefusedBecause::Transport(error.to_string());
         let (mut say, mut hear) = connection.open_bi().await.map_err(|e| lost(&e))?;
         let hello = Hello::new(&self.local, &self.peer).encode();
         say.write_all(&hello).await.map_err(|e| lost(&e))?;
         let answer = read_hello(&mut hear).await?;
         answer.check(&self.local, std::slice::from_ref(&self.peer))?;
+        let data_id = answer.sender.data_id;
+        self.data_ids.admit(&self.peer, data_id)?;
         let mut stream = connection.open_uni().await.map_err(|e| lost(&e))?;
         stream
             .write_all(&[STREAM_MESSAGES])
             .await
             .map_err(|e| lost(&e))?;
-        Ok(stream)
+        Ok(Made {
+            connection: connection.clone(),
+            data_id,
+            stream,
+        })
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(&self, connection: &Connection, mut stream: SendStream) -> ConnectionError {
-        self.state().connected(connection.clone());
+    async fn carry(&self, made: Made) -> ConnectionError {
+        let Made {
+            connection,
+            data_id,
+            mut stream,
+        } = made;
+        self.state().connected(connection.clone(), data_id);
         self.waiting.notify_one();
         tokio::select! {
             ended = connection.closed() => ended,
@@ -251,8 +298,12 @@ impl State {
         self.bytes_sent += bytes as u64;
     }
 
-    fn connected(&mut self, connection: Connection) {
+    fn connected(&mut self, connection: Connection, data_id: DataId) {
+        if let Some((code, reason)) = &self.farewell {
+            connection.close(*code, reason);
+        }
         self.connections += 1;
+        self.data_id = Some(data_id);
         self.connection = Some(connection);
     }
 
@@ -271,5 +322,5 @@ impl State {
 /// Whether the peer closed the connection for a reason that a new dial does not remove.
 fn sent_away(ended: &ConnectionError) -> bool {
     matches!(ended, ConnectionError::ApplicationClosed(closed)
-        if closed.error_code != close::ACTOR_RESTART && closed.error_code != close::PROCESS_EXIT)
+        if ![close::ACTOR_RESTART, close::PROCESS_EXIT, close::PEER_CHANGED].contains(&closed.error_code))
 }

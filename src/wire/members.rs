@@ -40,6 +40,7 @@ mod reason {
     pub(super) const QUORUM_AT_RISK: u8 = 11;
     pub(super) const TOO_MANY: u8 = 12;
     pub(super) const ABOUT_TOO_LONG: u8 = 13;
+    pub(super) const TRANSFERRING: u8 = 14;
 }
 
 /// The bytes that a configuration takes, and whose request it is.
@@ -168,6 +169,7 @@ pub(crate) fn put_change_refused(out: &mut BytesMut, refused: &ChangeRefused) {
         ChangeRefused::NotLeader => (reason::NOT_LEADER, None),
         ChangeRefused::UnderWay => (reason::UNDER_WAY, None),
         ChangeRefused::LeaderIsNew => (reason::LEADER_IS_NEW, None),
+        ChangeRefused::Transferring => (reason::TRANSFERRING, None),
         ChangeRefused::Empty => (reason::EMPTY, None),
         ChangeRefused::MachineZero => (reason::MACHINE_ZERO, None),
         ChangeRefused::NoSuchMachine(machine) => (reason::NO_SUCH_MACHINE, Some(machine)),
@@ -202,6 +204,7 @@ pub(crate) fn take_change_refused(fields: &mut Fields) -> Result<ChangeRefused, 
         reason::NOT_LEADER => ChangeRefused::NotLeader,
         reason::UNDER_WAY => ChangeRefused::UnderWay,
         reason::LEADER_IS_NEW => ChangeRefused::LeaderIsNew,
+        reason::TRANSFERRING => ChangeRefused::Transferring,
         reason::EMPTY => ChangeRefused::Empty,
         reason::MACHINE_ZERO => ChangeRefused::MachineZero,
         reason::NO_SUCH_MACHINE => ChangeRefused::NoSuchMachine(take_machine(fields)?),

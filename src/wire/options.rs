@@ -25,6 +25,12 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// The most bytes that a peer may have on their way to this machine unread.
     pub receive_window_bytes: u32,
+    /// The most bytes of a snapshot that are on their way to a peer and not yet taken by its disk.
+    pub snapshot_window_bytes: u32,
+    /// A snapshot that has got no further for this long is broken off. No step of a source or a sink may take longer.
+    pub snapshot_idle: Duration,
+    /// The most bytes of a snapshot that leave in a second; 0 for no bound.
+    pub snapshot_bytes_per_second: u64,
     /// The most connections to this machine at a time, proved or not.
     pub connections_max: usize,
     /// The most connections from one IP address at a time, proved or not.
@@ -48,6 +54,9 @@ impl Options {
             queue_frames_max: 8 << 10,
             queue_bytes_max: 32 << 20,
             receive_window_bytes: 8 << 20,
+            snapshot_window_bytes: 1 << 20,
+            snapshot_idle: Duration::from_secs(30),
+            snapshot_bytes_per_second: 0,
             connections_max: 256,
             connections_per_address_max: 64,
         }

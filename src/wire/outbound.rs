@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use quinn::{Endpoint, VarInt};
+use quinn::VarInt;
 use rm_raft::{Body, MachineId, Message};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use crate::{Credentials, Identity, Options, Peer, WireError, close, encode, endpoint, link::Link};
+use crate::{
+    Credentials, DataIds, Identity, Options, Peer, SnapshotError, SnapshotHeader, SnapshotOutcome,
+    SnapshotSource, WireError, close, encode, endpoint::Dialler, link::Link, snapshot_sender,
+};
 
 /// How long an ending process waits for its farewells to leave.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
@@ -15,12 +18,31 @@ const FAREWELL_MAX: Duration = Duration::from_millis(200);
 /// tasks and tells the peers that only this half is gone.
 #[derive(Debug)]
 pub struct Outbound {
-    endpoint: Endpoint,
-    links: BTreeMap<MachineId, Arc<Link>>,
-    _tasks: JoinSet<()>,
+    local: Identity,
+    data_ids: DataIds,
+    credentials: Credentials,
+    options: Options,
+    dialler: Dialler,
+    ways: BTreeMap<MachineId, Way>,
+    tasks: JoinSet<()>,
 }
 
-/// What can be told about the way to one peer. Counts are since this half was built.
+/// The way to one peer, and the task that keeps it.
+#[derive(Debug)]
+struct Way {
+    link: Arc<Link>,
+    task: AbortHandle,
+}
+
+impl Way {
+    fn give_up(self, code: VarInt, reason: &'static [u8]) {
+        // First the farewell: a task that was aborted drops its connection without one.
+        self.link.close(code, reason);
+        self.task.abort();
+    }
+}
+
+/// What can be told about the way to one peer. Counts are since this half was built, or the peer was listed as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// The peer.
@@ -35,6 +57,8 @@ pub struct PeerStatus {
     pub frames_sent: u64,
     /// Bytes of these frames.
     pub bytes_sent: u64,
+    /// Bytes of snapshots' contents, handed to QUIC on streams of their own.
+    pub snapshot_bytes_sent: u64,
     /// Frames that were dropped: no room, too long, or no connection could be made.
     pub frames_dropped: u64,
     /// Frames that wait.
@@ -58,22 +82,78 @@ impl Outbound {
     pub fn new(
         local: &Identity,
         peers: &[Peer],
+        data_ids: &DataIds,
         credentials: &Credentials,
         options: &Options,
     ) -> Result<Outbound, WireError> {
-        let endpoint = endpoint::dialler(peers, credentials, options)?;
-        let mut links = BTreeMap::new();
-        let mut tasks = JoinSet::new();
+        let mut outbound = Outbound {
+            local: local.clone(),
+            data_ids: data_ids.clone(),
+            credentials: credentials.clone(),
+            options: options.clone(),
+            dialler: Dialler::new(credentials, options)?,
+            ways: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
         for peer in peers {
-            let link = Arc::new(Link::new(local, peer, credentials, options));
-            tasks.spawn(link.clone().keep_connected(endpoint.clone()));
-            links.insert(peer.id, link);
+            outbound.dial(peer)?;
         }
-        Ok(Outbound {
-            endpoint,
-            links,
-            _tasks: tasks,
-        })
+        Ok(outbound)
+    }
+
+    /// From now on these are the peers. The ways to those that stay as they were are left alone, with what waits on them; a
+    /// machine whose entry has changed is dialled anew, a new one is dialled, and one that is gone from the list is told so.
+    ///
+    /// # Errors
+    /// [`WireError::Socket`] if there is no socket to dial a new peer from; the others are served all the same.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn set_peers(&mut self, peers: &[Peer]) -> Result<(), WireError> {
+        self.data_ids.retain(peers);
+        let listed = |id: &MachineId| peers.iter().any(|peer| peer.id == *id);
+        let ids: Vec<_> = self.ways.keys().copied().collect();
+        let gone = ids.into_iter().filter(|id| !listed(id));
+        for way in gone
+            .filter_map(|id| self.ways.remove(&id))
+            .collect::<Vec<_>>()
+        {
+            way.give_up(
+                close::REMOVED,
+                b"this machine was removed from the list of peers",
+            );
+        }
+        // The results of tasks that have ended.
+        while self.tasks.try_join_next().is_some() {}
+        let mut result = Ok(());
+        for peer in peers {
+            match self.ways.get(&peer.id) {
+                Some(way) if way.link.serves(peer) => continue,
+                _ => {}
+            }
+            if let Some(way) = self.ways.remove(&peer.id) {
+                way.give_up(
+                    close::PEER_CHANGED,
+                    b"the entry of this machine in the list of peers has changed",
+                );
+            }
+            result = result.and(self.dial(peer));
+        }
+        result
+    }
+
+    fn dial(&mut self, peer: &Peer) -> Result<(), WireError> {
+        let endpoint = self.dialler.endpoint_to(peer.address)?;
+        let link = Arc::new(Link::new(
+            &self.local,
+            peer,
+            &self.data_ids,
+            &self.credentials,
+            &self.options,
+        ));
+        let task = self.tasks.spawn(link.clone().keep_connected(endpoint));
+        self.ways.insert(peer.id, Way { link, task });
+        Ok(())
     }
 
     /// Sends one message to each of these machines. Encodes it once, waits for nothing, and promises nothing: what
@@ -81,28 +161,63 @@ impl Outbound {
     pub fn send(&self, to: &[MachineId], message: &Message) {
         let frame = encode(message);
         let unreliable = may_overtake(&message.body);
-        for link in to.iter().filter_map(|id| self.links.get(id)) {
-            link.send(frame.clone(), unreliable);
+        for way in to.iter().filter_map(|id| self.ways.get(id)) {
+            way.link.send(frame.clone(), unreliable);
+        }
+    }
+
+    /// Sends a snapshot to a peer, on a stream of its own. It goes on while the future is polled, and is broken off when
+    /// that is dropped; polled on a thread of its own or beside other work, it never delays a message.
+    ///
+    /// A later call with the same [`SnapshotHeader::id`] goes on where the peer's sink wants it.
+    ///
+    /// ```no_run
+    /// # use rm_wire::{Outbound, SnapshotError, SnapshotHeader, SnapshotOutcome, SnapshotSource};
+    /// # async fn example<S: SnapshotSource>(outbound: &Outbound, header: SnapshotHeader, file: S) {
+    /// let transfer = outbound.send_snapshot(rm_raft::MachineId(2), header, file);
+    /// match tokio::spawn(transfer).await.expect("it does not panic") {
+    ///     Ok(SnapshotOutcome::Delivered { resumed_at }) => println!("sent from byte {resumed_at} on"),
+    ///     Ok(SnapshotOutcome::AlreadyThere) => println!("nothing was to be sent"),
+    ///     Err(SnapshotError::Refused(reason)) => println!("refused: {reason}"),
+    ///     Err(error) => println!("to be tried again: {error}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn send_snapshot<S: SnapshotSource>(
+        &self,
+        to: MachineId,
+        header: SnapshotHeader,
+        source: S,
+    ) -> impl Future<Output = Result<SnapshotOutcome, SnapshotError>> + Send + use<S> {
+        let link = self.ways.get(&to).map(|way| way.link.clone());
+        let options = self.options.clone();
+        async move {
+            let link = link.ok_or(SnapshotError::UnknownPeer { peer: to })?;
+            let connection = link
+                .connection()
+                .ok_or(SnapshotError::NotConnected { peer: to })?;
+            let count = |bytes| link.count_snapshot(bytes);
+            snapshot_sender::send(&connection, &header, Box::new(source), &options, count).await
         }
     }
 
     /// How it stands with each peer, in the order of their numbers.
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.links.values().map(|link| link.status()).collect()
+        self.ways.values().map(|way| way.link.status()).collect()
     }
 
     /// Tells all peers that this process ends, and gives that a moment to leave.
     pub async fn close_for_exit(self) {
         self.close(close::PROCESS_EXIT, b"the process ends");
         // Whether or not the peers confirm it in time, the process ends.
-        let _ = tokio::time::timeout(FAREWELL_MAX, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(FAREWELL_MAX, self.dialler.wait_idle()).await;
     }
 
-    fn close(&self, code: VarInt, reason: &[u8]) {
-        for link in self.links.values() {
-            link.close(code, reason);
+    fn close(&self, code: VarInt, reason: &'static [u8]) {
+        for way in self.ways.values() {
+            way.link.close(code, reason);
         }
-        self.endpoint.close(code, reason);
+        self.dialler.close(code, reason);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Why connections are refused, and how often.
 
+use rm_raft::MachineId;
 use thiserror::Error;
+
+use crate::{DataId, SnapshotRefusal};
 
 /// Why a connection, or what came on it, was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -17,7 +20,7 @@ pub enum RefusedBecause {
     },
     /// The name or the number is in no list, or they do not belong together.
     #[error(
-        "{name:?} with number {id} is not a machine of this domain by this machine's config: all machines must have the same list"
+        "{name:?} with number {id} is not in this machine's list of the domain's machines: add it to the cluster, or correct its config"
     )]
     Machine {
         /// The name that it gives.
@@ -35,15 +38,36 @@ pub enum RefusedBecause {
         /// The number that it expects.
         id: u64,
     },
-    /// The other end speaks a newer version.
+    /// The other end speaks another version.
     #[error(
-        "it speaks version {theirs} of the protocol, newer than {ours}: upgrade this machine first"
+        "it speaks version {theirs} of the protocol and this machine version {ours}: run one release on both"
     )]
     Version {
         /// Its version.
         theirs: u16,
         /// This machine's version.
         ours: u16,
+    },
+    /// The machine lives on other data than before.
+    #[error(
+        "machine {name:?} must live on data {expected} and lives on {found}: its data directory was emptied or replaced; \
+         remove the machine from the cluster and add it again"
+    )]
+    DataChanged {
+        /// The machine.
+        name: String,
+        /// The data that it must live on.
+        expected: DataId,
+        /// The data that it says it lives on.
+        found: DataId,
+    },
+    /// A snapshot that it offered, or was sending, was refused; the connection goes on.
+    #[error("a snapshot from machine {} was not taken: {because}", from.0)]
+    Snapshot {
+        /// Who sent it.
+        from: MachineId,
+        /// Why.
+        because: SnapshotRefusal,
     },
     /// The certificate does not name the machine's host.
     #[error("its certificate does not name the host {host:?} of machine {name:?}: {reason}")]
@@ -87,8 +111,12 @@ pub struct Refusals {
     pub machine: u64,
     /// Another receiver was meant.
     pub receiver: u64,
-    /// A newer protocol version.
+    /// Another protocol version.
     pub version: u64,
+    /// Other data than before.
+    pub data: u64,
+    /// A snapshot that was not taken.
+    pub snapshot: u64,
     /// A certificate of another host.
     pub certificate: u64,
     /// Something that is no frame, or not the one that belongs there.
@@ -113,6 +141,8 @@ impl Refusals {
             machine,
             receiver,
             version,
+            data,
+            snapshot,
             certificate,
             frame,
             stream,
@@ -125,6 +155,8 @@ impl Refusals {
             + machine
             + receiver
             + version
+            + data
+            + snapshot
             + certificate
             + frame
             + stream
@@ -142,6 +174,8 @@ impl Refusals {
             RefusedBecause::Receiver { .. } => &mut self.receiver,
             RefusedBecause::Version { .. }
             | RefusedBecause::Frame(FrameError::NewerVersion { .. }) => &mut self.version,
+            RefusedBecause::DataChanged { .. } => &mut self.data,
+            RefusedBecause::Snapshot { .. } => &mut self.snapshot,
             RefusedBecause::Certificate { .. } => &mut self.certificate,
             RefusedBecause::Frame(_) => &mut self.frame,
             RefusedBecause::Stream { .. } => &mut self.stream,

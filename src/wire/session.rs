@@ -8,15 +8,17 @@ use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 use rm_raft::Message;
 
 use crate::{
-    Event, FrameError, Peer, RefusedBecause, close, decode,
+    Event, FrameError, Identity, Peer, RefusedBecause, close, decode,
     frame::{self, HEADER_BYTES},
     hello::{HELLO_BYTES_MAX, Hello},
     inbound::{Shared, Slot},
-    presence,
+    presence, snapshot_receiver,
 };
 
-/// The first byte of a one-way stream says what it carries: messages, in order.
+/// The first byte of a stream says what it carries. This is one-way: messages, in order.
 pub(crate) const STREAM_MESSAGES: u8 = 1;
+/// This is two-way: a snapshot.
+pub(crate) const STREAM_SNAPSHOT: u8 = 2;
 
 /// The chunks (each of a packet, about) that are taken from a stream at once.
 const CHUNKS_MAX: usize = 64;
@@ -24,6 +26,14 @@ const CHUNKS_MAX: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 /// The most datagrams that are handed on at once.
 const DATAGRAMS_MAX: usize = 256;
+
+/// Who dialled.
+pub(crate) struct Proved {
+    /// The machine, as it was listed when it proved itself.
+    pub(crate) peer: Peer,
+    /// What it says of itself.
+    pub(crate) sender: Identity,
+}
 
 /// Serves one connection until it ends.
 pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming, _slot: Slot) {
@@ -41,42 +51,57 @@ pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming, _slot: Slot) {
         Err(_) => Err(RefusedBecause::Slow),
     };
     match proved {
-        Ok((peer, incarnation)) => serve(&shared, &connection, peer, incarnation).await,
+        Ok(proved) => serve(&shared, &connection, proved).await,
         Err(reason) => refuse(&shared, &connection, reason),
     }
 }
 
 /// Hears who dialled, checks it, and says who this machine is.
-async fn prove<'a>(
-    shared: &'a Shared,
-    connection: &Connection,
-) -> Result<(&'a Peer, u64), RefusedBecause> {
+async fn prove(shared: &Shared, connection: &Connection) -> Result<Proved, RefusedBecause> {
     let (mut say, mut hear) = connection.accept_bi().await.map_err(lost)?;
     let hello = read_hello(&mut hear).await?;
-    let peer = hello.check(&shared.local, &shared.peers)?;
-    shared.credentials.check_dialler(connection, peer)?;
-    let answer = Hello::new(&shared.local, peer).encode();
+    let peers = shared.peers();
+    let peer = hello.check(&shared.local, &peers)?.clone();
+    shared.credentials.check_dialler(connection, &peer)?;
+    shared.data_ids.admit(&peer, hello.sender.data_id)?;
+    let answer = Hello::new(&shared.local, &peer).encode();
     say.write_all(&answer).await.map_err(lost)?;
-    Ok((peer, hello.sender.incarnation))
+    let sender = hello.sender;
+    Ok(Proved { peer, sender })
 }
 
 /// Reads the first frame of a connection, which must be a hello.
 pub(crate) async fn read_hello(stream: &mut RecvStream) -> Result<Hello, RefusedBecause> {
+    Hello::decode(read_frame(stream, HELLO_BYTES_MAX).await?)
+}
+
+/// Reads one frame of at most `limit` bytes, still unopened, and not a byte of what follows it.
+pub(crate) async fn read_frame(
+    stream: &mut RecvStream,
+    limit: usize,
+) -> Result<Bytes, RefusedBecause> {
     let mut bytes = BytesMut::zeroed(HEADER_BYTES);
     stream.read_exact(&mut bytes).await.map_err(lost)?;
-    let length = frame::length(&bytes, HELLO_BYTES_MAX)?.unwrap_or(HEADER_BYTES);
+    let length = frame::length(&bytes, limit)?.unwrap_or(HEADER_BYTES);
     bytes.resize(length, 0);
     stream
         .read_exact(&mut bytes[HEADER_BYTES..])
         .await
         .map_err(lost)?;
-    Hello::decode(bytes.freeze())
+    Ok(bytes.freeze())
 }
 
-async fn serve(shared: &Shared, connection: &Connection, peer: &Peer, incarnation: u64) {
+async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
+    let Proved { peer, sender } = &proved;
     let from = peer.id;
-    shared.enter(from, connection);
-    shared.tell(Event::Connected { from, incarnation });
+    if let Err(reason) = shared.enter(&proved, connection) {
+        return refuse(shared, connection, reason);
+    }
+    shared.tell(Event::Connected {
+        from,
+        incarnation: sender.incarnation,
+        data_id: sender.data_id,
+    });
     let received = |messages| shared.tell(Event::Received { from, messages });
     let limit = shared.options.frame_bytes_max;
     let heartbeat = shared.options.heartbeat_interval;
@@ -84,6 +109,7 @@ async fn serve(shared: &Shared, connection: &Connection, peer: &Peer, incarnatio
     let broken = tokio::select! {
         _ = connection.closed() => None,
         broken = read_streams(connection, limit, &received) => broken,
+        broken = snapshot_receiver::receive_all(shared, from, connection) => broken,
         broken = read_datagrams(connection, &received) => broken,
         () = presence::process_gone(connection, peer.address, heartbeat) => {
             process_gone = true;

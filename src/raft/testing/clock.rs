@@ -1,4 +1,4 @@
-//! The clock of one machine of a simulation: nobody set it, and it goes too slow or too fast.
+//! The clock of one machine of a simulation or a script: nobody set it, and it goes too slow or too fast.
 
 use std::time::Duration;
 
@@ -18,5 +18,22 @@ impl Clock {
     pub(super) fn at(&self, moment: Time) -> Time {
         let moved = Duration::from_micros(moment.micros * self.percent / 100);
         Time::default().after(self.offset + moved)
+    }
+
+    /// The first moment of the simulation at which the clock shows this time.
+    pub(super) fn moment(&self, time: Time) -> Time {
+        let moved = time.since(Time::default().after(self.offset));
+        let micros = (moved.as_micros() as u64 * 100).div_ceil(self.percent);
+        Time { micros }
+    }
+}
+
+impl Default for Clock {
+    /// A clock that is right.
+    fn default() -> Clock {
+        Clock {
+            offset: Duration::ZERO,
+            percent: 100,
+        }
     }
 }

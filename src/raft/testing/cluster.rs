@@ -5,9 +5,21 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
-use crate::{Config, Effect, Entry, Input, MachineId, Member, Message, Status, Time};
+use crate::{
+    Config, Effect, Entry, EntryId, Index, Input, MachineId, Member, Message, Snapshot, Status,
+    Term, Time,
+};
+
+/// A snapshot that a machine was told to send.
+pub(super) struct Shipment {
+    /// The sender's term at that moment.
+    pub(super) term: Term,
+    pub(super) snapshot: Snapshot,
+    pub(super) content: Vec<Entry>,
+}
 
 /// Machines, what is on its way between them, and what they showed.
 #[derive(Default)]
@@ -16,8 +28,12 @@ pub(super) struct Cluster {
     /// With what machines are started.
     pub(super) config: Option<Config>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
+    /// The clocks of those machines whose clock is not right.
+    pub(super) clocks: BTreeMap<MachineId, Clock>,
     /// What is on its way, by sender and receiver.
     pub(super) links: BTreeMap<(MachineId, MachineId), VecDeque<Message>>,
+    /// Snapshots that are to be sent, by sender and receiver.
+    pub(super) shipments: BTreeMap<(MachineId, MachineId), Shipment>,
     /// Directions in which nothing passes.
     pub(super) cut: BTreeSet<(MachineId, MachineId)>,
     /// Machines whose disk waits to be told.
@@ -33,6 +49,10 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn machine(&mut self, id: MachineId) -> Result<&mut Machine, String> {
         self.machines.get_mut(&id).ok_or(format!("no machine {id}"))
+    }
+
+    pub(super) fn clock(&self, id: MachineId) -> Clock {
+        self.clocks.get(&id).copied().unwrap_or_default()
     }
 
     pub(super) fn status(&self, id: MachineId) -> Result<Status, String> {
@@ -57,7 +77,7 @@ impl Cluster {
         let Ok(before) = self.status(id) else {
             return;
         };
-        let now = self.now;
+        let now = self.clock(id).at(self.now);
         let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
             return;
         };
@@ -77,7 +97,7 @@ impl Cluster {
 
     pub(super) fn perform(&mut self, id: MachineId) {
         loop {
-            let now = self.now;
+            let now = self.clock(id).at(self.now);
             let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
                 return;
             };
@@ -88,16 +108,53 @@ impl Cluster {
                 let text = show::effect(&effect);
                 self.tell(id, &text);
                 let machine = self.machines.get_mut(&id).expect("it runs");
-                if let Some(Effect::Send { to, message }) = machine.keep(effect) {
-                    for to in to {
-                        self.send(id, to, message.clone());
+                match machine.keep(effect) {
+                    Some(Effect::Send { to, message }) => {
+                        for to in to {
+                            self.send(id, to, message.clone());
+                        }
                     }
+                    Some(Effect::SendSnapshot { to, at_least }) => self.load(id, to, at_least),
+                    _ => {}
                 }
             }
             if self.manual.contains(&id) || !self.work(id) {
                 return;
             }
         }
+    }
+
+    /// Makes the snapshot that a machine is to send.
+    fn load(&mut self, from: MachineId, to: MachineId, at_least: Index) {
+        let term = self.status(from).expect("it runs").term;
+        let (snapshot, content) = self.machines[&from].snapshot(at_least);
+        let shipment = Shipment {
+            term,
+            snapshot,
+            content,
+        };
+        self.shipments.insert((from, to), shipment);
+    }
+
+    /// A snapshot arrives.
+    pub(super) fn unload(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
+        let Shipment {
+            term,
+            snapshot,
+            content,
+        } = shipment;
+        if let Some(machine) = self.machines.get_mut(&to) {
+            let input = machine.receive(from, term, snapshot, content);
+            self.input(to, input);
+        }
+    }
+
+    /// The content of a snapshot that ends with `last`, from whoever applied it.
+    pub(super) fn content(&self, last: EntryId) -> Vec<Entry> {
+        let machines = self.machines.values();
+        let mut prefixes =
+            machines.filter_map(|machine| machine.applied.get(..last.index.0 as usize));
+        prefixes.next().unwrap_or_default().to_vec()
     }
 
     pub(super) fn send(&mut self, from: MachineId, to: MachineId, message: Message) {
@@ -112,7 +169,9 @@ impl Cluster {
             return false;
         };
         self.release(id, done.then);
-        self.step(id, done.answer);
+        if let Some(answer) = done.answer {
+            self.step(id, answer);
+        }
         true
     }
 
@@ -137,7 +196,7 @@ impl Cluster {
         let mut notice = None;
         while let Some(done) = self.machines.get_mut(&id).and_then(Machine::work) {
             self.release(id, done.then);
-            notice = Some(done.answer);
+            notice = done.answer.or(notice);
         }
         if let Some(notice) = notice {
             self.input(id, notice);
@@ -150,6 +209,7 @@ impl Cluster {
         }
         let core = self.machine(id)?.core.as_ref().ok_or("it does not run")?;
         let due = core.next_deadline();
+        let due = self.clock(id).moment(due);
         self.now = self.now.max(due);
         self.input(id, Input::Elapsed);
         Ok(())
@@ -161,7 +221,8 @@ impl Cluster {
             self.now = self.now.after(Duration::from_millis(10)).min(end);
             for id in self.machines.keys().copied().collect::<Vec<_>>() {
                 let core = self.machines[&id].core.as_ref();
-                let due = core.is_some_and(|core| core.next_deadline() <= self.now);
+                let due =
+                    core.is_some_and(|core| core.next_deadline() <= self.clock(id).at(self.now));
                 if due && !self.paused.contains(&id) {
                     self.input(id, Input::Elapsed);
                 }
@@ -201,8 +262,12 @@ impl Cluster {
                 Member::Voter => String::new(),
                 other => format!(" member={}", show::member(other)),
             };
+            let base = match status.base {
+                base if base == EntryId::default() => String::new(),
+                base => format!("base={base} "),
+            };
             let text = format!(
-                "{} term={} leader={} last={} durable={} commit={}{member}",
+                "{} term={} leader={} {base}last={} durable={} commit={}{member}",
                 show::role(status.role),
                 status.term,
                 show::machine(status.leader),
@@ -242,11 +307,17 @@ impl Cluster {
     }
 
     pub(super) fn show_deadlines(&mut self) {
-        let now = self.now;
         let machines = self.machines.iter();
         let cores = machines.filter_map(|(&id, machine)| Some((id, machine.core.as_ref()?)));
         let waits: Vec<_> = cores
-            .map(|(id, core)| (id, core.next_deadline().since(now).as_millis()))
+            .map(|(id, core)| {
+                (
+                    id,
+                    core.next_deadline()
+                        .since(self.clock(id).at(self.now))
+                        .as_millis(),
+                )
+            })
             .collect();
         for (id, millis) in waits {
             self.tell(id, &format!("waits for {millis} ms"));

@@ -1,10 +1,11 @@
 //! A machine around a core, with a disk that is slow, merges what it is asked, and loses what it has not done in a crash.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::disk::{self, Disk};
 use crate::{
-    Config, Configuration, Configured, Durable, Effect, Entry, EntryId, HardState, Index, Input,
-    MachineId, Message, Payload, Persist, Raft, Time,
+    Config, Configuration, Configured, Durable, Effect, Entry, EntryId, Index, Input, MachineId,
+    Message, Persist, Raft, Snapshot, Time,
 };
 
 /// A core and what its driver keeps for it.
@@ -18,15 +19,12 @@ pub(super) struct Machine {
     pub(super) disk: Disk,
     /// What Storage was asked and has not done yet.
     pub(super) jobs: VecDeque<Job>,
-    /// All that was ever applied, across restarts.
+    /// All that was ever applied, across restarts and snapshots: what the state is made of.
     pub(super) applied: Vec<Entry>,
-}
-
-/// What survives a crash.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
-    pub(super) hard_state: HardState,
-    pub(super) log: Vec<Entry>,
+    /// Up to where the state is durable.
+    pub(super) checkpoint: Index,
+    /// The contents of snapshots that came, by their last entries.
+    pub(super) received: BTreeMap<EntryId, Vec<Entry>>,
 }
 
 /// One request to Storage.
@@ -38,47 +36,18 @@ pub(super) enum Job {
         up_to: Index,
         bytes_max: usize,
     },
+    Compact(EntryId),
+    /// The first half of an install: the state.
+    InstallState(Snapshot),
+    /// The second half: the log.
+    InstallLog(Snapshot),
 }
 
 /// What Storage gives back for a job: messages to send, then an input for the core.
+#[derive(Default)]
 pub(super) struct Done {
     pub(super) then: Vec<(MachineId, Message)>,
-    pub(super) answer: Input,
-}
-
-impl Disk {
-    /// The last entry.
-    pub(super) fn last(&self) -> EntryId {
-        self.log.last().map(|entry| entry.id).unwrap_or_default()
-    }
-
-    /// The entry at an index.
-    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
-        self.log.get((index.0 as usize).checked_sub(1)?)
-    }
-
-    fn persist(&mut self, hard_state: HardState, entries: Vec<Entry>) {
-        assert!(
-            hard_state.term >= self.hard_state.term,
-            "the durable term never goes back"
-        );
-        assert!(
-            hard_state.commit >= self.hard_state.commit,
-            "the durable commit index never goes back"
-        );
-        if hard_state.term == self.hard_state.term && self.hard_state.vote.is_some() {
-            assert_eq!(hard_state.vote, self.hard_state.vote, "one vote a term");
-        }
-        let committed = self.hard_state.commit;
-        self.hard_state = hard_state;
-        if let Some(first) = entries.first() {
-            let keep = first.id.index.0 as usize - 1;
-            assert!(keep <= self.log.len(), "an append leaves no gap");
-            assert!(keep as u64 >= committed.0, "nothing committed is removed");
-            self.log.truncate(keep);
-            self.log.extend(entries);
-        }
-    }
+    pub(super) answer: Option<Input>,
 }
 
 impl Machine {
@@ -91,6 +60,8 @@ impl Machine {
             disk: Disk::default(),
             jobs: VecDeque::new(),
             applied: Vec::new(),
+            checkpoint: Index(0),
+            received: BTreeMap::new(),
         };
         machine.start(now, Index(0));
         machine
@@ -98,78 +69,128 @@ impl Machine {
 
     /// Starts the core with what the disk holds; the state machine comes back as it was at `applied`.
     pub(super) fn start(&mut self, now: Time, applied: Index) {
+        assert!(
+            applied >= self.checkpoint,
+            "the state is durable up to there"
+        );
+        self.applied.truncate(applied.0 as usize);
+        // A crash between the two halves of an install.
+        if let Some(last) = self.applied.last().map(|entry| entry.id)
+            && !self.disk.holds(last)
+        {
+            let configured = self.configured_in(&self.applied);
+            self.disk.install(last, configured);
+        }
         let mut terms: Vec<EntryId> = Vec::new();
         for entry in &self.disk.log {
             if terms.last().is_none_or(|run| run.term < entry.id.term) {
                 terms.push(entry.id);
             }
         }
-        let mut hard_state = self.disk.hard_state;
-        // What was applied is committed, though the disk may not say so.
-        hard_state.commit = hard_state.commit.max(applied);
         let durable = Durable {
-            hard_state,
+            // It may be older than what was applied.
+            hard_state: self.disk.hard_state,
+            base: self.disk.base,
             terms,
             last: self.disk.last(),
             applied,
             configurations: self.configurations(),
         };
-        self.applied.truncate(applied.0 as usize);
         let core = Raft::new(self.config.clone(), durable, now).expect("the disk is sound");
         self.core = Some(core);
     }
 
-    /// The configurations that the disk holds, after the one that the machine began with.
+    /// The configuration that is in force at the log's base, and those that the log holds.
     pub(super) fn configurations(&self) -> Vec<Configured> {
-        let first = Configured {
+        let first = self.disk.configured.clone();
+        let first = first.unwrap_or_else(|| self.begun_with());
+        let logged = self.disk.configurations();
+        [first].into_iter().chain(logged).collect()
+    }
+
+    fn begun_with(&self) -> Configured {
+        Configured {
             index: Index(0),
             configuration: self.first.clone(),
-        };
-        let logged = self
-            .disk
-            .log
-            .iter()
-            .filter_map(|entry| match &entry.payload {
-                Payload::Configuration { configuration, .. } => Some(Configured {
-                    index: entry.id.index,
-                    configuration: configuration.clone(),
-                }),
-                Payload::Empty | Payload::Command(_) => None,
-            });
-        [first].into_iter().chain(logged).collect()
+        }
+    }
+
+    /// The configuration of a state that all these entries made.
+    pub(super) fn configured_in(&self, applied: &[Entry]) -> Configured {
+        let last = disk::configurations(applied).pop();
+        last.unwrap_or_else(|| self.begun_with())
     }
 
     /// Loses everything but the disk, and what was under way.
     pub(super) fn crash(&mut self) {
         self.core = None;
         self.jobs.clear();
+        self.received.clear();
+    }
+
+    /// The state becomes durable, up to this index.
+    pub(super) fn save(&mut self, up_to: Index) -> Option<Input> {
+        let applied = self.applied.get((up_to.0 as usize).checked_sub(1)?)?.id;
+        self.checkpoint = self.checkpoint.max(up_to);
+        Some(Input::Checkpointed { applied })
+    }
+
+    /// A snapshot of the state as it is durable, with its content.
+    pub(super) fn snapshot(&self, at_least: Index) -> (Snapshot, Vec<Entry>) {
+        assert!(
+            at_least <= self.checkpoint,
+            "what is compacted is in the durable state"
+        );
+        let content = &self.applied[..self.checkpoint.0 as usize];
+        let last = content.last().map(|entry| entry.id).unwrap_or_default();
+        let configured = self.configured_in(content);
+        (Snapshot { last, configured }, content.to_vec())
+    }
+
+    /// Takes the content of a snapshot.
+    pub(super) fn receive(
+        &mut self,
+        from: MachineId,
+        term: crate::Term,
+        snapshot: Snapshot,
+        content: Vec<Entry>,
+    ) -> Input {
+        self.received.insert(snapshot.last, content);
+        Input::SnapshotReceived {
+            from,
+            term,
+            snapshot,
+        }
     }
 
     /// The log as the core has it: what is on disk, and what Storage is still to write.
     pub(super) fn log(&self) -> Vec<Entry> {
-        let mut log = self.disk.log.clone();
+        let mut disk = self.disk.clone();
         for job in &self.jobs {
-            if let Job::Persist(persist) = job
-                && let Some(first) = persist.entries.first()
-            {
-                log.truncate(first.id.index.0 as usize - 1);
-                log.extend(persist.entries.iter().cloned());
+            match job {
+                Job::Persist(persist) => disk.persist(persist.hard_state, persist.entries.clone()),
+                Job::Compact(up_to) => disk.compact(*up_to),
+                Job::InstallLog(snapshot) => {
+                    disk.install(snapshot.last, snapshot.configured.clone());
+                }
+                Job::Read { .. } | Job::InstallState(_) => {}
             }
         }
-        log
+        disk.log
     }
 
     /// The entries that Storage was last asked to write and has not written yet, after the name of the entry before them.
     pub(super) fn last_to_write(&self) -> Option<(EntryId, &[Entry])> {
         let mut writes = self.jobs.iter().rev().filter_map(|job| match job {
             Job::Persist(persist) => Some(persist.entries.as_slice()),
-            Job::Read { .. } => None,
+            _ => None,
         });
         let last = writes.next()?;
         let before = last.first()?.id.index.previous();
         let earlier = writes.flatten().find(|entry| entry.id.index == before);
         let entry = earlier.or_else(|| self.disk.entry(before));
-        Some((entry.map(|entry| entry.id).unwrap_or_default(), last))
+        let before = entry.map_or(self.disk.base, |entry| entry.id);
+        Some((before, last))
     }
 
     /// Keeps what concerns this machine alone; gives back the rest.
@@ -186,6 +207,15 @@ impl Machine {
                 bytes_max,
             }),
             Effect::Apply { up_to, entries } => self.apply(up_to, &entries),
+            Effect::Compact { up_to } => self.jobs.push_back(Job::Compact(up_to)),
+            Effect::Install(snapshot) => {
+                self.jobs.push_back(Job::InstallState(snapshot.clone()));
+                self.jobs.push_back(Job::InstallLog(snapshot));
+            }
+            Effect::Discard(snapshot) => {
+                let content = self.received.remove(&snapshot.last);
+                assert!(content.is_some(), "what is thrown away was there");
+            }
             other => return Some(other),
         }
         None
@@ -199,7 +229,9 @@ impl Machine {
             up_to <= self.disk.last().index,
             "only what is durable here is applied"
         );
-        let durable = &self.disk.log[from - 1..up_to.0 as usize];
+        let held = &self.disk.log;
+        let base = self.disk.base.index.0 as usize;
+        let durable = &held[from - 1 - base..up_to.0 as usize - base];
         assert!(
             durable.ends_with(entries),
             "what is applied is what is durable"
@@ -217,8 +249,35 @@ impl Machine {
             }) => {
                 self.disk.persist(hard_state, entries);
                 let last = self.disk.last();
-                let answer = Input::Persisted { hard_state, last };
+                let answer = Some(Input::Persisted { hard_state, last });
                 Some(Done { then, answer })
+            }
+            Job::Compact(up_to) => {
+                assert!(
+                    up_to.index <= self.checkpoint,
+                    "what is compacted is in the durable state"
+                );
+                self.disk.compact(up_to);
+                Some(Done::default())
+            }
+            Job::InstallState(snapshot) => {
+                let content = self.received.remove(&snapshot.last);
+                self.applied = content.expect("the content is there");
+                assert!(
+                    snapshot.last.index > self.checkpoint,
+                    "the state never goes back"
+                );
+                self.checkpoint = snapshot.last.index;
+                Some(Done::default())
+            }
+            Job::InstallLog(snapshot) => {
+                self.disk
+                    .install(snapshot.last, snapshot.configured.clone());
+                let answer = Some(Input::Installed(snapshot));
+                Some(Done {
+                    answer,
+                    ..Done::default()
+                })
             }
             Job::Read {
                 from,
@@ -237,10 +296,10 @@ impl Machine {
                     }
                     entries.push(entry.clone());
                 }
-                let answer = Input::EntriesRead { entries };
+                let answer = Some(Input::EntriesRead { entries });
                 Some(Done {
-                    then: Vec::new(),
                     answer,
+                    ..Done::default()
                 })
             }
         }

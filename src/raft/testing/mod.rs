@@ -2,6 +2,7 @@
 
 mod clock;
 mod cluster;
+mod disk;
 mod machine;
 mod properties;
 mod script;

@@ -3,7 +3,8 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [disk=manual]` | starts machines 1 to N |
+//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
+//! | `clock N PERCENT` | machine N's clock moves by so much in a hundred units of time |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
 //! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |
 //! | `tick SPAN` | moves the clock for all; nothing is delivered |
@@ -12,7 +13,7 @@
 //! | `join N` | starts machine N, which is in no configuration and knows of none |
 //! | `change N STEP.. [force]` | a client of machine N wants other members: `add-M`, `addvoter-M`, `promote-M`, `demote-M`, `remove-M`, `update-M` |
 //! | `members` | shows the configuration that each machine's log holds last, and what it takes itself for |
-//! | `propose N COMMAND.. [size=]`, `read N NUMBER` | clients come to machine N |
+//! | `propose N COMMAND.. [size=]`, `read N NUMBER [mode=lease]` | clients come to machine N |
 //! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
 //! | `cut A-B..`, `isolate N`, `heal` | lets nothing pass from A to B; from and to N; ends all that |
@@ -20,14 +21,21 @@
 //! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
 //! | `forget N` | the disk loses what it was asked to read |
+//! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
+//! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
+//! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
+//! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
+//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
 //! | `crash N`, `restart N [applied=]` | |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
-//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `removed A-B ..` | B gets this message from A |
+//! | `transfer N [TO]` | machine N, if it leads, is to hand over |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B`, `removed A-B ..` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
@@ -35,11 +43,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
 
-use super::cluster::Cluster;
+use super::clock::Clock;
+use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
     Body, Change, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
-    Proposal, ReadId, RequestId, Role, Step, Term,
+    Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -155,7 +164,11 @@ impl Cluster {
             "read" => {
                 let id = next_machine(args)?;
                 let read = ReadId(next(args)?);
-                self.input(id, Input::Read(read));
+                let mode = match args.take_key("mode") {
+                    Some("lease") => ReadMode::Lease,
+                    _ => ReadMode::Quorum,
+                };
+                self.input(id, Input::Read { read, mode });
             }
             "deliver" | "drop" => self.deliver(args, name == "deliver")?,
             "copy" => {
@@ -207,7 +220,35 @@ impl Cluster {
             "forget" => {
                 let id = next_machine(args)?;
                 let machine = self.machine(id)?;
-                machine.jobs.retain(|job| matches!(job, Job::Persist(_)));
+                machine.jobs.retain(|job| !matches!(job, Job::Read { .. }));
+            }
+            "checkpoint" => {
+                let id = next_machine(args)?;
+                let machine = self.machine(id)?;
+                let up_to = match args.next_pos() {
+                    Some(index) => index.parse()?,
+                    None => machine.applied.len() as u64,
+                };
+                let input = machine
+                    .save(Index(up_to))
+                    .ok_or("it has not applied that")?;
+                self.input(id, input);
+            }
+            "checkpointed" => {
+                let id = next_machine(args)?;
+                let applied = entry_id(args.next_pos().ok_or("which entry?")?)?;
+                self.input(id, Input::Checkpointed { applied });
+            }
+            "snapshot" => self.snapshot(args)?,
+            "fail" | "sent" => {
+                let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+                let shipment = self.shipments.remove(&(from, to));
+                let last = shipment.ok_or("no snapshot is on its way")?.snapshot.last;
+                let input = match name {
+                    "fail" => Input::SnapshotFailed { to },
+                    _ => Input::SnapshotSent { to, last },
+                };
+                self.input(from, input);
             }
             "crash" => {
                 let id = next_machine(args)?;
@@ -215,7 +256,7 @@ impl Cluster {
             }
             "restart" => {
                 let id = next_machine(args)?;
-                let now = self.now;
+                let now = self.clock(id).at(self.now);
                 let machine = self.machine(id)?;
                 let applied = key(args, "applied", machine.applied.len() as u64)?;
                 machine.start(now, Index(applied));
@@ -227,6 +268,17 @@ impl Cluster {
             "resume" => {
                 self.paused.remove(&next_machine(args)?);
             }
+            "clock" => {
+                let (id, percent) = (next_machine(args)?, next(args)?);
+                let offset = Duration::ZERO;
+                self.clocks.insert(id, Clock { offset, percent });
+            }
+            "transfer" => {
+                let id = next_machine(args)?;
+                let to = args.next_pos().map(str::parse).transpose()?;
+                let to = to.map(MachineId);
+                self.input(id, Input::Transfer { to });
+            }
             "gone" => {
                 let (id, other) = (next_machine(args)?, next_machine(args)?);
                 self.input(id, Input::PeerGone(other));
@@ -235,8 +287,9 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.input(id, Input::Campaign);
             }
-            "heartbeat" | "append" | "appended" | "vote" | "prevote" | "removed" => {
-                self.inject(name, args)?
+            "heartbeat" | "append" | "appended" | "rejected" | "vote" | "prevote" | "removed"
+            | "campaignnow" => {
+                self.inject(name, args)?;
             }
             "status" => self.show_status(),
             "log" => self.show_logs(|machine| machine.log()),
@@ -263,6 +316,15 @@ impl Cluster {
             log_cache_bytes_max: key(args, "cache", 1 << 20)?,
             reads_max: key(args, "reads", 8)?,
             trust_peer_gone: key(args, "gone", false)?,
+            lease_drift_percent: args.take_key("lease").map(str::parse).transpose()?,
+            priorities: match args.take_key("prefer") {
+                Some(text) => BTreeMap::from([(MachineId(text.parse()?), 1)]),
+                None => BTreeMap::new(),
+            },
+            compaction_keep_entries: key(args, "keep", 1 << 20)?,
+            compaction_keep_bytes: key(args, "keep_bytes", 1 << 30)?,
+            compaction_step_entries: key(args, "step", 1)?,
+            snapshot_timeout: Duration::from_millis(5000),
         };
         if args.take_key("disk") == Some("manual") {
             self.manual.extend((1..=count).map(MachineId));
@@ -363,6 +425,32 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives a machine a snapshot: one that is on its way, or one that the script makes up.
+    fn snapshot(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+        let told = key(args, "told", true)?;
+        let Some(last) = args.take_key("last") else {
+            let shipment = self.shipments.remove(&(from, to));
+            let shipment = shipment.ok_or("no snapshot is on its way")?;
+            let last = shipment.snapshot.last;
+            self.unload(from, to, shipment);
+            if told {
+                self.input(from, Input::SnapshotSent { to, last });
+            }
+            return Ok(());
+        };
+        let last = entry_id(last)?;
+        let content = self.content(last);
+        let configured = self.machine(to)?.configured_in(&content);
+        let shipment = Shipment {
+            term: Term(key(args, "term", 1)?),
+            content,
+            snapshot: Snapshot { last, configured },
+        };
+        self.unload(from, to, shipment);
+        Ok(())
+    }
+
     /// Gives a machine a message that the script makes up.
     fn inject(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
@@ -383,8 +471,14 @@ impl Cluster {
                 configured: entry_id(args.take_key("configured").unwrap_or("0@0"))?,
             },
             "prevote" => Body::PreVoteRequest { last },
+            "campaignnow" => Body::CampaignNow,
             "appended" => Body::Appended {
                 matched: Index(key(args, "matched", 0)?),
+                round,
+            },
+            "rejected" => Body::AppendRejected {
+                previous: Index(key(args, "at", 0)?),
+                hint: last,
                 round,
             },
             _ => {

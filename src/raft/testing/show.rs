@@ -2,7 +2,7 @@
 
 use crate::{
     Body, Change, Configuration, Effect, Entry, EntryId, MachineId, Member, Message, Payload,
-    Persist, Proposal, Refusal, Role, Step,
+    Persist, Proposal, ReadMode, Refusal, Role, Step, TransferOutcome,
 };
 
 /// Several things, with spaces between.
@@ -29,6 +29,19 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::NotLeader => "not leader",
         Refusal::Overloaded => "overloaded",
         Refusal::NoSpace => "no space",
+        Refusal::Transferring => "transferring",
+    }
+}
+
+fn outcome(outcome: TransferOutcome) -> &'static str {
+    match outcome {
+        TransferOutcome::Done => "done",
+        TransferOutcome::Replaced => "replaced",
+        TransferOutcome::TimedOut => "timed out",
+        TransferOutcome::AnotherLeads => "another leads",
+        TransferOutcome::NotLeader => "not leader",
+        TransferOutcome::NotVoter => "not a voter",
+        TransferOutcome::Unheard => "unheard",
     }
 }
 
@@ -126,7 +139,14 @@ pub(super) fn message(message: &Message) -> String {
         Body::ProposeChange { change, .. } => format!("ProposeChange {}", steps(change)),
         Body::ChangeRefused { reason, .. } => format!("ChangeRefused {reason}"),
         Body::Removed { configured } => format!("Removed configured={}", id(configured)),
-        Body::ReadIndexRequest { read } => format!("ReadIndexRequest read={}", read.0),
+        Body::ReadIndexRequest { read, mode } => {
+            let mode = match mode {
+                ReadMode::Quorum => "",
+                ReadMode::Lease => " by lease",
+            };
+            format!("ReadIndexRequest read={}{mode}", read.0)
+        }
+        Body::CampaignNow => "CampaignNow".into(),
         Body::ReadIndexResponse { read, index } => {
             let index = index.map_or("none".into(), |index| index.to_string());
             format!("ReadIndexResponse read={} index={index}", read.0)
@@ -194,6 +214,12 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Apply { up_to, entries } => {
             format!("apply up to {up_to} [{}]", list(entries, entry))
         }
+        Effect::Compact { up_to } => format!("compact up to {up_to}"),
+        Effect::SendSnapshot { to, at_least } => {
+            format!("send a snapshot to {to}, of {at_least} at least")
+        }
+        Effect::Install(snapshot) => format!("install the snapshot of {}", snapshot.last),
+        Effect::Discard(snapshot) => format!("discard the snapshot of {}", snapshot.last),
         Effect::Readable { read, index } => format!("read {} is readable at {index}", read.0),
         Effect::ReadRefused { read, reason } => {
             format!("read {} refused ({})", read.0, refusal(*reason))
@@ -204,6 +230,9 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Refused { requests, reason } => {
             let numbers = list(requests, |request| request.number.to_string());
             format!("proposals {numbers} refused ({})", refusal(*reason))
+        }
+        Effect::Transferred { to, outcome: how } => {
+            format!("transfer to {}: {}", machine(*to), outcome(*how))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod faults;
 mod members;
+mod snapshots;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -20,8 +21,8 @@ use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Configuration, Effect, Input, MachineId, Message, Proposal, ReadId, RequestId,
-    Role, Time,
+    Body, Config, Configuration, Effect, Entry, Input, MachineId, Message, Proposal, ReadId,
+    ReadMode, RequestId, Role, Snapshot, Term, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -38,6 +39,14 @@ enum Event {
         from: MachineId,
         to: MachineId,
         message: Message,
+    },
+    /// A snapshot arrives.
+    Snapshot {
+        from: MachineId,
+        to: MachineId,
+        term: Term,
+        snapshot: Snapshot,
+        content: Vec<Entry>,
     },
     /// A machine's disk may do its next jobs.
     Disk(MachineId),
@@ -95,6 +104,17 @@ impl Simulation {
             log_cache_bytes_max: if small { 200 } else { 1 << 12 },
             reads_max: 16,
             trust_peer_gone: seed.is_multiple_of(2),
+            // A clock that moves 140 while another moves 70 leaves half of an election timeout for a lease.
+            lease_drift_percent: (!seed.is_multiple_of(2)).then_some(50),
+            priorities: if seed.is_multiple_of(3) {
+                BTreeMap::from([(MachineId(1), 1)])
+            } else {
+                BTreeMap::new()
+            },
+            compaction_keep_entries: if small { 10 } else { 200 },
+            compaction_keep_bytes: if small { 1000 } else { 1 << 14 },
+            compaction_step_entries: 1 + seed as usize % 20,
+            snapshot_timeout: Duration::from_millis(300),
         };
         // The election timeout is five heartbeats: clocks that differ by a factor of two leave a cluster able to work.
         let clocks: BTreeMap<MachineId, Clock> = all
@@ -181,6 +201,13 @@ impl Simulation {
                 }
                 self.input(to, Input::Received { from, message });
             }
+            Event::Snapshot {
+                from,
+                to,
+                term,
+                snapshot,
+                content,
+            } => self.snapshot_arrives(from, to, term, snapshot, content),
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
             Event::Client => self.client(),
@@ -231,7 +258,7 @@ impl Simulation {
             (id, format!("{effect:?}")).hash(&mut self.history);
             let jobs = self.machine(id).jobs.len();
             let rest = self.machine(id).keep(effect);
-            if self.machine(id).jobs.len() > jobs {
+            for _ in jobs..self.machine(id).jobs.len() {
                 let delay = 100 + self.below(3000);
                 self.schedule(delay, Event::Disk(id));
             }
@@ -242,10 +269,13 @@ impl Simulation {
                         self.send(id, to, message.clone());
                     }
                 }
+                Some(Effect::SendSnapshot { to, at_least }) => {
+                    self.send_snapshot(id, to, at_least);
+                }
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
                 Some(Effect::Refused { requests, .. }) => self.proposals.refused(requests),
-                Some(Effect::ChangeRefused { .. }) => {}
+                Some(Effect::ChangeRefused { .. } | Effect::Transferred { .. }) => {}
                 Some(other) => panic!("{other:?} concerns the machine alone"),
                 None => {}
             }
@@ -298,12 +328,15 @@ impl Simulation {
                 break;
             };
             messages.extend(done.then);
-            let is_persisted = matches!(done.answer, Input::Persisted { .. });
-            if is_persisted && only_last {
+            let Some(answer) = done.answer else {
+                continue;
+            };
+            if matches!(answer, Input::Persisted { .. }) && only_last {
                 notices.retain(|notice| !matches!(notice, Input::Persisted { .. }));
             }
-            if is_persisted || !self.hostile || !self.chance(10) {
-                notices.push(done.answer);
+            let may_be_lost = matches!(answer, Input::EntriesRead { .. });
+            if !may_be_lost || !self.hostile || !self.chance(10) {
+                notices.push(answer);
             }
         }
         for (to, message) in messages {
@@ -330,6 +363,9 @@ impl Simulation {
         if core.is_some_and(|core| core.next_deadline() <= self.clock(id)) {
             self.input(id, Input::Elapsed);
         }
+        if self.chance(2) {
+            self.save(id);
+        }
         self.perform(id);
         let delay = 1_000 + self.below(4_000);
         self.schedule(delay, Event::Tick(id));
@@ -354,7 +390,12 @@ impl Simulation {
                 self.numbers += 1;
                 let read = ReadId(self.numbers);
                 self.reads.came(id, read);
-                self.input(id, Input::Read(read));
+                let mode = if self.chance(50) {
+                    ReadMode::Lease
+                } else {
+                    ReadMode::Quorum
+                };
+                self.input(id, Input::Read { read, mode });
             }
         }
         if self.hostile {
@@ -381,7 +422,8 @@ impl Simulation {
             self.numbers += 1;
             let read = ReadId(self.numbers);
             self.reads.came(id, read);
-            self.input(id, Input::Read(read));
+            let mode = ReadMode::Quorum;
+            self.input(id, Input::Read { read, mode });
         }
         // Whoever takes no part finds no leader, and has its reads refused in time.
         self.run_until(self.now.after(Duration::from_secs(1)));
@@ -400,11 +442,19 @@ impl Simulation {
                 );
                 continue;
             }
-            assert_eq!(
-                machine.applied, leader.applied,
+            assert!(
+                machine.applied == leader.applied,
                 "all machines applied the same"
             );
-            assert_eq!(machine.disk.log, leader.disk.log, "all logs are the same");
+            assert_eq!(
+                machine.disk.last(),
+                leader.disk.last(),
+                "all logs end with the same entry"
+            );
+            let held = machine.disk.log.len().min(leader.disk.log.len());
+            let tail =
+                |machine: &Machine| machine.disk.log[machine.disk.log.len() - held..].to_vec();
+            assert!(tail(machine) == tail(leader), "all logs are the same");
             self.proposals.check(&machine.applied);
         }
     }

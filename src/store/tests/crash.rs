@@ -1,11 +1,11 @@
-//! What was acknowledged is there after a kill, a full disk, a failing disk and a panic.
+//! What was acknowledged is there after a full disk, a failing disk and a panic.
 
 mod support;
 
 use std::{
-    io::{self, BufRead, BufReader},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicI32, Ordering},
@@ -14,7 +14,7 @@ use std::{
 
 use rm_raft::Entry;
 use rm_store::{FaultHook, LogError, Options, Point};
-use support::{Numbers, alone, entry, hard_state, open, options, persist, read_all};
+use support::{alone, entry, hard_state, open, options, persist, read_all};
 use tempfile::TempDir;
 
 /// An options' hook that fails at one point with an error number while it is not zero; a negative one panics.
@@ -27,68 +27,6 @@ fn armed(point: Point) -> (Options, Arc<AtomicI32>) {
         number => Err(io::Error::from_raw_os_error(number)),
     });
     (Options { fault, ..options() }, number)
-}
-
-/// Appends for ever and tells each index once it is durable; only ever run as a process of its own.
-fn append_until_killed(path: &str) {
-    let (_directory, log) = open(path.as_ref(), &options()).expect("a kill damages nothing");
-    let mut index = log.load().expect("a kill damages nothing").last.index.0;
-    let mut numbers = Numbers(index);
-    loop {
-        let count = 1 + numbers.below(8);
-        let entries: Vec<Entry> = (index + 1..=index + count)
-            .map(|index| entry(1, index, 300))
-            .collect();
-        persist(&log, hard_state(1, index), &entries).expect("the disk takes it");
-        index += count;
-        println!("durable {index}");
-    }
-}
-
-#[test]
-fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
-    let _turn = alone();
-    const VARIABLE: &str = "RM_STORE_APPEND_TO";
-    if let Ok(path) = std::env::var(VARIABLE) {
-        append_until_killed(&path);
-    }
-    let folder = TempDir::new().unwrap();
-    let mut acknowledged = 0;
-    for round in 0..8 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "a_kill_at_any_moment_loses_nothing_that_was_acknowledged",
-                "--nocapture",
-            ])
-            .env(VARIABLE, folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut indexes =
-            lines.filter_map(|line| line.ok()?.strip_prefix("durable ")?.parse::<u64>().ok());
-        for _ in 0..Numbers(round).below(60) + 1 {
-            acknowledged = indexes
-                .next()
-                .expect("the child appends until it is killed");
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        acknowledged = indexes.last().unwrap_or(acknowledged);
-        let (_directory, log) = open(folder.path(), &options()).unwrap();
-        let entries = read_all(&log).unwrap();
-        assert!(
-            entries.len() as u64 >= acknowledged,
-            "{} < {acknowledged}",
-            entries.len()
-        );
-        assert!(
-            (1..)
-                .zip(&entries)
-                .all(|(index, found)| *found == entry(1, index, 300))
-        );
-    }
 }
 
 #[test]

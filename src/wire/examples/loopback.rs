@@ -16,8 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rm_raft::{Body, MachineId, Message, Proposal, ReadId, RequestId, Term};
-use rm_wire::{Credentials, Event, Handler, Identity, Inbound, Options, Outbound, Peer};
+use rm_raft::{Body, MachineId, Message, Proposal, ReadId, ReadMode, RequestId, Term};
+use rm_wire::{
+    Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, Options, Outbound, Peer,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const ROUND_TRIPS: u64 = 20_000;
@@ -39,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             name: format!("RM.{id:02}"),
             address: socket.local_addr()?,
             host: "127.0.0.1".to_owned(),
+            data_id: None,
         });
     }
     let [first_socket, second_socket] = sockets;
@@ -63,7 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let ping = Message {
         term: Term(1),
-        body: Body::ReadIndexRequest { read: ReadId(1) },
+        body: Body::ReadIndexRequest {
+            read: ReadId(1),
+            mode: ReadMode::Quorum,
+        },
     };
     // The first ones wait for the connections.
     to_second.send(ping.clone())?;
@@ -132,6 +138,7 @@ fn identity(peers: &[Peer], at: usize) -> Identity {
         name: peers[at].name.clone(),
         id: peers[at].id,
         incarnation: 1,
+        data_id: DataId::default(),
     }
 }
 
@@ -164,8 +171,14 @@ fn send_half(peers: &[Peer], at: usize) -> UnboundedSender<Message> {
     let (local, peers) = (identity(peers, at), others(peers, at));
     on_own_thread(move || async move {
         let credentials = Credentials::self_made(&local.name).expect("a certificate can be made");
-        let outbound =
-            Outbound::new(&local, &peers, &credentials, &options()).expect("there are free ports");
+        let outbound = Outbound::new(
+            &local,
+            &peers,
+            &DataIds::default(),
+            &credentials,
+            &options(),
+        )
+        .expect("there are free ports");
         let to: Vec<_> = peers.iter().map(|peer| peer.id).collect();
         while let Some(message) = queue.recv().await {
             outbound.send(&to, &message);
@@ -188,8 +201,16 @@ fn listen_half(
     });
     on_own_thread(move || async move {
         let credentials = Credentials::self_made(&local.name).expect("a certificate can be made");
-        let _inbound = Inbound::new(socket, &local, &peers, &credentials, &options(), handler)
-            .expect("the socket is good");
+        let _inbound = Inbound::new(
+            socket,
+            &local,
+            &peers,
+            &DataIds::default(),
+            &credentials,
+            &options(),
+            handler,
+        )
+        .expect("the socket is good");
         std::future::pending().await
     });
 }

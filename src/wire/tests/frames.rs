@@ -8,7 +8,7 @@ use proptest::{
 };
 use rm_raft::{
     Body, Change, ChangeRefused, Configuration, Entry, EntryId, Index, MachineId, Message, Payload,
-    Proposal, ReadId, Refusal, RequestId, Step, Term,
+    Proposal, ReadId, ReadMode, Refusal, RequestId, Step, Term,
 };
 use rm_wire::{FrameError, decode, encode};
 
@@ -93,6 +93,7 @@ fn change_refused() -> impl Strategy<Value = ChangeRefused> {
         Just(ChangeRefused::NotLeader),
         Just(ChangeRefused::UnderWay),
         Just(ChangeRefused::LeaderIsNew),
+        Just(ChangeRefused::Transferring),
         Just(ChangeRefused::Empty),
         Just(ChangeRefused::MachineZero),
         machine().prop_map(ChangeRefused::NoSuchMachine),
@@ -119,7 +120,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::NoLeader),
         Just(Refusal::NotLeader),
         Just(Refusal::Overloaded),
-        Just(Refusal::NoSpace)
+        Just(Refusal::NoSpace),
+        Just(Refusal::Transferring)
     ]
 }
 
@@ -168,7 +170,15 @@ fn body() -> impl Strategy<Value = Body> {
         (request_id(), change_refused())
             .prop_map(|(request, reason)| Body::ChangeRefused { request, reason }),
         entry_id().prop_map(|configured| Body::Removed { configured }),
-        number().prop_map(|read| Body::ReadIndexRequest { read: ReadId(read) }),
+        (number(), any::<bool>()).prop_map(|(read, lease)| Body::ReadIndexRequest {
+            read: ReadId(read),
+            mode: if lease {
+                ReadMode::Lease
+            } else {
+                ReadMode::Quorum
+            },
+        }),
+        Just(Body::CampaignNow),
         (number(), option::of(number())).prop_map(|(read, index)| Body::ReadIndexResponse {
             read: ReadId(read),
             index: index.map(Index)
@@ -382,7 +392,10 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
             requests: vec![request],
             reason: Refusal::Overloaded,
         },
-        Body::ReadIndexRequest { read: ReadId(6) },
+        Body::ReadIndexRequest {
+            read: ReadId(6),
+            mode: ReadMode::Quorum,
+        },
         Body::ReadIndexResponse {
             read: ReadId(6),
             index: Some(Index(4)),
@@ -411,6 +424,11 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
         },
         Body::Removed {
             configured: id(1, 2),
+        },
+        Body::CampaignNow,
+        Body::ReadIndexRequest {
+            read: ReadId(6),
+            mode: ReadMode::Lease,
         },
     ];
     let mut written = String::new();

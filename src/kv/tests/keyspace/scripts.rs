@@ -41,7 +41,7 @@ fn every_script_comes_out_as_written() {
 
 struct Runner<'d> {
     disk: &'d Disk,
-    keyspace: Option<Keyspace<'d>>,
+    keyspace: Option<Keyspace>,
     defined: BTreeMap<String, Txn>,
 }
 
@@ -117,7 +117,7 @@ impl goldenscript::Runner for Runner<'_> {
 }
 
 impl<'d> Runner<'d> {
-    fn keyspace(&mut self) -> &mut Keyspace<'d> {
+    fn keyspace(&mut self) -> &mut Keyspace {
         self.keyspace.as_mut().expect("a crash opens it again")
     }
 

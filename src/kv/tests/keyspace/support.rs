@@ -58,7 +58,7 @@ impl Disk {
         }
     }
 
-    pub(crate) fn open(&self) -> Keyspace<'_> {
+    pub(crate) fn open(&self) -> Keyspace {
         Keyspace::open(&self.environment).unwrap()
     }
 

@@ -23,8 +23,12 @@ impl LeaderCompleteness {
             .iter()
             .take_while(|entry| entry.id.term < status.term);
         let log = machine.log();
-        for entry in earlier {
-            let held = log.get(entry.id.index.0 as usize - 1);
+        let compacted = match log.first() {
+            Some(first) => first.id.index.0 as usize - 1,
+            None => machine.checkpoint.0 as usize,
+        };
+        for entry in earlier.skip(compacted) {
+            let held = log.get(entry.id.index.0 as usize - 1 - compacted);
             assert_eq!(
                 held,
                 Some(entry),

@@ -1,5 +1,6 @@
 //! The safety properties of Raft (figure 3), each in a file of its own and checked after every step of a simulation.
 
+mod compaction;
 mod election_safety;
 mod leader_completeness;
 mod log_matching;
@@ -21,6 +22,7 @@ pub(super) struct Properties {
     leader_completeness: leader_completeness::LeaderCompleteness,
     state_machine_safety: state_machine_safety::StateMachineSafety,
     monotonic: monotonic::Monotonic,
+    compaction: compaction::Compaction,
 }
 
 impl Properties {
@@ -37,5 +39,6 @@ impl Properties {
         self.log_matching.check(machine);
         let applied = self.state_machine_safety.longest();
         self.leader_completeness.check(machine, applied);
+        self.compaction.check(machine, applied);
     }
 }

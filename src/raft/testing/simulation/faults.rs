@@ -30,7 +30,7 @@ impl Simulation {
         let id = leader
             .filter(|_| self.random.next().is_multiple_of(2))
             .unwrap_or(any);
-        match self.below(18) {
+        match self.below(20) {
             0 | 1 => self.crash(id),
             2 => {
                 let until = self.now.after(Duration::from_millis(20 + self.below(400)));
@@ -53,7 +53,15 @@ impl Simulation {
                 self.cut
                     .extend(others.flat_map(|&other| [(id, other), (other, id)]));
             }
-            10 => self.input(id, Input::Campaign),
+            10 => {
+                // Where a lease may rest on it, only who led until a moment ago stands at once.
+                let leased = self.machines[&id].config.lease_drift_percent.is_some();
+                if leased {
+                    self.logic_center_dies(id);
+                } else {
+                    self.input(id, Input::Campaign);
+                }
+            }
             11 | 12 => {
                 // The partition moves: who was alone comes back, and another is alone.
                 self.cut.clear();
@@ -63,6 +71,10 @@ impl Simulation {
             }
             13 | 14 => self.logic_center_dies(id),
             15 | 16 => self.pause(id),
+            17 | 18 => {
+                let to = self.chance(70).then_some(any);
+                self.input(id, Input::Transfer { to });
+            }
             _ => {
                 // Everyone is told that a machine is gone, truly or falsely.
                 for &other in ids.iter().filter(|&&other| other != id) {
@@ -115,10 +127,11 @@ impl Simulation {
     /// A machine comes back that did not run.
     pub(super) fn come_back(&mut self, id: MachineId, comeback: Comeback) {
         let now = self.clock(id);
-        let applied = self.machine(id).applied.len() as u64;
         match comeback {
             Comeback::Process => {
-                let applied = Index(self.below(applied + 1));
+                let saved = self.machine(id).checkpoint.0;
+                let unsaved = self.machine(id).applied.len() as u64 - saved;
+                let applied = Index(saved + self.below(unsaved + 1));
                 self.machine(id).start(now, applied);
             }
             Comeback::LogicCenter { led } => {
@@ -128,6 +141,7 @@ impl Simulation {
                         self.send(id, to, message);
                     }
                 }
+                let applied = self.machine(id).applied.len() as u64;
                 self.machine(id).start(now, Index(applied));
                 if led {
                     self.input(id, Input::Campaign);

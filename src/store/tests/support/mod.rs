@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub(crate) mod state;
+
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

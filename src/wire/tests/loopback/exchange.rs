@@ -81,7 +81,9 @@ async fn a_peer_is_announced_with_its_incarnation_and_its_farewell_is_understood
     second.start();
     first.start();
     let connected = |event: &Event| match event {
-        Event::Connected { from, incarnation } => Some((*from, *incarnation)),
+        Event::Connected {
+            from, incarnation, ..
+        } => Some((*from, *incarnation)),
         _ => None,
     };
     assert_eq!(second.event(connected).await, (MachineId(1), 42));

@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -26,7 +26,7 @@ const KIND_HELLO: u8 = 1;
 const STREAM_MESSAGES: u8 = 1;
 
 /// A frame with a right header and checksum.
-fn frame(kind: u8, body: &[u8]) -> Bytes {
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_slice(b"RM");
     frame.put_u8(1);
@@ -50,6 +50,7 @@ fn hello(version: u16, sender: &Identity, receiver: (&str, u64)) -> Bytes {
     text(&mut body, &sender.name);
     body.put_u64(sender.id.0);
     body.put_u64(sender.incarnation);
+    body.put_slice(&sender.data_id.0);
     text(&mut body, receiver.0);
     body.put_u64(receiver.1);
     frame(KIND_HELLO, &body)
@@ -63,6 +64,7 @@ fn provider() -> Arc<CryptoProvider> {
 pub(crate) struct Deaf {
     endpoint: Endpoint,
     task: tokio::task::JoinHandle<()>,
+    snapshot_answer: Arc<OnceLock<Bytes>>,
 }
 
 impl Deaf {
@@ -82,18 +84,38 @@ impl Deaf {
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint =
             Endpoint::server(config, ([127, 0, 0, 1], 0).into()).expect("loopback has free ports");
-        let answer = hello(1, &machine.identity, ("RM.01", 1));
+        let answer = hello(2, &machine.identity, ("RM.01", 1));
+        let snapshot_answer = Arc::new(OnceLock::new());
+        let answers: Arc<OnceLock<Bytes>> = snapshot_answer.clone();
         let accepting = endpoint.clone();
         let task = tokio::spawn(async move {
-            let mut held = Vec::new();
+            let (mut held, mut snapshots) = (Vec::new(), Vec::new());
             while let Some(incoming) = accepting.accept().await {
                 let connection = incoming.await.expect("the dialler is good");
                 let (mut say, _hear) = connection.accept_bi().await.expect("it says hello");
                 say.write_all(&answer).await.expect("it hears the answer");
+                if let Some(answer) = answers.get()
+                    && let Ok((mut say, hear)) = connection.accept_bi().await
+                {
+                    // The dialler may end the connection before it has heard all.
+                    let _ = say.write_all(answer).await;
+                    snapshots.push((say, hear));
+                }
                 held.push((connection, say));
             }
         });
-        Deaf { endpoint, task }
+        Deaf {
+            endpoint,
+            task,
+            snapshot_answer,
+        }
+    }
+
+    /// On each connection it answers the first snapshot with this, whatever that is.
+    pub(crate) fn answers_snapshots(&self, answer: Bytes) {
+        self.snapshot_answer
+            .set(answer)
+            .expect("it is told once, before anyone dials");
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -141,7 +163,7 @@ async fn refusal_of(machine: &mut Machine, first: &[u8]) -> RefusedBecause {
     reason
 }
 
-async fn refused(machine: &mut Machine) -> RefusedBecause {
+pub(crate) async fn refused(machine: &mut Machine) -> RefusedBecause {
     machine
         .event(|event| match event {
             Event::Refused { reason, .. } => Some(reason.clone()),
@@ -151,10 +173,13 @@ async fn refused(machine: &mut Machine) -> RefusedBecause {
 }
 
 /// Connects as machine 2, properly.
-async fn dial_proved(machine: &mut Machine, second: &Identity) -> (Endpoint, Connection) {
+pub(crate) async fn dial_proved(
+    machine: &mut Machine,
+    second: &Identity,
+) -> (Endpoint, Connection) {
     let (endpoint, connection) = dial(machine).await;
     let (mut say, mut hear) = connection.open_bi().await.expect("the stream is allowed");
-    say.write_all(&hello(1, second, ("RM.01", 1)))
+    say.write_all(&hello(2, second, ("RM.01", 1)))
         .await
         .expect("the machine listens");
     let mut answer = [0; 12];
@@ -166,19 +191,21 @@ async fn dial_proved(machine: &mut Machine, second: &Identity) -> (Endpoint, Con
 }
 
 #[tokio::test]
-async fn a_newer_protocol_is_refused_by_its_version() {
+async fn another_protocol_is_refused_by_its_version() {
     let mut machines = machines(2);
     let second = machines[1].identity.clone();
     let first = &mut machines[0];
     first.start_inbound();
-    let reason = refusal_of(first, &hello(3, &second, ("RM.01", 1))).await;
-    assert_eq!(reason, RefusedBecause::Version { theirs: 3, ours: 2 });
+    for theirs in [1, 3] {
+        let reason = refusal_of(first, &hello(theirs, &second, ("RM.01", 1))).await;
+        assert_eq!(reason, RefusedBecause::Version { theirs, ours: 2 });
+    }
 
-    let mut newer_frame = BytesMut::from(&hello(1, &second, ("RM.01", 1))[..]);
+    let mut newer_frame = BytesMut::from(&hello(2, &second, ("RM.01", 1))[..]);
     newer_frame[2] = 9;
     let reason = refusal_of(first, &newer_frame).await;
     assert!(reason.to_string().contains("version 9"), "{reason}");
-    assert_eq!(first.inbound().refusals().version, 2);
+    assert_eq!(first.inbound().refusals().version, 3);
 }
 
 #[tokio::test]
@@ -189,7 +216,7 @@ async fn a_first_frame_that_is_none_is_refused() {
     first.start_inbound();
     refusal_of(first, b"GET / HTTP/1.1\r\n\r\n").await;
     refusal_of(first, &rm_wire::encode(&numbered(1))).await;
-    let mut damaged = BytesMut::from(&hello(1, &second, ("RM.01", 1))[..]);
+    let mut damaged = BytesMut::from(&hello(2, &second, ("RM.01", 1))[..]);
     damaged[20] ^= 1;
     refusal_of(first, &damaged).await;
     // A hello that claims to be huge is refused by its header alone.

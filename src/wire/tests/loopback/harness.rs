@@ -8,16 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, Refusal, RequestId,
-    Term,
+    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
+    RequestId, Term,
 };
 use rm_wire::{
-    Credentials, Event, Handler, Identity, Inbound, Options, Outbound, Peer, PeerStatus,
+    Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, Options, Outbound, Peer,
+    PeerStatus,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Far longer than anything here takes, so that only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A machine with both halves, either of which may be missing at the moment.
 pub(crate) struct Machine {
@@ -25,6 +26,7 @@ pub(crate) struct Machine {
     pub(crate) peers: Vec<Peer>,
     pub(crate) credentials: Credentials,
     pub(crate) options: Options,
+    pub(crate) data_ids: DataIds,
     pub(crate) address: SocketAddr,
     pub(crate) inbound: Option<Inbound>,
     pub(crate) outbound: Option<Outbound>,
@@ -43,6 +45,7 @@ pub(crate) fn machines(count: u64) -> Vec<Machine> {
                 name: format!("RM.{id:02}"),
                 address: socket.local_addr().expect("a bound socket has an address"),
                 host: "127.0.0.1".to_owned(),
+                data_id: None,
             };
             (peer, socket)
         })
@@ -74,6 +77,7 @@ impl Machine {
             name: own.name.clone(),
             id: own.id,
             incarnation: 1,
+            data_id: DataId([own.id.0 as u8; 16]),
         };
         let mut options = Options::new(Duration::from_millis(100), Duration::from_millis(1000));
         // No test may pass only because a silent connection timed out.
@@ -87,6 +91,7 @@ impl Machine {
                 .cloned()
                 .collect(),
             identity,
+            data_ids: DataIds::default(),
             options,
             address: own.address,
             inbound: None,
@@ -118,6 +123,7 @@ impl Machine {
                 socket,
                 &self.identity,
                 &self.peers,
+                &self.data_ids,
                 &self.credentials,
                 &self.options,
                 handler,
@@ -132,11 +138,24 @@ impl Machine {
             Outbound::new(
                 &self.identity,
                 &self.peers,
+                &self.data_ids,
                 &self.credentials,
                 &self.options,
             )
             .expect("loopback has free ports"),
         );
+    }
+
+    /// Listens on another port from now on; the address of it.
+    pub(crate) fn move_away(&mut self) -> SocketAddr {
+        self.inbound = None;
+        self.socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
+        self.address = self
+            .socket
+            .local_addr()
+            .expect("a bound socket has an address");
+        self.start_inbound();
+        self.address
     }
 
     pub(crate) fn send(&self, to: &[&Machine], message: &Message) {
@@ -148,6 +167,15 @@ impl Machine {
         self.outbound
             .as_ref()
             .expect("the sending half was started")
+    }
+
+    /// The sending half gets another list of peers.
+    pub(crate) fn set_outbound_peers(&mut self, peers: &[Peer]) {
+        let outbound = self.outbound.as_mut();
+        outbound
+            .expect("the sending half was started")
+            .set_peers(peers)
+            .expect("loopback has free ports");
     }
 
     pub(crate) fn inbound(&self) -> &Inbound {
@@ -247,6 +275,7 @@ pub(crate) fn numbered(number: u64) -> Message {
         term: Term(1),
         body: Body::ReadIndexRequest {
             read: ReadId(number),
+            mode: ReadMode::Quorum,
         },
     }
 }
@@ -315,7 +344,10 @@ pub(crate) fn every_kind() -> Vec<Message> {
             requests: vec![RequestId::default()],
             reason: Refusal::NotLeader,
         },
-        Body::ReadIndexRequest { read: ReadId(1) },
+        Body::ReadIndexRequest {
+            read: ReadId(1),
+            mode: ReadMode::Quorum,
+        },
         Body::ReadIndexResponse {
             read: ReadId(1),
             index: Some(Index(5)),
