@@ -14,6 +14,7 @@ mod log;
 mod membership;
 mod message;
 mod node;
+mod participation;
 mod priority;
 mod progress;
 mod quorum;

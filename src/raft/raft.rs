@@ -5,9 +5,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, Change, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId,
-    HardState, Input, MachineId, Message, Refusal, RequestId, Role, Snapshot, Status, Term, Time,
-    TransferOutcome, vote,
+    Body, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId, HardState,
+    Input, MachineId, Message, Refusal, Role, Snapshot, Status, Term, Time, TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -16,13 +15,13 @@ use crate::{
 /// performs them in order. The same inputs always give the same effects.
 #[derive(Debug)]
 pub struct Raft {
-    node: Node,
-    state: State,
+    pub(crate) node: Node,
+    pub(crate) state: State,
 }
 
 /// The role, with what belongs to it.
 #[derive(Debug)]
-enum State {
+pub(crate) enum State {
     Follower(Follower),
     Candidate(Candidate),
     Leader(Leader),
@@ -177,7 +176,7 @@ impl Raft {
         self.node.configurations.latest()
     }
 
-    fn leader(&self) -> Option<MachineId> {
+    pub(crate) fn leader(&self) -> Option<MachineId> {
         match &self.state {
             State::Follower(follower) => follower.leader(),
             State::Candidate(_) => None,
@@ -203,59 +202,6 @@ impl Raft {
         let heard = from != self.node.config.local && self.hears(from, &message);
         if heard && message.is_sound() && self.settle_term(from, &message) {
             self.perform(from, message);
-        }
-    }
-
-    /// Whether what a machine says concerns this one. Whoever leads or stands may be unknown to a machine whose log lags
-    /// (dissertation 4.2.2); all else is between members. Those who leave may say how far they are, but bring no later term.
-    fn hears(&self, from: MachineId, message: &Message) -> bool {
-        match &message.body {
-            Body::PreVoteRequest { .. }
-            | Body::VoteRequest { .. }
-            | Body::AppendRequest { .. }
-            | Body::Heartbeat { .. } => true,
-            _ if self.node.configuration().contains(from) => true,
-            _ if message.term > self.node.term => false,
-            _ => match &self.state {
-                State::Leader(leader) => leader.followers.contains_key(&from),
-                State::Follower(follower) => follower.leader() == Some(from),
-                State::Candidate(_) => false,
-            },
-        }
-    }
-
-    /// Takes a change that a client of this machine wants.
-    fn change(&mut self, request: RequestId, change: Change) {
-        let local = self.node.config.local;
-        let known = self.leader();
-        match (&mut self.state, known) {
-            (State::Leader(leader), _) => leader.change(&mut self.node, local, request, &change),
-            (_, Some(leader)) => {
-                let body = Body::ProposeChange { request, change };
-                self.node.send(vec![leader], body);
-            }
-            (_, None) => {
-                let reason = ChangeRefused::NotLeader;
-                self.node.refuse_change(local, request, reason);
-            }
-        }
-    }
-
-    /// Another machine told that this one takes part no more. A leader that sends to this machine knows better. If its own log
-    /// holds the entry, that is committed (as when a heartbeat names it), and the log tells the rest. If its log ends before it,
-    /// this machine lacks what is committed and cannot win (§5.4), so that nothing is lost when it stands no more, even if the
-    /// other is out of date.
-    fn told_removed(&mut self, configured: EntryId) {
-        if self.leader().is_some() {
-            return;
-        }
-        if self.node.log.holds(configured) {
-            self.node.commit_to(configured.index);
-        } else if configured > self.node.log.last() {
-            self.node.removed_by = Some(configured);
-        }
-        if !self.node.may_campaign() && matches!(self.state, State::Candidate(_)) {
-            self.turn(Turn::Follow);
         }
     }
 
@@ -513,7 +459,7 @@ impl Raft {
     }
 
     /// Takes a role.
-    fn turn(&mut self, turn: Turn) {
+    pub(crate) fn turn(&mut self, turn: Turn) {
         let state = match turn {
             Turn::Stay => return,
             Turn::Follow => State::Follower(Follower::new(&mut self.node, None)),
