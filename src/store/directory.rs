@@ -30,15 +30,24 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Creates or opens the directory, locks it, checks that its data is `identity`'s, and counts a boot, durably.
+    /// Creates or opens the directory, locks it, checks that its data is of `identity`'s domain and machine, and counts a boot,
+    /// durably. What else it says is only for a directory without data; [`identity`](DataDirectory::identity) tells what
+    /// holds.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] while another process has it, [`OpenError::Foreign`] and [`OpenError::NewerFormat`] for data
+    /// [`OpenError::Locked`] while another process has it, [`OpenError::Removed`] for a machine that left its domain,
+    /// [`OpenError::Foreign`] and [`OpenError::NewerFormat`] for data
     /// that is not this machine's or not this program's, [`OpenError::Identity`] and [`OpenError::Missing`] for a damaged one.
     pub fn open(path: &Path, identity: &Identity) -> Result<DataDirectory, OpenError> {
         create_durably(path).map_err(|error| OpenError::io("create", path, error))?;
         let lock = take_lock(path)?;
         let mut record = own_record(path, identity)?;
+        if record.removed {
+            return Err(OpenError::Removed {
+                path: path.to_owned(),
+                machine: record.machine,
+            });
+        }
         record.boot += 1;
         record.write(path)?;
         Ok(DataDirectory {
@@ -65,6 +74,33 @@ impl DataDirectory {
         Ok(files
             .map(|name| verify_file(path.join(name).join(DATA_FILE)))
             .collect())
+    }
+
+    /// Whether nothing is in this directory yet, or it is not there.
+    ///
+    /// # Errors
+    /// What is there cannot be read.
+    pub fn is_new(path: &Path) -> Result<bool, OpenError> {
+        Ok(Record::read(path)?.is_none())
+    }
+
+    /// Whose data it is.
+    pub fn identity(&self) -> Identity {
+        self.with_record(|record| record.identity())
+    }
+
+    /// Notes, durably, that the machine takes part no more: it does not open this directory again.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn note_removed(&self) -> Result<(), OpenError> {
+        self.with_record(|record| {
+            let mut next = record.clone();
+            next.removed = true;
+            next.write(&self.path)?;
+            *record = next;
+            Ok(())
+        })
     }
 
     /// Where it is.
@@ -234,7 +270,7 @@ fn own_record(path: &Path, identity: &Identity) -> Result<Record, OpenError> {
         Some(record) => record,
         None => first_record(path, identity)?,
     };
-    if record.identity() != *identity {
+    if (&record.domain, &record.machine) != (&identity.domain, &identity.machine) {
         return Err(OpenError::Foreign {
             path: path.to_owned(),
             found: record.identity().to_string(),

@@ -55,6 +55,17 @@ pub enum OpenError {
         /// Who asked.
         expected: String,
     },
+    /// The machine was removed from its domain.
+    #[error(
+        "{machine} was removed from its domain, and its data in {path} is of no more use to it: to have it take part again, empty \
+         that folder, run `rmctl member add` for it, and start it with --join"
+    )]
+    Removed {
+        /// The directory.
+        path: PathBuf,
+        /// The machine's name.
+        machine: String,
+    },
     /// The file of an environment was made in another data directory.
     #[error(
         "{path} was made in another data directory than this: put back the one that this machine wrote last. {}",

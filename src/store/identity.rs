@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::{OpenError, origin, sealed};
 
 /// The format of a data directory that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// The format that noted with which machines the domain was begun. The log tells who takes part.
+const FORMAT_WITH_MACHINES: u32 = 1;
 
 const FILE: &str = "identity.json";
 
@@ -23,24 +26,29 @@ pub struct Identity {
     pub domain: String,
     /// The machine's name.
     pub machine: String,
-    /// The machine's number in the domain.
+    /// The machine's number in the domain. That of a directory which has data is the one that it was made with.
     pub id: MachineId,
-    /// The names of all machines of the domain. A machine that took up its data with another list could win elections
-    /// that the others know nothing of.
-    pub machines: BTreeSet<String>,
+    /// Whom the machine knew when it joined a domain that was there; none if it began one. It matters until the log tells
+    /// more.
+    pub joined: Option<Vec<Neighbour>>,
+}
+
+/// A machine of the domain that another one joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where peers reach it, `host:port`.
+    pub peer: String,
+    /// Where clients reach it, `host:port`.
+    pub client: String,
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machines: Vec<&str> = self.machines.iter().map(String::as_str).collect();
-        write!(
-            f,
-            "machine {} ({}) of domain {} with the machines {}",
-            self.machine,
-            self.id,
-            self.domain,
-            machines.join(", ")
-        )
+        write!(f, "machine {} of domain {}", self.machine, self.domain)
     }
 }
 
@@ -51,7 +59,11 @@ pub(crate) struct Record {
     pub(crate) domain: String,
     pub(crate) machine: String,
     pub(crate) id: u64,
-    pub(crate) machines: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) joined: Option<Vec<Neighbour>>,
+    /// Whether the machine learned that it takes part no more.
+    #[serde(default)]
+    pub(crate) removed: bool,
     /// What every environment of this directory bears, and no file of another.
     pub(crate) data_id: String,
     /// How often the directory was opened.
@@ -68,7 +80,8 @@ impl Record {
             domain: identity.domain.clone(),
             machine: identity.machine.clone(),
             id: identity.id.0,
-            machines: identity.machines.clone(),
+            joined: identity.joined.clone(),
+            removed: false,
             data_id: origin::random_data_id()?,
             boot: 0,
             environments: BTreeSet::new(),
@@ -80,7 +93,7 @@ impl Record {
             domain: self.domain.clone(),
             machine: self.machine.clone(),
             id: MachineId(self.id),
-            machines: self.machines.clone(),
+            joined: self.joined.clone(),
         }
     }
 
@@ -131,8 +144,9 @@ fn parse(text: &[u8]) -> Result<Record, Refusal> {
         .map_err(explain)?
         .format
     {
-        FORMAT => {
-            let record: Record = serde_json::from_str(body).map_err(explain)?;
+        FORMAT | FORMAT_WITH_MACHINES => {
+            let mut record: Record = serde_json::from_str(body).map_err(explain)?;
+            record.format = FORMAT;
             match origin::data_number(&record.data_id) {
                 Some(_) => Ok(record),
                 None => Err(damaged("its data id is not 128 bits in hexadecimal")),

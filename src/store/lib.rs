@@ -34,7 +34,7 @@ pub use directory::{DataDirectory, SoundFile};
 pub use environment::{Durability, Environment, Options, Space};
 pub use error::{LogError, OpenError, SnapshotError};
 pub use fault::{FaultHook, Point};
-pub use identity::Identity;
+pub use identity::{Identity, Neighbour};
 pub use incoming::Incoming;
 pub use log::{Loaded, Log};
 pub use reader::LogReader;

@@ -13,7 +13,7 @@ pub(crate) fn identity() -> Identity {
         domain: "test.example".to_owned(),
         machine: "RM.01".to_owned(),
         id: MachineId(1),
-        machines: ["RM.01".to_owned()].into(),
+        joined: None,
     }
 }
 

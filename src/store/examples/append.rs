@@ -28,7 +28,7 @@ fn measure(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         domain: "bench".into(),
         machine: "RM.01".into(),
         id: MachineId(1),
-        machines: ["RM.01".to_owned()].into(),
+        joined: None,
     };
     println!(
         "{:>6} {:>12} {:>12} {:>10}",

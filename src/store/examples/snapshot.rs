@@ -118,7 +118,7 @@ fn open(path: &Path) -> Outcome<Machine> {
         domain: "example".into(),
         machine: "RM.01".into(),
         id: MachineId(1),
-        machines: ["RM.01".to_owned()].into(),
+        joined: None,
     };
     let options = Options::default();
     let directory = DataDirectory::open(path, &identity)?;

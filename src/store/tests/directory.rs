@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use rm_raft::MachineId;
-use rm_store::{Damage, DataDirectory, Environment, Identity, Log, OpenError, Options};
+use rm_store::{Damage, DataDirectory, Environment, Identity, Log, Neighbour, OpenError, Options};
 use support::{Refusal, alone, entry, hard_state, identity, open, options, persist};
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ fn every_opening_counts_a_boot() {
 }
 
 #[test]
-fn data_of_another_domain_or_machine_or_of_other_machines_is_refused() {
+fn data_of_another_domain_or_machine_is_refused() {
     let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
@@ -35,14 +35,6 @@ fn data_of_another_domain_or_machine_or_of_other_machines_is_refused() {
         },
         Identity {
             machine: "RM.02".into(),
-            ..identity()
-        },
-        Identity {
-            id: MachineId(2),
-            ..identity()
-        },
-        Identity {
-            machines: ["RM.01".to_owned(), "RM.02".to_owned()].into(),
             ..identity()
         },
     ];
@@ -60,11 +52,65 @@ fn data_of_another_domain_or_machine_or_of_other_machines_is_refused() {
 }
 
 #[test]
+fn a_directory_keeps_the_number_that_it_was_made_with() {
+    let _turn = alone();
+    let folder = TempDir::new().unwrap();
+    assert!(DataDirectory::is_new(folder.path()).unwrap());
+    let neighbour = Neighbour {
+        id: 7,
+        name: "RM.07".into(),
+        peer: "seven:1".into(),
+        client: "seven:2".into(),
+    };
+    let joined = Identity {
+        id: MachineId(9),
+        joined: Some(vec![neighbour]),
+        ..identity()
+    };
+    drop(DataDirectory::open(folder.path(), &joined).unwrap());
+    assert!(!DataDirectory::is_new(folder.path()).unwrap());
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    assert_eq!(directory.identity(), joined);
+}
+
+#[test]
+fn the_directory_of_a_machine_that_was_removed_is_not_opened_again() {
+    let _turn = alone();
+    let folder = TempDir::new().unwrap();
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    directory.note_removed().unwrap();
+    drop(directory);
+    let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("it left");
+    assert!(matches!(refusal, OpenError::Removed { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("--join"), "{refusal}");
+}
+
+#[test]
+fn a_directory_of_the_first_format_is_opened() {
+    let _turn = alone();
+    let folder = TempDir::new().unwrap();
+    let body = r#"{"format":1,"domain":"example.com","machine":"RM.01","id":1,"machines":["RM.01"],"data_id":"0123456789abcdef0123456789abcdef","boot":4,"environments":[]}"#;
+    let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
+    fs::write(folder.path().join("identity.json"), text).unwrap();
+    let old = Identity {
+        domain: "example.com".into(),
+        machine: "RM.01".into(),
+        id: MachineId(3),
+        joined: None,
+    };
+    let directory = DataDirectory::open(folder.path(), &old).unwrap();
+    assert_eq!(
+        (directory.boot(), directory.identity().id),
+        (5, MachineId(1))
+    );
+}
+
+#[test]
 fn data_of_a_newer_format_is_refused() {
     let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
-    let body = r#"{"format":2,"unknown":"field"}"#;
+    let body = r#"{"format":3,"unknown":"field"}"#;
     let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
     fs::write(folder.path().join("identity.json"), text).unwrap();
     let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("it is newer");
@@ -72,8 +118,8 @@ fn data_of_a_newer_format_is_refused() {
         matches!(
             refusal,
             OpenError::NewerFormat {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

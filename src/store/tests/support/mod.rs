@@ -32,7 +32,7 @@ pub(crate) fn identity() -> Identity {
         domain: "test.example".into(),
         machine: "RM.01".into(),
         id: MachineId(1),
-        machines: ["RM.01".to_owned()].into(),
+        joined: None,
     }
 }
 
