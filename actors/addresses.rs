@@ -3,45 +3,65 @@
 //! Asking a resolver may take seconds, which no actor has: a thread of its own asks, and actors read what it found last.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rm_raft::MachineId;
-use rm_wire::Peer;
+use rm_wire::{DataId, Peer};
+
+use crate::report::Member;
 
 /// How often names are asked for again.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The other machines, with the addresses that were found last.
 pub(crate) struct Addresses {
-    neighbours: Vec<Neighbour>,
+    neighbours: ArcSwap<Vec<Neighbour>>,
     known: ArcSwap<Vec<Peer>>,
+    asking: OnceLock<Thread>,
 }
 
 struct Neighbour {
     id: MachineId,
     name: String,
     address: rm_config::Address,
+    data_id: Option<DataId>,
 }
 
 impl Addresses {
-    /// Those whose address is a number are known at once.
-    pub(crate) fn new(domain: &str, machines: &[&rm_config::Machine]) -> Arc<Addresses> {
-        let neighbour = |machine: &&rm_config::Machine| Neighbour {
-            id: MachineId(rm_config::machine_id(domain, &machine.name)),
-            name: machine.name.clone(),
-            address: machine.peer.clone(),
-        };
-        let addresses = Addresses {
-            neighbours: machines.iter().map(neighbour).collect(),
+    /// The addresses of all these machines but the local one.
+    pub(crate) fn new(local: MachineId, machines: &[Member]) -> Arc<Addresses> {
+        let addresses = Arc::new(Addresses {
+            neighbours: ArcSwap::default(),
             known: ArcSwap::default(),
-        };
-        addresses.find(|address| {
+            asking: OnceLock::new(),
+        });
+        addresses.set(local, machines);
+        addresses
+    }
+
+    /// From now on it is these machines. Those whose address is a number are known at once. One that tells no address can only
+    /// be waited for.
+    pub(crate) fn set(&self, local: MachineId, machines: &[Member]) {
+        let others = machines.iter().filter(|each| each.machine != local);
+        let neighbours = others.filter_map(|machine| {
+            Some(Neighbour {
+                id: machine.machine,
+                name: machine.name.clone(),
+                address: machine.peer.parse().ok()?,
+                data_id: machine.data_id,
+            })
+        });
+        self.neighbours.store(Arc::new(neighbours.collect()));
+        self.find(|address| {
             let host = address.host.parse().ok()?;
             Some(SocketAddr::new(host, address.port))
         });
-        Arc::new(addresses)
+        if let Some(asking) = self.asking.get() {
+            asking.unpark();
+        }
     }
 
     /// The other machines whose addresses are known.
@@ -51,31 +71,26 @@ impl Addresses {
 
     /// How many machines have no known address.
     pub(crate) fn missing(&self) -> usize {
-        self.neighbours.len() - self.known.load().len()
+        let known = self.known.load();
+        self.neighbours.load().len().saturating_sub(known.len())
     }
 
-    /// Goes on asking for names on a thread of its own, if there are any, for as long as the process lives.
+    /// Goes on asking for names on a thread of its own for as long as the process lives: any configuration may bring one.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn keep_asking(self: &Arc<Self>) -> std::io::Result<()> {
-        let is_name = |neighbour: &Neighbour| {
-            let number: Result<std::net::IpAddr, _> = neighbour.address.host.parse();
-            number.is_err()
-        };
-        if !self.neighbours.iter().any(is_name) {
-            return Ok(());
-        }
         let addresses = self.clone();
         let asking = move || {
             loop {
                 addresses.find(|address| address.resolve().ok()?.into_iter().next());
-                std::thread::sleep(PAUSE);
+                std::thread::park_timeout(PAUSE);
             }
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("resolver".into())
             .spawn(asking)?;
+        self.asking.get_or_init(|| thread.thread().clone());
         Ok(())
     }
 
@@ -83,7 +98,7 @@ impl Addresses {
     fn find(&self, look_up: impl Fn(&rm_config::Address) -> Option<SocketAddr>) {
         let before = self.known.load();
         let mut found = Vec::new();
-        for neighbour in &self.neighbours {
+        for neighbour in self.neighbours.load().iter() {
             let earlier = || {
                 before
                     .iter()
@@ -96,7 +111,7 @@ impl Addresses {
                     name: neighbour.name.clone(),
                     address,
                     host: neighbour.address.host.clone(),
-                    data_id: None,
+                    data_id: neighbour.data_id,
                 });
             }
         }
@@ -110,22 +125,25 @@ impl Addresses {
 mod tests {
     use super::*;
 
-    fn machine(name: &str, peer: &str) -> rm_config::Machine {
-        rm_config::Machine {
-            name: name.into(),
-            peer: peer.parse().expect("an address"),
-            client: "127.0.0.1:1".parse().expect("an address"),
-            priority: 0,
+    fn machine(number: u64, peer: &str) -> Member {
+        Member {
+            machine: MachineId(number),
+            name: format!("RM.{number:02}"),
+            peer: peer.into(),
+            client: "127.0.0.1:1".into(),
+            standing: crate::report::Standing::Voter,
+            data_id: None,
         }
     }
 
     #[test]
     fn numbers_are_known_at_once_and_names_when_they_are_found() {
-        let (one, two) = (
-            machine("RM.01", "127.0.0.1:7600"),
-            machine("RM.02", "two.invalid:7600"),
-        );
-        let addresses = Addresses::new("domain", &[&one, &two]);
+        let all = [
+            machine(1, "127.0.0.1:7600"),
+            machine(2, "two.invalid:7600"),
+            machine(3, "127.0.0.1:7601"),
+        ];
+        let addresses = Addresses::new(MachineId(3), &all);
         assert_eq!((addresses.peers().len(), addresses.missing()), (1, 1));
         let found: SocketAddr = "127.0.0.9:7600".parse().expect("an address");
         addresses.find(|_| Some(found));
@@ -134,6 +152,17 @@ mod tests {
         assert!(
             addresses.peers().iter().all(|peer| peer.address == found),
             "what was found is kept"
+        );
+        addresses.set(MachineId(3), &[machine(1, "127.0.0.1:7700")]);
+        let ports: Vec<u16> = addresses
+            .peers()
+            .iter()
+            .map(|it| it.address.port())
+            .collect();
+        assert_eq!(
+            ports,
+            [7700],
+            "who left is forgotten, and who moved is found"
         );
     }
 }

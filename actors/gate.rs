@@ -290,7 +290,7 @@ impl Handler<ChangeRefused> for Gate {
     type Result = ();
     fn handle(&mut self, message: ChangeRefused, context: &mut Context<Self>) {
         self.enter(context);
-        let refusal = Refusal::Operator(message.reason.to_string());
+        let refusal = Refusal::Change(message.reason);
         self.changes.settle(message.request.number, Err(refusal));
     }
 }

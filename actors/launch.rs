@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rm_config::Effective;
 use rm_raft::{MachineId, Role, TransferOutcome};
-use rm_store::{DataDirectory, OpenError, SoundFile};
+use rm_store::{DataDirectory, Neighbour, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
@@ -15,9 +15,10 @@ use crate::fault::Faults;
 use crate::guard::install_panic_hook;
 use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
+use crate::members::Members;
 use crate::message::Retire;
 use crate::port::{Identity, Member, Port, Refusal};
-use crate::resources::{Resources, StartError, owner};
+use crate::resources::{Resources, StartError};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
 
@@ -33,18 +34,44 @@ pub struct Running {
     _flushing: Flushing,
 }
 
-/// Starts a machine.
+/// What a machine is told that is to join a domain: the number by which it was admitted, and who the others are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Its number.
+    pub machine: MachineId,
+    /// All members, itself among them.
+    pub members: Vec<Neighbour>,
+}
+
+/// Whether the folder of a machine has no data yet.
+///
+/// # Errors
+/// What is there cannot be read.
+pub fn is_new(config: &Effective) -> Result<bool, OpenError> {
+    DataDirectory::is_new(config.data_dir())
+}
+
+/// Starts a machine. With an empty folder it joins the domain that admitted it, or else begins the domain with the machines
+/// of the config; with data it goes on.
 ///
 /// # Errors
 /// [`StartError`] says what cannot be opened and what to do.
-pub fn start(config: Effective) -> Result<Running, StartError> {
-    let identity = identity(&config);
-    let (logs, flushing) = Logs::open(&identity.name, &config.config.log)?;
+pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running, StartError> {
+    let asked = owner(&config, admission);
+    let (logs, flushing) = Logs::open(&asked.machine, &config.config.log)?;
     let log = logs.logger("machine");
-    let resources = Resources::open(&config, &identity)?;
+    let (resources, members) = Resources::open(&config, &asked)?;
+    let owner = resources.owner();
+    let identity = Identity {
+        cluster_id: config.cluster_id(),
+        domain: owner.domain,
+        machine: owner.id,
+        name: owner.machine,
+    };
+    warn_of_other_addresses(&log, &config, &identity, &members);
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
-        "machines" => identity.members.len(), "boot" => resources.boot);
+        "machines" => members.len(), "boot" => resources.boot);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -54,6 +81,8 @@ pub fn start(config: Effective) -> Result<Running, StartError> {
         faults: Faults::default(),
         logs,
         resources,
+        members: Members::new(members),
+        removed: tokio::sync::Notify::new(),
     });
     let (events, inbox) = mpsc::channel();
     let (end, ended) = oneshot::channel();
@@ -86,7 +115,7 @@ pub fn start(config: Effective) -> Result<Running, StartError> {
 /// # Errors
 /// The folder is not this machine's, or is in use.
 pub fn verify(config: &Effective) -> Result<Vec<Result<SoundFile, OpenError>>, OpenError> {
-    DataDirectory::verify(config.data_dir(), &owner(&identity(config)))
+    DataDirectory::verify(config.data_dir(), &owner(config, None))
 }
 
 impl Running {
@@ -108,11 +137,17 @@ impl Running {
         }
     }
 
+    /// Waits until this machine learns that it takes part no more, and has noted it; for ever, if it goes on taking part.
+    pub fn removed(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move { shared.removed.notified().await }
+    }
+
     /// Hands leadership over if this machine leads, and waits for that: without it the others would wait an election timeout
     /// for a leader that is gone (dissertation 3.10). The core decides within an election timeout; a LogicCenter that does
     /// not answer is left behind after two.
     pub async fn hand_over(&self) {
-        let alone = self.shared.identity.members.len() == 1;
+        let alone = self.shared.members.present().len() == 1;
         if alone || self.shared.board.raft().role != Role::Leader {
             return;
         }
@@ -177,19 +212,32 @@ impl Running {
     }
 }
 
-fn identity(config: &Effective) -> Identity {
-    let member = |machine: &rm_config::Machine| Member {
-        machine: MachineId(config.machine_id(&machine.name)),
-        name: machine.name.clone(),
-        peer: machine.peer.to_string(),
-        client: machine.client.to_string(),
-    };
+/// Whose a folder without data becomes.
+fn owner(config: &Effective, admission: Option<Admission>) -> rm_store::Identity {
     let name = config.local().name.clone();
-    Identity {
+    let founder = MachineId(config.machine_id(&name));
+    let admitted = admission.as_ref().map(|admission| admission.machine);
+    rm_store::Identity {
         domain: config.config.domain.clone(),
-        cluster_id: config.cluster_id(),
-        machine: MachineId(config.machine_id(&name)),
-        name,
-        members: config.config.machines.iter().map(member).collect(),
+        machine: name,
+        id: admitted.unwrap_or(founder),
+        joined: admission.map(|admission| admission.members),
+    }
+}
+
+/// The file's own address is where this machine listens; where the others look for it, the members tell.
+fn warn_of_other_addresses(
+    log: &Logger,
+    config: &Effective,
+    identity: &Identity,
+    members: &[Member],
+) {
+    let here = config.local();
+    let told = members.iter().find(|each| each.machine == identity.machine);
+    let Some(told) = told else { return };
+    let (peer, client) = (here.peer.to_string(), here.client.to_string());
+    if (&told.peer, &told.client) != (&peer, &client) {
+        warn!(log, "the domain knows this machine by other addresses than its config: run `rmctl member update`";
+            "name" => &identity.name, "peer" => peer, "client" => client, "known_peer" => &told.peer, "known_client" => &told.client);
     }
 }

@@ -4,11 +4,13 @@
 //! `docs/architecture.md` has the map, and the pictures of the ring and of the supervision tree.
 
 mod addresses;
+mod admission;
 mod ahead;
 mod applier;
 mod board;
 mod changes;
 mod fault;
+mod finds;
 mod gate;
 mod group;
 mod guard;
@@ -18,6 +20,7 @@ mod listener;
 mod logic_center;
 mod logs;
 mod machine;
+mod members;
 mod message;
 mod operator;
 pub mod port;
@@ -32,8 +35,9 @@ mod supervisor;
 mod timer;
 mod transfers;
 
-pub use launch::{Running, start, verify};
+pub use launch::{Admission, Running, is_new, start, verify};
 pub use logs::LogFileError;
 pub use resources::StartError;
+pub use rm_store::Neighbour;
 pub use roster::{ActorName, GroupName};
 pub use supervisor::Outcome;

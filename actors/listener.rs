@@ -9,7 +9,7 @@ use slog::{debug, info, trace, warn};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
-use crate::message::{Incoming, PeerGone, Poke, Received, Retire, Tick};
+use crate::message::{Incoming, PeerGone, PeersChanged, Poke, Received, Retire, Tick};
 use crate::roster::{Slot, Slots};
 
 /// At most one refusal in this time is logged as a warning; all are counted.
@@ -62,8 +62,6 @@ impl Actor for Listener {
 
 impl Listener {
     fn listen(&mut self) -> Result<(), String> {
-        // Before the next half is built on the same socket, the earlier one must have let go of it.
-        self.inbound = None;
         let resources = &self.machine.shared.resources;
         let socket = resources
             .peer_socket
@@ -82,7 +80,6 @@ impl Listener {
         )
         .map_err(|error| error.to_string())?;
         self.inbound = Some(inbound);
-        self.posted = 0;
         self.peers = peers;
         Ok(())
     }
@@ -98,15 +95,20 @@ impl Listener {
             .board
             .post_refused(refused.saturating_sub(self.posted));
         self.posted = refused;
-        let changed = self.machine.shared.resources.addresses.peers() != self.peers;
-        // A half that was taken down said farewell for good.
-        if changed
-            && self.inbound.is_some()
-            && let Err(reason) = self.listen()
-        {
-            return self.give_up(context, reason);
-        }
+        self.hear_peers();
         context.notify_later(Tick, LOOK_PAUSE);
+    }
+
+    /// Hears those machines that are known now.
+    fn hear_peers(&mut self) {
+        let peers = self.machine.shared.resources.addresses.peers();
+        // A half that was taken down said farewell for good.
+        if let Some(inbound) = &self.inbound
+            && peers != self.peers
+        {
+            inbound.set_peers(&peers);
+            self.peers = peers;
+        }
     }
 
     fn incoming(&mut self, event: Event) {
@@ -163,6 +165,14 @@ impl Handler<Incoming> for Listener {
     fn handle(&mut self, message: Incoming, context: &mut Context<Self>) {
         self.enter(context);
         self.incoming(message.0);
+    }
+}
+
+impl Handler<PeersChanged> for Listener {
+    type Result = ();
+    fn handle(&mut self, _: PeersChanged, context: &mut Context<Self>) {
+        self.enter(context);
+        self.hear_peers();
     }
 }
 

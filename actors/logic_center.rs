@@ -8,10 +8,12 @@ use rm_raft::{
     Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
-use slog::{debug, info, trace};
+use slog::{debug, info, trace, warn};
 
 use crate::fault::Point;
+use crate::finds::Finds;
 use crate::machine::{Derived, Machine};
+use crate::members::begun_with;
 use crate::message::{
     Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
     PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
@@ -38,6 +40,11 @@ pub(crate) struct LogicCenter {
     /// Whether the core was last told that the disk is full.
     told_full: bool,
     transfers: Transfers,
+    /// The configuration that the other actors know.
+    configured: Option<Configured>,
+    data_ids: Finds,
+    /// Whether it was told that this machine takes part no more.
+    left: bool,
     batched: usize,
     flush_is_due: bool,
 }
@@ -70,6 +77,9 @@ impl Derived for LogicCenter {
             next_read,
             told_full: false,
             transfers: Transfers::default(),
+            configured: None,
+            data_ids: Finds::default(),
+            left: false,
             batched: 0,
             flush_is_due: false,
         })
@@ -132,13 +142,16 @@ impl LogicCenter {
         let mut hard_state = log.hard_state;
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
         let mut configurations = log.configurations.clone();
-        // A log that tells nothing of its beginning begins with the machines that the domain was begun with.
         if configurations
             .first()
             .is_none_or(|first| first.index > log.base.index)
         {
-            let members = &self.machine.shared.identity.members;
-            let configuration = Configuration::of_voters(members.iter().map(|each| each.machine));
+            let shared = &self.machine.shared;
+            // One that joins takes part in nothing before its log says so.
+            let configuration = match shared.resources.owner().joined {
+                Some(_) => Configuration::default(),
+                None => begun_with(&shared.members.present()),
+            };
             let begun = Configured {
                 index: Index(0),
                 configuration,
@@ -292,8 +305,22 @@ impl LogicCenter {
                 raft.step(now, Input::Read { read, mode });
             }
         }
+        let wish = self.data_ids.wish(&self.machine.shared, raft);
+        if let Some(input) = wish {
+            raft.step(now, input);
+        }
         let effects = raft.effects(now);
-        let status = raft.status();
+        let (status, configured) = (raft.status(), raft.configured());
+        if self.configured.as_ref() != Some(configured)
+            && !configured.configuration.voters.is_empty()
+        {
+            info!(self.machine.log, "members"; "index" => configured.index.0, "configuration" => ?configured.configuration.members());
+            self.configured = Some(configured.clone());
+            // Before what is to be sent to them.
+            self.machine
+                .shared
+                .take_configuration(&configured.configuration);
+        }
         self.post(&status);
         for effect in effects {
             self.perform(effect);
@@ -313,6 +340,23 @@ impl LogicCenter {
             }
         }
         board.post_raft(status);
+        if status.member == rm_raft::Member::Removed && !self.left {
+            self.left = true;
+            self.leave();
+        }
+    }
+
+    /// This machine takes part no more, for good: its number is never given again.
+    fn leave(&self) {
+        let shared = &self.machine.shared;
+        warn!(
+            self.machine.log,
+            "THIS MACHINE WAS REMOVED from its domain and stops; its data is kept"
+        );
+        if let Err(error) = shared.resources.note_removed() {
+            warn!(self.machine.log, "that it was removed cannot be noted"; "error" => %error);
+        }
+        shared.removed.notify_one();
     }
 
     fn perform(&mut self, effect: Effect) {

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use rm_config::Effective;
-use rm_raft::{MachineId, Time};
+use rm_raft::{Configuration, MachineId, Time};
 use slog::Logger;
 
 use crate::board::Board;
 use crate::fault::{Action, Faults, Point};
 use crate::life::Life;
 use crate::logs::Logs;
+use crate::members::Members;
+use crate::message::PeersChanged;
 use crate::port::Identity;
 use crate::resources::Resources;
 use crate::roster::{Slot, Slots};
@@ -28,12 +30,25 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) logs: Logs,
     pub(crate) resources: Resources,
+    pub(crate) members: Members,
+    /// Told when this machine learns that it takes part no more.
+    pub(crate) removed: tokio::sync::Notify,
 }
 
 impl Shared {
     /// This machine's number.
     pub(crate) fn local(&self) -> MachineId {
         self.identity.machine
+    }
+
+    /// Another configuration is in force: from now on it decides whom this machine sends to and hears.
+    pub(crate) fn take_configuration(&self, configuration: &Configuration) {
+        self.members.set(configuration);
+        self.resources
+            .addresses
+            .set(self.local(), &self.members.peers());
+        self.slots.sender.tell(PeersChanged);
+        self.slots.listener.tell(PeersChanged);
     }
 }
 

@@ -140,6 +140,11 @@ pub(crate) struct PeerGone(pub(crate) MachineId);
 #[rtype(result = "()")]
 pub(crate) struct Incoming(pub(crate) rm_wire::Event);
 
+/// LogicCenter -> Sender, LogicCenter -> Listener: others are to be sent to and heard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeersChanged;
+
 /// LogicCenter -> Sender, Storage -> Sender: send this to each of these.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use rm_config::{Config, Level};
+pub use rm_config::{Address, Config, Level};
 pub use rm_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue,
     KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
-pub use rm_raft::{Change, Index, MachineId, Role, Step, Term, TransferOutcome};
+pub use rm_raft::{Change, ChangeRefused, Index, MachineId, Role, Step, Term, TransferOutcome};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use rm_raft::ReadMode;
@@ -18,9 +18,10 @@ use rm_raft::ReadMode;
 use crate::machine::Shared;
 use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
 
+pub use crate::admission::Newcomer;
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
-pub use crate::report::{ActorReport, Identity, Member, Report};
+pub use crate::report::{ActorReport, Identity, Member, Report, Standing};
 
 /// The pause before a read that was lost with an actor is asked again.
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
@@ -87,7 +88,7 @@ impl Port {
     /// Changes who takes part, and answers when that is complete and this machine has applied it.
     ///
     /// # Errors
-    /// [`Refusal::Operator`] says why the change was not begun; [`Refusal::TooManyRequests`] and [`Refusal::Stopped`] that
+    /// [`Refusal::Change`] says why the change was not begun; [`Refusal::TooManyRequests`] and [`Refusal::Stopped`] that
     /// nothing was done. After any other it may be carried out: look at the members before it is asked for again.
     pub async fn change_members(&self, change: Change) -> Result<(), Refusal> {
         let _room = self.admit()?;

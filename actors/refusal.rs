@@ -36,6 +36,9 @@ pub enum Refusal {
     /// The machine's own data is damaged.
     #[error("damaged data: {0}")]
     Damaged(String),
+    /// A change of the members was not begun; the reason says why.
+    #[error("{0}")]
+    Change(rm_raft::ChangeRefused),
     /// What an operator asked for is not possible; the text says why.
     #[error("{0}")]
     Operator(String),

@@ -17,8 +17,17 @@ pub struct Identity {
     pub name: String,
     /// Its number: etcd's member id.
     pub machine: MachineId,
-    /// All machines of the domain, in the order of the config.
-    pub members: Vec<Member>,
+}
+
+/// How a machine takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It votes.
+    Voter,
+    /// It receives the log.
+    Learner,
+    /// It votes until the change that removes it is complete.
+    Leaving,
 }
 
 /// One machine of the domain.
@@ -32,6 +41,10 @@ pub struct Member {
     pub peer: String,
     /// Where clients reach it, `host:port`.
     pub client: String,
+    /// How it takes part.
+    pub standing: Standing,
+    /// The data that it lives on, once it was found there.
+    pub data_id: Option<rm_wire::DataId>,
 }
 
 /// What a machine knows of itself at the moment.

@@ -1,5 +1,6 @@
 //! What a process opens once and no restart of an actor reopens: the data, the peer port, the certificates.
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use rm_wire::{Credentials, DataId, DataIds, WireError};
 
 use crate::addresses::Addresses;
 use crate::machine::Shared;
-use crate::port::Identity;
+use crate::members::listed;
+use crate::report::{Member, Standing};
 
 /// The numbers of one boot's requests; more would take centuries to give out.
 const REQUEST_BITS: u32 = 40;
@@ -79,10 +81,15 @@ pub enum StartError {
 }
 
 impl Resources {
-    pub(crate) fn open(config: &Effective, identity: &Identity) -> Result<Resources, StartError> {
+    /// Opens all of it. What `asked` says of the machine holds for a folder without data.
+    pub(crate) fn open(
+        config: &Effective,
+        asked: &rm_store::Identity,
+    ) -> Result<(Resources, Vec<Member>), StartError> {
         let machine = config.local();
         let credentials = credentials(config, machine)?;
-        let directory = DataDirectory::open(config.data_dir(), &owner(identity))?;
+        let directory = DataDirectory::open(config.data_dir(), asked)?;
+        let owner = directory.identity();
         let log = Log::open(&Environment::open(
             &directory,
             "log",
@@ -92,18 +99,19 @@ impl Resources {
             Environment::open_state(&directory, log.generation()?, &options(config, false))?;
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
-        let addresses = Addresses::new(&identity.domain, &config.neighbours());
+        let members = known_members(config, &owner, &log)?;
+        let addresses = Addresses::new(owner.id, &members);
         addresses.keep_asking().map_err(StartError::Thread)?;
-        Ok(Resources {
+        let resources = Resources {
             directory,
             log,
             state,
             peer_socket: bind_peer_port(config, machine)?,
             credentials,
             wire_identity: rm_wire::Identity {
-                domain: identity.domain.clone(),
-                name: identity.name.clone(),
-                id: identity.machine,
+                domain: owner.domain,
+                name: owner.machine,
+                id: owner.id,
                 incarnation: boot,
                 data_id,
             },
@@ -112,7 +120,18 @@ impl Resources {
             boot,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
-        })
+        };
+        Ok((resources, members))
+    }
+
+    /// Whose the data is.
+    pub(crate) fn owner(&self) -> rm_store::Identity {
+        self.directory.identity()
+    }
+
+    /// Notes that this machine takes part no more.
+    pub(crate) fn note_removed(&self) -> Result<(), OpenError> {
+        self.directory.note_removed()
     }
 
     /// A number for a request that this machine gives to no other, not even after a restart.
@@ -134,17 +153,48 @@ impl Resources {
     }
 }
 
-/// Whose the data must be.
-pub(crate) fn owner(identity: &Identity) -> rm_store::Identity {
-    rm_store::Identity {
-        domain: identity.domain.clone(),
-        machine: identity.name.clone(),
-        id: identity.machine,
-        machines: identity
-            .members
+/// The members before the core tells: those of the log, or whom this machine joined, or with whom it begins the domain.
+fn known_members(
+    config: &Effective,
+    owner: &rm_store::Identity,
+    log: &Log,
+) -> Result<Vec<Member>, LogError> {
+    let known: Vec<Member> = match &owner.joined {
+        Some(neighbours) => neighbours.iter().map(neighbour).collect(),
+        None => config
+            .config
+            .machines
             .iter()
-            .map(|each| each.name.clone())
+            .map(|each| founder(config, each))
             .collect(),
+    };
+    let logged = log.load()?.configurations.pop();
+    Ok(match logged {
+        Some(latest) => listed(&latest.configuration, &known),
+        None => known,
+    })
+}
+
+fn neighbour(neighbour: &rm_store::Neighbour) -> Member {
+    Member {
+        machine: MachineId(neighbour.id),
+        name: neighbour.name.clone(),
+        peer: neighbour.peer.clone(),
+        client: neighbour.client.clone(),
+        standing: Standing::Voter,
+        data_id: None,
+    }
+}
+
+/// One of the machines that a domain begins with.
+fn founder(config: &Effective, machine: &rm_config::Machine) -> Member {
+    Member {
+        machine: MachineId(config.machine_id(&machine.name)),
+        name: machine.name.clone(),
+        peer: machine.peer.to_string(),
+        client: machine.client.to_string(),
+        standing: Standing::Voter,
+        data_id: None,
     }
 }
 
@@ -230,16 +280,22 @@ impl Shared {
             // A false report that the leader is gone would break its lease.
             trust_peer_gone: config.reads.clock_drift_percent.is_none(),
             lease_drift_percent: config.reads.clock_drift_percent,
-            priorities: config
-                .machines
-                .iter()
-                .map(|each| (MachineId(self.config.machine_id(&each.name)), each.priority))
-                .collect(),
+            priorities: self.priorities(),
             compaction_keep_entries: 10_000,
             compaction_keep_bytes: limits.log_cache_bytes_max,
             compaction_step_entries: 1_000,
             snapshot_timeout: Duration::from_secs(60),
         }
+    }
+
+    /// The priorities that the config gives, of those who are members when a core is made.
+    fn priorities(&self) -> BTreeMap<MachineId, u8> {
+        let members = self.members.present();
+        let numbered = self.config.config.machines.iter().filter_map(|machine| {
+            let member = members.iter().find(|each| each.name == machine.name)?;
+            Some((member.machine, machine.priority))
+        });
+        numbered.collect()
     }
 
     /// How long a client's request may take.
@@ -249,11 +305,6 @@ impl Shared {
 
     /// The name of a machine, for the logs.
     pub(crate) fn name_of(&self, machine: MachineId) -> String {
-        let member = self
-            .identity
-            .members
-            .iter()
-            .find(|each| each.machine == machine);
-        member.map_or_else(|| machine.to_string(), |member| member.name.clone())
+        self.members.name_of(machine)
     }
 }

@@ -11,7 +11,7 @@ use slog::{trace, warn};
 
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
-use crate::message::{Poke, Retire, Send, Tick};
+use crate::message::{PeersChanged, Poke, Retire, Send, Tick};
 use crate::roster::{Slot, Slots};
 
 /// How often to look at addresses and at dropped frames.
@@ -96,15 +96,24 @@ impl Sender {
             warn!(self.machine.log, "machines whose names have no address"; "count" => missing);
             self.missing = missing;
         }
-        // A half that was taken down said farewell for good.
-        if changed
-            && self.outbound.is_some()
-            && let Err(reason) = self.dial()
-        {
-            return self.give_up(context, reason);
+        if changed {
+            self.turn_to_peers(context);
         }
         self.warn_of_dropped_frames();
         context.notify_later(Tick, LOOK_PAUSE);
+    }
+
+    /// Sends to those machines that are known now. What goes on with the others goes on.
+    fn turn_to_peers(&mut self, context: &mut Context<Self>) {
+        let peers = self.machine.shared.resources.addresses.peers();
+        // A half that was taken down said farewell for good.
+        let Some(outbound) = &mut self.outbound else {
+            return;
+        };
+        if let Err(error) = outbound.set_peers(&peers) {
+            return self.give_up(context, error.to_string());
+        }
+        self.peers = peers;
     }
 
     fn warn_of_dropped_frames(&mut self) {
@@ -136,6 +145,14 @@ impl Handler<Send> for Sender {
     fn handle(&mut self, message: Send, context: &mut Context<Self>) {
         self.enter(context);
         self.send(message);
+    }
+}
+
+impl Handler<PeersChanged> for Sender {
+    type Result = ();
+    fn handle(&mut self, _: PeersChanged, context: &mut Context<Self>) {
+        self.enter(context);
+        self.turn_to_peers(context);
     }
 }
 

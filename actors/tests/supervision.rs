@@ -41,7 +41,7 @@ impl Solo {
         change(&mut config);
         let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
         let solo = Solo {
-            running: start(config).expect("starts"),
+            running: start(config, None).expect("starts"),
             _folder: folder,
         };
         solo.until("all actors run", Solo::all_run).await;

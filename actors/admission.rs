@@ -1,0 +1,195 @@
+//! What an operator may do with the members: each change goes to the leader, and is answered when it is complete.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rm_raft::{Change, ChangeRefused, MachineId, Step};
+
+use crate::members::About;
+use crate::port::{Port, Refusal};
+use crate::report::Member;
+
+/// The pause before a change that came too early is asked for again.
+const AGAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// A machine that is to take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// Its name, which no member has.
+    pub name: String,
+    /// Where peers reach it.
+    pub peer: rm_config::Address,
+    /// Where clients reach it.
+    pub client: rm_config::Address,
+}
+
+impl Newcomer {
+    fn about(&self) -> About {
+        About {
+            name: self.name.clone(),
+            peer: self.peer.to_string(),
+            client: self.client.to_string(),
+            data_id: None,
+        }
+    }
+}
+
+impl Port {
+    /// The members, by the configuration in force on this machine.
+    pub fn members(&self) -> Arc<Vec<Member>> {
+        self.shared.members.present()
+    }
+
+    /// The members as of a moment after this was asked.
+    ///
+    /// # Errors
+    /// As [`Port::query`].
+    pub async fn members_now(&self) -> Result<Arc<Vec<Member>>, Refusal> {
+        self.barrier().await?;
+        Ok(self.members())
+    }
+
+    /// Admits a machine, as a learner or at once as a voter, and returns its number. The number belongs to this admission: a
+    /// machine that is removed and added again is another one to Raft, since it has forgotten its votes.
+    ///
+    /// # Errors
+    /// As [`Port::change_members`]; [`Refusal::Operator`] if the name or the address is a member's.
+    pub async fn add_member(
+        &self,
+        newcomer: &Newcomer,
+        voter: bool,
+        force: bool,
+    ) -> Result<MachineId, Refusal> {
+        let members = self.members_now().await?;
+        check_free(&members, newcomer, None)?;
+        let machine = self.new_machine_id(&newcomer.name);
+        let about = newcomer.about().encode();
+        let step = if voter {
+            Step::AddVoter(machine, about)
+        } else {
+            Step::Add(machine, about)
+        };
+        self.change(vec![step], force).await?;
+        Ok(machine)
+    }
+
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// As [`Port::change_members`].
+    pub async fn remove_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
+        self.change(vec![Step::Remove(machine)], force).await
+    }
+
+    /// Makes a learner a voter.
+    ///
+    /// # Errors
+    /// As [`Port::change_members`].
+    pub async fn promote_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
+        self.change(vec![Step::Promote(machine)], force).await
+    }
+
+    /// Makes a voter a learner.
+    ///
+    /// # Errors
+    /// As [`Port::change_members`].
+    pub async fn demote_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
+        self.change(vec![Step::Demote(machine)], force).await
+    }
+
+    /// Tells all where a member is reached from now on.
+    ///
+    /// # Errors
+    /// As [`Port::change_members`].
+    pub async fn update_member(
+        &self,
+        machine: MachineId,
+        peer: Option<&rm_config::Address>,
+        client: Option<&rm_config::Address>,
+    ) -> Result<(), Refusal> {
+        let members = self.members_now().await?;
+        let member = find(&members, machine)?;
+        let mut about = About::of(member);
+        about.peer = peer.map_or(about.peer, ToString::to_string);
+        about.client = client.map_or(about.client, ToString::to_string);
+        let step = Step::Update(machine, about.encode());
+        self.change(vec![step], false).await
+    }
+
+    /// Puts a new machine in the place of a member in one change, and returns its number. It may have the same name and
+    /// addresses. It is a voter if the member was one.
+    ///
+    /// # Errors
+    /// As [`Port::add_member`].
+    pub async fn replace_member(
+        &self,
+        old: MachineId,
+        newcomer: &Newcomer,
+        force: bool,
+    ) -> Result<MachineId, Refusal> {
+        let members = self.members_now().await?;
+        let standing = find(&members, old)?.standing;
+        check_free(&members, newcomer, Some(old))?;
+        let machine = self.new_machine_id(&newcomer.name);
+        let about = newcomer.about().encode();
+        let add = match standing {
+            crate::report::Standing::Learner => Step::Add(machine, about),
+            _ => Step::AddVoter(machine, about),
+        };
+        self.change(vec![Step::Remove(old), add], force).await?;
+        Ok(machine)
+    }
+
+    /// A number that no machine of the domain ever had: made of the name and of a number that this machine gives but once.
+    fn new_machine_id(&self, name: &str) -> MachineId {
+        let identity = self.identity();
+        let request = self.shared.resources.next_request_number();
+        let admission = format!("{name}\0{:x}\0{request:x}", identity.machine.0);
+        MachineId(rm_config::machine_id(&identity.domain, &admission))
+    }
+
+    /// Asks until the leader takes it up, if it is only too early for that.
+    async fn change(&self, steps: Vec<Step>, force: bool) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
+        loop {
+            let steps = steps.clone();
+            let outcome = self.change_members(Change { steps, force }).await;
+            let too_early = matches!(
+                outcome,
+                Err(Refusal::Change(
+                    ChangeRefused::UnderWay
+                        | ChangeRefused::LeaderIsNew
+                        | ChangeRefused::NotLeader
+                        | ChangeRefused::Transferring
+                ))
+            );
+            if !too_early || Instant::now() >= deadline {
+                return outcome;
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+    }
+}
+
+fn find(members: &[Member], machine: MachineId) -> Result<&Member, Refusal> {
+    let found = members.iter().find(|each| each.machine == machine);
+    found.ok_or(Refusal::Change(ChangeRefused::NoSuchMachine(machine)))
+}
+
+/// Refuses a name or an address that a member has, but for the one that is replaced.
+fn check_free(
+    members: &[Member],
+    newcomer: &Newcomer,
+    replaced: Option<MachineId>,
+) -> Result<(), Refusal> {
+    let mut others = members.iter().filter(|each| Some(each.machine) != replaced);
+    let peer = newcomer.peer.to_string();
+    match others.find(|each| each.name == newcomer.name || each.peer == peer) {
+        Some(other) => Err(Refusal::Operator(format!(
+            "{} with the peer address {} is a member already: use `rmctl member replace` to put a new machine in its place, or \
+             another name and address",
+            other.name, other.peer
+        ))),
+        None => Ok(()),
+    }
+}
