@@ -6,6 +6,7 @@ use rm_proto::raftmachine::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
 use crate::error::refused;
+use crate::members::{change, explained, machine};
 use crate::transfer::transfer;
 
 /// Answers rmctl.
@@ -27,21 +28,12 @@ impl Admin for AdminService {
     ) -> Result<Response<pb::InfoResponse>, Status> {
         let identity = self.port.identity();
         let report = self.port.report();
-        let before = identity
-            .members
+        let members = self.port.members();
+        let before = members
             .iter()
             .take_while(|member| member.machine != identity.machine)
             .count();
-        let machines = identity
-            .members
-            .iter()
-            .map(|member| pb::Machine {
-                id: member.machine.0,
-                name: member.name.clone(),
-                peer: member.peer.clone(),
-                client: member.client.clone(),
-            })
-            .collect();
+        let machines = members.iter().map(machine).collect();
         Ok(Response::new(pb::InfoResponse {
             domain: identity.domain.clone(),
             cluster_id: identity.cluster_id,
@@ -133,6 +125,28 @@ impl Admin for AdminService {
         let to = (to != 0).then_some(MachineId(to));
         let leader = transfer(&self.port, to).await?.0;
         Ok(Response::new(pb::TransferResponse { leader }))
+    }
+
+    async fn members(
+        &self,
+        _: Request<pb::MembersRequest>,
+    ) -> Result<Response<pb::MembersResponse>, Status> {
+        let members = self.port.members_now().await.map_err(refused)?;
+        Ok(Response::new(pb::MembersResponse {
+            domain: self.port.identity().domain.clone(),
+            machines: members.iter().map(machine).collect(),
+        }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<pb::ChangeMembersRequest>,
+    ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
+        let added = change(&self.port, request.into_inner(), explained).await?;
+        Ok(Response::new(pb::ChangeMembersResponse {
+            added: added.map_or(0, |machine| machine.0),
+            machines: self.port.members().iter().map(machine).collect(),
+        }))
     }
 }
 

@@ -1,14 +1,17 @@
 //! etcd's Cluster service: who belongs to the domain.
 
-use rm_actors::port::{Member, Port};
+use rm_actors::port::{MachineId, Member, Port, Standing};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::cluster_server::Cluster;
+use rm_proto::raftmachine::v1 as admin;
+use rm_proto::raftmachine::v1::change_members_request::Change;
 use tonic::{Request, Response, Status};
 
-use crate::error::{refused, unserved};
+use crate::error::refused;
 use crate::header::header;
+use crate::members::change;
 
-/// Lists the machines. They are those of the config: changing them at run time is not served.
+/// Lists the members and changes them, in etcd's way.
 pub(crate) struct ClusterService {
     port: Port,
 }
@@ -16,6 +19,28 @@ pub(crate) struct ClusterService {
 impl ClusterService {
     pub(crate) fn new(port: Port) -> ClusterService {
         ClusterService { port }
+    }
+
+    /// Changes the members; the id of the one that was added, the header, and all members.
+    async fn change(
+        &self,
+        change_wanted: Change,
+    ) -> Result<
+        (
+            Option<MachineId>,
+            Option<pb::ResponseHeader>,
+            Vec<pb::Member>,
+        ),
+        Status,
+    > {
+        let request = admin::ChangeMembersRequest {
+            change: Some(change_wanted),
+            force: false,
+        };
+        let added = change(&self.port, request, refused).await?;
+        let members = self.port.members().iter().map(member).collect();
+        // etcd tells no revision here, since the list has none.
+        Ok((added, Some(header(&self.port, 0)), members))
     }
 }
 
@@ -28,9 +53,8 @@ impl Cluster for ClusterService {
         if request.into_inner().linearizable {
             self.port.barrier().await.map_err(refused)?;
         }
-        let members = self.port.identity().members.iter().map(member).collect();
+        let members = self.port.members().iter().map(member).collect();
         Ok(Response::new(pb::MemberListResponse {
-            // etcd tells no revision here, since the list has none.
             header: Some(header(&self.port, 0)),
             members,
         }))
@@ -38,30 +62,102 @@ impl Cluster for ClusterService {
 
     async fn member_add(
         &self,
-        _: Request<pb::MemberAddRequest>,
+        request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        Err(unserved("adding a member"))
+        let request = request.into_inner();
+        let mut add = newcomer(&request.peer_ur_ls)?;
+        add.voter = !request.is_learner;
+        let (added, header, members) = self.change(Change::Add(add)).await?;
+        let member = members
+            .iter()
+            .find(|member| Some(MachineId(member.id)) == added)
+            .cloned();
+        Ok(Response::new(pb::MemberAddResponse {
+            header,
+            member,
+            members,
+        }))
     }
 
     async fn member_remove(
         &self,
-        _: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        Err(unserved("removing a member"))
+        let id = request.into_inner().id;
+        let (_, header, members) = self.change(Change::Remove(id)).await?;
+        Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        Err(unserved("updating a member"))
+        let request = request.into_inner();
+        let url = only_url(&request.peer_ur_ls)?;
+        let update = admin::UpdateMember {
+            id: request.id,
+            peer: url.address.to_owned(),
+            client: url.value("client").unwrap_or_default().to_owned(),
+        };
+        let (_, header, members) = self.change(Change::Update(update)).await?;
+        Ok(Response::new(pb::MemberUpdateResponse { header, members }))
     }
 
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        Err(unserved("promoting a member"))
+        let id = request.into_inner().id;
+        let (_, header, members) = self.change(Change::Promote(id)).await?;
+        Ok(Response::new(pb::MemberPromoteResponse { header, members }))
+    }
+}
+
+/// A peer URL: its address, and what it says beside it. etcd's clients pass on nothing of a new member but its URLs, so that its
+/// name and its client address stand in the query.
+struct PeerUrl<'a> {
+    address: &'a str,
+    query: &'a str,
+}
+
+impl<'a> PeerUrl<'a> {
+    fn parse(text: &'a str) -> PeerUrl<'a> {
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        PeerUrl { address, query }
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        let mut pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+}
+
+fn only_url(urls: &[String]) -> Result<PeerUrl<'_>, Status> {
+    match urls {
+        [url] => Ok(PeerUrl::parse(url)),
+        _ => Err(Status::invalid_argument(
+            "etcdserver: given member URLs are invalid",
+        )),
+    }
+}
+
+fn newcomer(urls: &[String]) -> Result<admin::AddMember, Status> {
+    let url = only_url(urls)?;
+    match (url.value("name"), url.value("client")) {
+        (Some(name), Some(client)) => Ok(admin::AddMember {
+            name: name.to_owned(),
+            peer: url.address.to_owned(),
+            client: client.to_owned(),
+            voter: false,
+        }),
+        _ => Err(Status::invalid_argument(
+            "raftmachine: a new machine needs a name and a client address: use `rmctl member add`, or the peer URL \
+             http://HOST:PORT?name=NAME&client=HOST:PORT",
+        )),
     }
 }
 
@@ -72,14 +168,26 @@ fn member(member: &Member) -> pb::Member {
         name: member.name.clone(),
         peer_ur_ls: vec![format!("quic://{}", member.peer)],
         client_ur_ls: vec![format!("http://{}", member.client)],
-        is_learner: false,
+        is_learner: member.standing == Standing::Learner,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rm_actors::port::MachineId;
+
+    #[test]
+    fn a_new_members_url_tells_its_name_and_its_client_address() {
+        let url = "http://127.0.0.1:7604?name=RM.04&client=127.0.0.1:2404".to_owned();
+        let add = newcomer(&[url]).expect("it tells all");
+        assert_eq!(
+            (&add.name[..], &add.peer[..], &add.client[..]),
+            ("RM.04", "127.0.0.1:7604", "127.0.0.1:2404")
+        );
+        for urls in [vec![], vec!["http://127.0.0.1:7604".to_owned()]] {
+            newcomer(&urls).expect_err("it tells too little");
+        }
+    }
 
     #[test]
     fn a_machine_is_listed_with_addresses_that_clients_can_dial() {
@@ -88,6 +196,8 @@ mod tests {
             name: "RM.01".to_owned(),
             peer: "127.0.0.1:7600".to_owned(),
             client: "127.0.0.1:2379".to_owned(),
+            standing: Standing::Voter,
+            data_id: None,
         };
         let expected = pb::Member {
             id: 7,

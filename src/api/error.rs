@@ -4,6 +4,8 @@
 use rm_actors::port::{Refusal, RequestError};
 use tonic::Status;
 
+use crate::members::change_refused;
+
 /// etcd's text for a member that knows of no leader.
 pub(crate) const NO_LEADER: &str = "etcdserver: no leader";
 
@@ -31,6 +33,7 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
         ),
         Refusal::Request(error) => invalid(error),
         Refusal::Damaged(_) => Status::data_loss("etcdserver: corrupt cluster"),
+        Refusal::Change(reason) => change_refused(reason),
         Refusal::Operator(why) => Status::failed_precondition(format!("raftmachine: {why}")),
     }
 }

@@ -11,12 +11,15 @@ mod dispatch;
 mod error;
 mod header;
 mod health;
+mod join;
 mod kv;
 mod maintenance;
+mod members;
 mod reflection;
 mod request;
 mod response;
 mod server;
 mod transfer;
 
+pub use join::{JoinError, find_admission};
 pub use server::{ServeError, serve};

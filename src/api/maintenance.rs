@@ -175,7 +175,6 @@ mod tests {
             cluster_id: 1,
             name: "RM.01".to_owned(),
             machine: MachineId(7),
-            members: Vec::new(),
         }
     }
 

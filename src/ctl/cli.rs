@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::info;
 use crate::kv::{self, DelFlags, GetFlags, PutFlags};
 use crate::log::{self, LogCommand};
+use crate::member::{self, MemberCommand};
 use crate::output::{Format, print};
 use crate::transfer::{self, TransferFlags};
 
@@ -69,6 +70,9 @@ enum Command {
     Del(DelFlags),
     /// Hand leadership to another machine, and wait until it leads
     Transfer(TransferFlags),
+    /// Show or change who takes part in the domain
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Show the actors inside the machines
     Actors(ActorsFlags),
     /// Act on one actor
@@ -121,6 +125,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Put(flags) => kv::put(&endpoints, or(Format::Text), flags).await,
         Command::Del(flags) => kv::del(&endpoints, or(Format::Text), flags).await,
         Command::Transfer(flags) => transfer::run(&endpoints, flags).await,
+        Command::Member(command) => member::run(&endpoints, or(Format::Table), command).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
         Command::Actor(command) => actor::run(&endpoints, command).await,
         Command::Fault(command) => actor::fault(&endpoints, command).await,

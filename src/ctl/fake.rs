@@ -36,6 +36,7 @@ struct State {
     killed: Vec<(String, String)>,
     levels_set: Vec<(String, String)>,
     transfers: Vec<u64>,
+    changes: Vec<admin::ChangeMembersRequest>,
     endpoint: String,
 }
 
@@ -110,6 +111,7 @@ impl Fake {
                 name: format!("RM.{:02}", position + 1),
                 peer: "127.0.0.1:7600".to_owned(),
                 client: client.clone(),
+                ..admin::Machine::default()
             })
             .collect();
     }
@@ -122,6 +124,11 @@ impl Fake {
     /// Of which logs the level was set, and to which.
     pub(crate) fn levels_set(&self) -> Vec<(String, String)> {
         self.state().levels_set.clone()
+    }
+
+    /// The changes of members that were asked for.
+    pub(crate) fn changes(&self) -> Vec<admin::ChangeMembersRequest> {
+        self.state().changes.clone()
     }
 
     /// To whom it was told to hand leadership over.
@@ -251,6 +258,7 @@ impl Admin for Service {
             name: "RM.01".to_owned(),
             peer: "127.0.0.1:7600".to_owned(),
             client: state.endpoint.clone(),
+            ..admin::Machine::default()
         };
         let machines = if state.machines.is_empty() {
             vec![own]
@@ -332,5 +340,27 @@ impl Admin for Service {
         let to = request.into_inner().to;
         self.open()?.transfers.push(to);
         Ok(Response::new(admin::TransferResponse { leader: to }))
+    }
+
+    async fn members(
+        &self,
+        _: Request<admin::MembersRequest>,
+    ) -> Result<Response<admin::MembersResponse>, Status> {
+        let info = self
+            .info(Request::new(admin::InfoRequest {}))
+            .await?
+            .into_inner();
+        Ok(Response::new(admin::MembersResponse {
+            domain: info.domain,
+            machines: info.machines,
+        }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<admin::ChangeMembersRequest>,
+    ) -> Result<Response<admin::ChangeMembersResponse>, Status> {
+        self.open()?.changes.push(request.into_inner());
+        Ok(Response::new(admin::ChangeMembersResponse::default()))
     }
 }

@@ -18,6 +18,7 @@ mod info;
 mod kv;
 mod load;
 mod log;
+mod member;
 mod neighbour;
 mod observer;
 mod output;

@@ -8,7 +8,9 @@ pub(crate) use rm_proto::etcdserverpb::{
 };
 pub(crate) use rm_proto::mvccpb::KeyValue;
 pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;
+pub(crate) use rm_proto::raftmachine::v1::change_members_request::Change;
 pub(crate) use rm_proto::raftmachine::v1::{
-    Actor, ActorsRequest, ArmFaultRequest, InfoRequest, InfoResponse, KillActorRequest,
-    LogLevelsRequest, Machine, SetLogLevelRequest, TransferRequest,
+    Actor, ActorsRequest, AddMember, ArmFaultRequest, ChangeMembersRequest, InfoRequest,
+    InfoResponse, KillActorRequest, LogLevelsRequest, Machine, MembersRequest, ReplaceMember,
+    SetLogLevelRequest, TransferRequest, UpdateMember,
 };

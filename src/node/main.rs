@@ -1,8 +1,9 @@
 //! The binary raft-machine: reads a config, starts the machine and its services, and stops them when told.
 //!
-//! Exit codes: 0 after a stop that was asked for and for data that is sound, 1 when the machine cannot start or the data is
+//! Exit codes: 0 after a stop that was asked for, for data that is sound, and for a machine that was removed from its domain, 1 when the machine cannot start or the data is
 //! not sound, 2 for a wrong config or command line, 70 when the supervisor gave up.
 
+mod join;
 mod verify;
 
 use std::net::TcpListener;
@@ -27,6 +28,10 @@ struct Arguments {
     /// Which of the config's machines this is; else the config says it, or the addresses of this host.
     #[arg(long, value_name = "NAME")]
     local: Option<String>,
+    /// Join the domain of the config's other machines, which must have admitted this one (`rmctl member add`): with an empty
+    /// folder only, else it goes on with its data.
+    #[arg(long, conflicts_with_all = ["check", "verify"])]
+    join: bool,
     /// Only check the config, and print it with all defaults.
     #[arg(long)]
     check: bool,
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
         return verify::verify(&config);
     }
     raise_file_limit();
-    match run(config) {
+    match run(config, arguments.join) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("raft-machine: {error}");
@@ -72,7 +77,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn run(config: Effective) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run(config: Effective, join: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let address = config.local().client.clone();
     let listener = address
         .resolve()
@@ -80,8 +85,14 @@ fn run(config: Effective) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .map_err(|error| {
             format!("the client port {address} cannot be opened: {error}. Is another program there? Else correct machines[].client in the config")
         })?;
-    let running = rm_actors::start(config)?;
-    let outcome = service_runtime()?.block_on(serve(running, listener))?;
+    let runtime = service_runtime()?;
+    let admission = if join && rm_actors::is_new(&config)? {
+        Some(runtime.block_on(join::wait_for_admission(&config))?)
+    } else {
+        None
+    };
+    let running = rm_actors::start(config, admission)?;
+    let outcome = runtime.block_on(serve(running, listener))?;
     Ok(match outcome {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
@@ -114,10 +125,15 @@ async fn serve(
     let log = running.logger();
     let (stop, stopped) = watch::channel(false);
     let services = tokio::spawn(rm_api::serve(running.port(), listener, told(stopped)));
+    let removed = running.removed();
     tokio::select! {
         outcome = running.ended() => {
             crit!(log, "the process ends"; "outcome" => ?outcome);
             return Ok(outcome);
+        }
+        () = removed => {
+            crit!(log, "this machine was removed from its domain: the process ends, and a process manager should not start it again");
+            eprintln!("raft-machine: this machine was removed from its domain");
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }
