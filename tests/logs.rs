@@ -96,12 +96,11 @@ impl DurableLog {
 /// Whose data a machine's folder holds.
 fn identity(machine: &Machine) -> Result<Identity, rm_config::ConfigError> {
     let config = rm_config::load(&machine.config, Some(&machine.name))?;
-    let machines = config.config.machines.iter();
     Ok(Identity {
         domain: config.config.domain.clone(),
         machine: machine.name.clone(),
         id: MachineId(config.machine_id(&machine.name)),
-        machines: machines.map(|each| each.name.clone()).collect(),
+        joined: None,
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Machine {
     pub config: PathBuf,
     /// Its data folder.
     pub data: PathBuf,
+    /// Whether it is started to join a domain that is there.
+    pub join: bool,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -44,6 +46,7 @@ impl Machine {
             peer,
             config,
             data,
+            join: false,
             log,
             child: None,
         }
@@ -70,6 +73,7 @@ impl Machine {
             .arg("--config")
             .arg(&self.config)
             .args(["--local", &self.name])
+            .args(self.join.then_some("--join"))
             .current_dir(self.log.parent().expect("a log lies in a folder"))
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))

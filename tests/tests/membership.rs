@@ -1,0 +1,373 @@
+//! Domains of real processes that grow, shrink, move and lose machines under load: no history breaks, nothing acknowledged is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rm_proto::raftmachine::v1::change_members_request::Change;
+use rm_proto::raftmachine::v1::{
+    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
+    TransferRequest, UpdateMember,
+};
+use rm_tests::machine::assert_refusal;
+use rm_tests::ports::claim;
+use rm_tests::writers::assert_nothing_lost;
+use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, until};
+use serde_json::{Value, json};
+
+/// As in the settings of these tests.
+const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How many writes must be acknowledged between two changes.
+const PROGRESS: usize = 50;
+
+/// Machines of which only the first runs, as a domain of its own.
+async fn begun_alone(machines: usize) -> Cluster {
+    let settings = Settings {
+        machines,
+        ..Settings::trio()
+    };
+    let mut cluster = Cluster::prepare(settings).await;
+    let text = std::fs::read_to_string(&cluster.machines[0].config).expect("a config");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    let first = config["machines"][0].clone();
+    config["machines"] = json!([first]);
+    let alone = cluster.folder().join("alone.json");
+    std::fs::write(&alone, config.to_string()).expect("the folder can be written");
+    cluster.machines[0].config = alone;
+    cluster.machines[0].start();
+    for machine in &mut cluster.machines[1..] {
+        machine.join = true;
+    }
+    cluster
+}
+
+/// The members as any machine tells them.
+async fn members(client: &Client) -> Vec<Listed> {
+    let mut turn = 0;
+    until("the members are told", async || {
+        turn += 1;
+        let asked = client.admin(turn % client.machines());
+        match asked.clone().members(MembersRequest {}).await {
+            Ok(answer) => Ok(answer.into_inner().machines),
+            Err(status) => Err(status.to_string()),
+        }
+    })
+    .await
+}
+
+fn id_of(members: &[Listed], name: &str) -> u64 {
+    let found = members.iter().find(|member| member.name == name);
+    found.unwrap_or_else(|| panic!("{name} is no member")).id
+}
+
+/// Asks one machine after the other for a change, until the members are as it makes them.
+async fn change(
+    client: &Client,
+    wanted: impl Fn(&[Listed]) -> Option<Change>,
+    is_done: impl Fn(&[Listed]) -> bool,
+) {
+    let mut turn = 0;
+    until("the members are changed", async || {
+        let before = members(client).await;
+        if is_done(&before) {
+            return Ok(());
+        }
+        turn += 1;
+        let request = ChangeMembersRequest {
+            change: wanted(&before),
+            force: false,
+        };
+        let asked = client.admin(turn % client.machines());
+        match asked.clone().change_members(request).await {
+            Ok(_) => Err("it was done: look again".to_owned()),
+            Err(status) => Err(format!("{status} with {before:?}")),
+        }
+    })
+    .await;
+}
+
+fn newcomer(machine: &Machine, voter: bool) -> AddMember {
+    AddMember {
+        name: machine.name.clone(),
+        peer: machine.peer.to_string(),
+        client: machine.client.to_string(),
+        voter,
+    }
+}
+
+fn standing<'a>(members: &'a [Listed], name: &str) -> Option<&'a str> {
+    let found = members.iter().find(|member| member.name == name);
+    found.map(|member| member.standing.as_str())
+}
+
+/// Admits a machine, starts it, and lets it vote once it has caught up.
+async fn admit(cluster: &mut Cluster, client: &Client, place: usize) {
+    let name = cluster.machines[place].name.clone();
+    let add = newcomer(&cluster.machines[place], false);
+    let wanted = |_: &[Listed]| Some(Change::Add(add.clone()));
+    change(client, wanted, |now| standing(now, &name).is_some()).await;
+    cluster.machines[place].start();
+    let wanted = |now: &[Listed]| Some(Change::Promote(id_of(now, &name)));
+    change(client, wanted, |now| standing(now, &name) == Some("voter")).await;
+}
+
+/// Removes a machine, and sees its process end well.
+async fn dismiss(cluster: &mut Cluster, client: &Client, place: usize) {
+    let name = cluster.machines[place].name.clone();
+    let wanted = |now: &[Listed]| Some(Change::Remove(id_of(now, &name)));
+    change(client, wanted, |now| standing(now, &name).is_none()).await;
+    let status = cluster.machines[place].end().await;
+    let log = cluster.machines[place].log();
+    assert_eq!(status.code(), Some(0), "{status}:\n{log}");
+    assert!(log.contains("was removed"), "{log}");
+}
+
+/// Puts an empty machine in the place of one that is killed.
+async fn replace(cluster: &mut Cluster, client: &Client, place: usize) {
+    let machine = &mut cluster.machines[place];
+    if machine.runs() {
+        machine.kill();
+    }
+    std::fs::remove_dir_all(&machine.data).expect("the data can be removed");
+    machine.join = true;
+    let name = machine.name.clone();
+    let old = id_of(&members(client).await, &name);
+    let new = newcomer(&cluster.machines[place], true);
+    let wanted = |_: &[Listed]| {
+        Some(Change::Replace(ReplaceMember {
+            old,
+            new: Some(new.clone()),
+        }))
+    };
+    // The number belongs to the admission, so that the new machine is told from the old one.
+    let is_done = |now: &[Listed]| {
+        let others = now.iter().all(|member| member.standing == "voter");
+        others && now.iter().all(|member| member.id != old)
+    };
+    change(client, wanted, is_done).await;
+    cluster.machines[place].start();
+    until("the new machine has caught up", async || {
+        let info = client.info(place).await.map_err(|it| it.to_string())?;
+        match info.applied_index {
+            0 => Err("it has applied nothing".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+}
+
+/// Measures the longest time in which no write was acknowledged.
+struct Prober {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<(Instant, Duration)>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Prober {
+    fn start(client: &Client) -> Prober {
+        let stop = Arc::<AtomicBool>::default();
+        let seen = Arc::new(Mutex::new((Instant::now(), Duration::ZERO)));
+        let probe = |machine: usize| {
+            let (client, stop, seen) = (client.clone(), Arc::clone(&stop), Arc::clone(&seen));
+            tokio::spawn(async move {
+                let mut pace = tokio::time::interval(Duration::from_millis(5));
+                while !stop.load(Ordering::Relaxed) {
+                    pace.tick().await;
+                    let key = format!("probe/{machine}");
+                    if client.put_on(machine, key, "probed").await.is_ok() {
+                        let mut seen = seen.lock().expect("no prober panicked");
+                        let gap = seen.0.elapsed();
+                        *seen = (Instant::now(), seen.1.max(gap));
+                    }
+                }
+            })
+        };
+        let tasks = (0..client.machines()).map(probe).collect();
+        Prober { stop, seen, tasks }
+    }
+
+    /// The longest gap since the last time that this was asked.
+    fn tell(&self, what: &str) {
+        let mut seen = self.seen.lock().expect("no prober panicked");
+        let longest = std::mem::take(&mut seen.1).max(seen.0.elapsed());
+        let timeouts = longest.as_secs_f64() / ELECTION_TIMEOUT.as_secs_f64();
+        println!("{what}: no write for at most {longest:.0?}, {timeouts:.2} election timeouts");
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("a prober does not panic");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
+    let mut cluster = begun_alone(5).await;
+    let client = cluster.client();
+    client.put("begun", "alone").await;
+    let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
+    let prober = Prober::start(&client);
+    for place in 1..5 {
+        writers.progress(PROGRESS).await;
+        admit(&mut cluster, &client, place).await;
+        prober.tell(&format!("grown to {}", place + 1));
+    }
+    cluster.converged().await;
+    for place in [0, 3] {
+        writers.progress(PROGRESS).await;
+        dismiss(&mut cluster, &client, place).await;
+        prober.tell("shrunk by one");
+    }
+    for place in [1, 2, 4] {
+        writers.progress(PROGRESS).await;
+        replace(&mut cluster, &client, place).await;
+        prober.tell("replaced one");
+        // To whichever is fittest; who does not lead refuses.
+        for machine in [1, 2, 4] {
+            let mut admin = client.admin(machine);
+            drop(admin.transfer(TransferRequest { to: 0 }).await);
+        }
+        prober.tell("handed over");
+    }
+    writers.progress(PROGRESS).await;
+    prober.finish().await;
+    let operations = workload.finish().await;
+    let acknowledged = writers.finish().await;
+    for place in [1, 2, 4] {
+        until("the last writes are everywhere", async || {
+            let leader = client.info(1).await.map_err(|it| it.to_string())?;
+            let info = client.info(place).await.map_err(|it| it.to_string())?;
+            if info.applied_index == leader.last_index {
+                return Ok(());
+            }
+            Err(format!("{} of {}", info.applied_index, leader.last_index))
+        })
+        .await;
+        assert_nothing_lost(&acknowledged, &client.dump(place).await);
+    }
+    cluster.assert_nobody_panicked();
+    println!(
+        "{operations} operations linearizable, {} writes kept",
+        acknowledged.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
+    let mut cluster = begun_alone(4).await;
+    let client = cluster.client();
+    client.put("begun", "alone").await;
+    for place in 1..3 {
+        admit(&mut cluster, &client, place).await;
+    }
+    let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
+    for _ in 0..2 {
+        writers.progress(PROGRESS).await;
+        let joined = newcomer(&cluster.machines[3], true);
+        let leader = until("a machine leads", async || {
+            for place in 0..3 {
+                match client.info(place).await {
+                    Ok(info) if info.leader == info.machine_id => return Ok(place),
+                    _ => {}
+                }
+            }
+            Err("none says so".to_owned())
+        })
+        .await;
+        let mut admin = client.admin(leader);
+        let request = ChangeMembersRequest {
+            change: Some(Change::Add(joined.clone())),
+            force: false,
+        };
+        let asked = tokio::spawn(async move { admin.change_members(request).await });
+        tokio::task::yield_now().await;
+        cluster.machines[leader].kill();
+        // Whatever became of it is unknown to whoever asked.
+        drop(asked.await);
+        cluster.machines[leader].start();
+        let name = joined.name.clone();
+        let wanted = |_: &[Listed]| Some(Change::Add(joined.clone()));
+        change(&client, wanted, |now| standing(now, &name).is_some()).await;
+        let wanted = |now: &[Listed]| Some(Change::Remove(id_of(now, &name)));
+        change(&client, wanted, |now| standing(now, &name).is_none()).await;
+    }
+    writers.progress(PROGRESS).await;
+    workload.finish().await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &client.dump(0).await);
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_was_removed_or_has_lost_its_data_does_not_come_back_as_the_one_that_it_was()
+{
+    let mut cluster = begun_alone(3).await;
+    let client = cluster.client();
+    client.put("begun", "alone").await;
+    for place in 1..4 {
+        admit(&mut cluster, &client, place).await;
+    }
+    until("the log tells on which data all live", async || {
+        let now = members(&client).await;
+        match now.iter().all(|member| member.has_data) {
+            true => Ok(()),
+            false => Err(format!("{now:?}")),
+        }
+    })
+    .await;
+    dismiss(&mut cluster, &client, 3).await;
+    cluster.machines[3].take_log();
+    cluster.machines[3].start();
+    let status = cluster.machines[3].end().await;
+    let log = cluster.machines[3].log();
+    assert_refusal(status, &log);
+    assert!(log.contains("was removed from its domain"), "{log}");
+
+    cluster.machines[1].kill();
+    std::fs::remove_dir_all(&cluster.machines[1].data).expect("the data can be removed");
+    cluster.machines[1].take_log();
+    cluster.machines[1].start();
+    let status = cluster.machines[1].end().await;
+    let log = cluster.machines[1].take_log();
+    assert_refusal(status, &log);
+    assert!(log.contains("rmctl member replace"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_moves_is_found_where_the_members_say() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let place = (cluster.leader().await + 1) % 3;
+    cluster.machines[place].kill();
+    let ports = claim(2);
+    let text = std::fs::read_to_string(&cluster.machines[place].config).expect("a config");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["machines"][place]["client"] = json!(ports[0].address);
+    config["machines"][place]["peer"] = json!(ports[1].address);
+    let moved = cluster.folder().join("moved.json");
+    std::fs::write(&moved, config.to_string()).expect("the folder can be written");
+    let machine = &mut cluster.machines[place];
+    machine.config = moved;
+    (machine.client, machine.peer) = (ports[0].address, ports[1].address);
+    machine.start();
+    let name = machine.name.clone();
+    let update = |now: &[Listed]| {
+        Some(Change::Update(UpdateMember {
+            id: id_of(now, &name),
+            peer: ports[1].address.to_string(),
+            client: ports[0].address.to_string(),
+        }))
+    };
+    let peer = ports[1].address.to_string();
+    change(&client, update, |now| {
+        now.iter().any(|member| member.peer == peer)
+    })
+    .await;
+    cluster.client().put("after the move", "taken").await;
+    cluster.same_everywhere().await;
+    let log = cluster.machines[place].log();
+    assert!(log.contains("rmctl member update"), "{log}");
+}
