@@ -11,13 +11,13 @@ use slog::trace;
 
 use crate::changes::Changes;
 use crate::fault::Point;
-use crate::logic_center::refusal;
 use crate::machine::{Derived, Machine};
 use crate::message::{
     Answer, Answers, Change, ChangeRefused, Changed, Flush, Poke, Propose, Refused, Submit,
     SubmitChange, Tick, Unsettled,
 };
 use crate::port::Refusal;
+use crate::refusal::refusal;
 use crate::roster::{Slot, Slots};
 
 /// The most commands in one message to LogicCenter.

@@ -23,6 +23,7 @@ mod machine;
 mod members;
 mod message;
 mod operator;
+mod participation;
 pub mod port;
 mod reads;
 mod refusal;

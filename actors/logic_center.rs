@@ -3,23 +3,21 @@
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{
-    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode,
-    Refusal as RaftRefusal, Role,
-};
+use rm_raft::{Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Role};
 use rm_store::Loaded;
-use slog::{debug, info, trace, warn};
+use slog::{debug, info, trace};
 
 use crate::fault::Point;
 use crate::finds::Finds;
 use crate::machine::{Derived, Machine};
-use crate::members::begun_with;
 use crate::message::{
     Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
     PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
     Refused, Send, Serve, Transfer, Transferred, Unsettled,
 };
+use crate::participation;
 use crate::port::Refusal;
+use crate::refusal::refusal;
 use crate::roster::{Slot, Slots};
 use crate::transfers::Transfers;
 
@@ -141,23 +139,7 @@ impl LogicCenter {
         // An earlier life of this process may have known more than it had written down: what was applied is committed.
         let mut hard_state = log.hard_state;
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
-        let mut configurations = log.configurations.clone();
-        if configurations
-            .first()
-            .is_none_or(|first| first.index > log.base.index)
-        {
-            let shared = &self.machine.shared;
-            // One that joins takes part in nothing before its log says so.
-            let configuration = match shared.resources.owner().joined {
-                Some(_) => Configuration::default(),
-                None => begun_with(&shared.members.present()),
-            };
-            let begun = Configured {
-                index: Index(0),
-                configuration,
-            };
-            configurations.insert(0, begun);
-        }
+        let configurations = participation::configurations(&self.machine.shared, log);
         let durable = Durable {
             hard_state,
             base: log.base,
@@ -342,21 +324,8 @@ impl LogicCenter {
         board.post_raft(status);
         if status.member == rm_raft::Member::Removed && !self.left {
             self.left = true;
-            self.leave();
+            participation::leave(&self.machine.shared, &self.machine.log);
         }
-    }
-
-    /// This machine takes part no more, for good: its number is never given again.
-    fn leave(&self) {
-        let shared = &self.machine.shared;
-        warn!(
-            self.machine.log,
-            "THIS MACHINE WAS REMOVED from its domain and stops; its data is kept"
-        );
-        if let Err(error) = shared.resources.note_removed() {
-            warn!(self.machine.log, "that it was removed cannot be noted"; "error" => %error);
-        }
-        shared.removed.notify_one();
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -420,17 +389,6 @@ impl LogicCenter {
                 self.transfers.answer(Transferred { to, outcome });
             }
         }
-    }
-}
-
-/// What a client is told when the core refuses.
-pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
-    match reason {
-        RaftRefusal::NoLeader | RaftRefusal::NotLeader | RaftRefusal::Transferring => {
-            Refusal::NoLeader
-        }
-        RaftRefusal::Overloaded => Refusal::TooManyRequests,
-        RaftRefusal::NoSpace => Refusal::NoSpace,
     }
 }
 

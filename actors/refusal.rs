@@ -1,5 +1,7 @@
 //! Why a request has no answer, and whether it may have been carried out all the same.
 
+use rm_raft::Refusal as RaftRefusal;
+
 /// Why a request was not carried out, or is not known to have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -42,4 +44,15 @@ pub enum Refusal {
     /// What an operator asked for is not possible; the text says why.
     #[error("{0}")]
     Operator(String),
+}
+
+/// What a client is told when the core refuses.
+pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
+    match reason {
+        RaftRefusal::NoLeader | RaftRefusal::NotLeader | RaftRefusal::Transferring => {
+            Refusal::NoLeader
+        }
+        RaftRefusal::Overloaded => Refusal::TooManyRequests,
+        RaftRefusal::NoSpace => Refusal::NoSpace,
+    }
 }

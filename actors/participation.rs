@@ -1,0 +1,39 @@
+//! How a machine's part in the domain begins and ends: the configurations that its core starts with, and its removal.
+
+use rm_raft::{Configuration, Configured, Index};
+use rm_store::Loaded;
+use slog::{Logger, warn};
+
+use crate::machine::Shared;
+use crate::members::begun_with;
+
+/// The configurations of the log, after the one that is in force at its base.
+pub(crate) fn configurations(shared: &Shared, log: &Loaded) -> Vec<Configured> {
+    let mut configurations = log.configurations.clone();
+    let first = configurations.first();
+    if first.is_none_or(|first| first.index > log.base.index) {
+        // One that joins takes part in nothing before its log says so.
+        let configuration = match shared.resources.owner().joined {
+            Some(_) => Configuration::default(),
+            None => begun_with(&shared.members.present()),
+        };
+        let begun = Configured {
+            index: Index(0),
+            configuration,
+        };
+        configurations.insert(0, begun);
+    }
+    configurations
+}
+
+/// This machine takes part no more, for good: its number is never given again.
+pub(crate) fn leave(shared: &Shared, log: &Logger) {
+    warn!(
+        log,
+        "THIS MACHINE WAS REMOVED from its domain and stops; its data is kept"
+    );
+    if let Err(error) = shared.resources.note_removed() {
+        warn!(log, "that it was removed cannot be noted"; "error" => %error);
+    }
+    shared.removed.notify_one();
+}
