@@ -304,7 +304,7 @@ async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_was_removed_or_has_lost_its_data_does_not_come_back_as_the_one_that_it_was()
 {
-    let mut cluster = begun_alone(3).await;
+    let mut cluster = begun_alone(4).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     for place in 1..4 {
