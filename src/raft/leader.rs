@@ -117,7 +117,7 @@ impl Leader {
             return;
         };
         if matched <= node.log.last().index {
-            follower.appended(matched, node.now);
+            follower.appended(matched, node.commit, node.now);
             self.commit(node);
         }
         self.finish_round(node);
@@ -159,11 +159,18 @@ impl Leader {
         self.finish_round(node);
     }
 
+    /// More of a snapshot has arrived at a follower.
+    pub(crate) fn snapshot_moves(&mut self, node: &mut Node, to: MachineId, number: u64) {
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_moves(number, node.now.after(node.config.snapshot_timeout));
+        }
+    }
+
     /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
-    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId, number: u64) {
         let pause = node.config.election_timeout;
         if let Some(follower) = self.followers.get_mut(&to) {
-            follower.snapshot_ended(node.now.after(pause));
+            follower.snapshot_ended(number, node.now.after(pause));
         }
     }
 
