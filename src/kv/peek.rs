@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::keyspace::Keyspace;
+    use crate::state_machine::StateMachine;
     use crate::testing::Disk;
 
     #[test]
