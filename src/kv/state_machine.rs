@@ -54,9 +54,9 @@ pub trait StateMachine: Sized {
     /// What a command or a query is answered with.
     type Reply;
     /// Why a request cannot be carried out by its own fault.
-    type Refusal: Error;
+    type Refusal: Error + Send + Sync + 'static;
     /// Why the state machine cannot go on.
-    type Error: Error;
+    type Error: Error + Send + Sync + 'static;
     /// What a checkpoint tells of itself, for whoever reads the machine's log.
     type Report: Debug;
 
@@ -122,7 +122,7 @@ pub trait StateMachine: Sized {
     /// limit of the config a checkpoint is made.
     fn dirty_bytes(&self) -> usize;
 
-    /// Commits the open transaction durably and begins the next. With nothing to commit it does nothing.
+    /// Commits the open transaction durably and begins the next.
     ///
     /// # Errors
     /// Of the store; the state is then as of the checkpoint before.
