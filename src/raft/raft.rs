@@ -1,5 +1,7 @@
 //! One machine's Raft core: takes inputs, keeps the role, and hands out effects.
 
+use std::time::Duration;
+
 use crate::candidate::Candidate;
 use crate::follower::Follower;
 use crate::leader::Leader;
@@ -350,9 +352,15 @@ impl Raft {
                     });
                 }
             }
-            Body::HeartbeatResponse { round, last, full } => {
-                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
-            }
+            Body::HeartbeatResponse {
+                round,
+                last,
+                full,
+                loyal,
+            } => self.lead(|leader, node| {
+                leader.promised(from, round, loyal);
+                leader.heartbeat_answered(node, from, round, last, full);
+            }),
         }
     }
 
@@ -426,6 +434,7 @@ impl Raft {
             round: 0,
             last: self.node.log.durable(),
             full: self.node.is_full(),
+            loyal: Duration::ZERO,
         };
         self.node.promise(leader, body);
     }
