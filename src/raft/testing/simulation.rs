@@ -92,9 +92,8 @@ impl Simulation {
         let all: Vec<MachineId> = (1..=count + JOINERS).map(MachineId).collect();
         let small = random.next().is_multiple_of(2);
         // Half of the clusters have leases; of those some have machines that know nothing of them.
-        let leased = |local: MachineId| {
-            !seed.is_multiple_of(2) && !(seed.is_multiple_of(5) && local.0.is_multiple_of(2))
-        };
+        let without = |local: MachineId| seed.is_multiple_of(5) && local.0.is_multiple_of(2);
+        let leased = |local: MachineId| !seed.is_multiple_of(2) && !without(local);
         let config = |local: MachineId| Config {
             local,
             election_timeout: Duration::from_millis(100),
