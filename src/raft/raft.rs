@@ -191,19 +191,6 @@ impl Raft {
         }
     }
 
-    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
-    /// rest on that.
-    fn hears_leader_besides(&self, machine: MachineId) -> bool {
-        if self.node.is_loyal_besides(machine) {
-            return true;
-        }
-        match &self.state {
-            State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
-            State::Candidate(_) => false,
-            State::Leader(_) => true,
-        }
-    }
-
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
         let heard = from != self.node.config.local && self.hears(from, &message);
