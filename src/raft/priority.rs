@@ -63,8 +63,8 @@ impl Leader {
         }
     }
 
-    /// The voter of the highest priority above this machine's own that answers each heartbeat, has space and all that is
-    /// committed.
+    /// The voter of the highest priority above this machine's own that answers each heartbeat, has space and takes entries as they
+    /// come. It may be a round behind, as it is under load whenever another is faster: the transfer waits for it.
     fn preferred_follower(&self, node: &Node) -> Option<MachineId> {
         let patience: Duration = node.config.heartbeat_interval * 2;
         let own = node.config.priority(node.config.local);
@@ -74,7 +74,6 @@ impl Leader {
                 && node.now.since(follower.heard) <= patience
                 && follower.is_replicating()
                 && !follower.full
-                && follower.matched >= node.commit
         });
         fit.max_by_key(|&(&machine, _)| node.config.priority(machine))
             .map(|(&machine, _)| machine)
