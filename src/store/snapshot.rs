@@ -144,6 +144,17 @@ impl Snapshots {
         self.newest_slot().clone()
     }
 
+    /// Removes the newest snapshot that was made here; its space is given back when nobody reads it any more.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn remove_newest(&self) -> Result<(), SnapshotError> {
+        match self.newest_slot().take() {
+            Some(newest) => remove_file(&newest.path),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a snapshot of the last commit, on any thread, while the writer goes on. It replaces the one before, whose file
     /// takes space for as long as a transfer reads it.
     ///
