@@ -70,6 +70,8 @@ pub enum Input {
     },
     /// The answer to `Effect::Install`.
     Installed(Snapshot),
+    /// The other answer to it: the content could not be made ready and is thrown away. State and log are as they were.
+    InstallFailed(Snapshot),
     /// Time has passed.
     Elapsed,
     /// The process of another machine is known to have ended.
@@ -129,7 +131,7 @@ pub enum Effect {
     /// Put the content of this snapshot in the place of the state, in order with `Apply`; then, in order with `Persist`, remove the
     /// log up to its last entry, or all of the log if it does not hold that entry. A driver that died between these two does
     /// the second when it starts: a log that does not hold the last entry that the state has applied begins anew after it.
-    /// Answered by `Input::Installed`.
+    /// Answered by `Input::Installed` or `Input::InstallFailed`.
     Install(Snapshot),
     /// Throw away the content of this snapshot.
     Discard(Snapshot),

@@ -197,6 +197,7 @@ impl Leader {
 
     /// Stops leading: other machines learn that their reads have no answer here.
     pub(crate) fn step_down(self, node: &mut Node) {
+        node.held_by_followers = None;
         for (machine, read) in self.confirmation.into_remote() {
             node.send(vec![machine], Body::ReadIndexResponse { read, index: None });
         }
@@ -214,6 +215,7 @@ impl Leader {
                 .begin(node.now, node.commit, node.reads.newest(), for_lease);
         self.finish_round(node);
         self.replicate(node);
+        self.hold_compaction(node);
         self.hand_over(node);
         if new_round || heartbeat_due {
             self.heartbeat_at = node.now.after(node.config.heartbeat_interval);

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) handed: Index,
     /// Up to where the state machine's state is known to be durable.
     pub(crate) checkpoint: Index,
+    /// While this machine leads: what all followers have that answer.
+    pub(crate) held_by_followers: Option<Index>,
     /// The snapshot that the driver is installing.
     pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
@@ -81,6 +83,7 @@ impl Node {
             commit: commit.max(durable.applied),
             handed: durable.applied,
             checkpoint: durable.base.index,
+            held_by_followers: None,
             installing: None,
             asked: (term, vote),
             durable: (term, vote),

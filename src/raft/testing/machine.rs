@@ -95,6 +95,19 @@ impl Machine {
         self.core = Some(core);
     }
 
+    /// Fails to install the snapshot that it is installing, and throws its content away.
+    pub(super) fn spoil(&mut self) -> Option<Snapshot> {
+        let install = |job: &Job| match job {
+            Job::InstallState(snapshot) => Some(snapshot.clone()),
+            _ => None,
+        };
+        let snapshot = self.jobs.iter().find_map(install)?;
+        self.jobs
+            .retain(|job| !matches!(job, Job::InstallState(_) | Job::InstallLog(_)));
+        self.received.remove(&snapshot.last);
+        Some(snapshot)
+    }
+
     /// Loses everything but the disk, and what was under way.
     pub(super) fn crash(&mut self) {
         self.core = None;

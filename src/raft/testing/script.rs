@@ -222,6 +222,12 @@ impl Cluster {
                 };
                 self.input(from, input);
             }
+            "spoil" => {
+                let id = next_machine(args)?;
+                let snapshot = self.machine(id)?.spoil();
+                let snapshot = snapshot.ok_or("it installs nothing")?;
+                self.input(id, Input::InstallFailed(snapshot));
+            }
             "crash" => {
                 let id = next_machine(args)?;
                 self.machine(id)?.crash();
@@ -296,6 +302,7 @@ impl Cluster {
             },
             compaction_keep_entries: key(args, "keep", 1 << 20)?,
             compaction_keep_bytes: key(args, "keep_bytes", 1 << 30)?,
+            compaction_hold_entries: key(args, "hold", 0)?,
             compaction_step_entries: key(args, "step", 1)?,
             snapshot_timeout: Duration::from_millis(5000),
         };

@@ -108,6 +108,7 @@ impl Simulation {
             },
             compaction_keep_entries: if small { 10 } else { 200 },
             compaction_keep_bytes: if small { 1000 } else { 1 << 14 },
+            compaction_hold_entries: if seed.is_multiple_of(2) { 0 } else { 40 },
             compaction_step_entries: 1 + seed as usize % 20,
             snapshot_timeout: Duration::from_millis(300),
         };
