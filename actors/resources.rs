@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rm_config::{Durability, Effective};
-use rm_raft::MachineId;
+use rm_raft::{Configuration, Configured, Index, MachineId};
 use rm_store::{
     DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
 };
@@ -245,12 +245,6 @@ impl Shared {
         let (timings, limits) = (&config.timings, &config.limits);
         rm_raft::Config {
             local: self.local(),
-            voters: self
-                .identity
-                .members
-                .iter()
-                .map(|each| each.machine)
-                .collect(),
             election_timeout: Duration::from_millis(timings.election_timeout_ms),
             heartbeat_interval: Duration::from_millis(timings.heartbeat_ms),
             seed: self.local().0
@@ -275,6 +269,15 @@ impl Shared {
             compaction_hold_entries: config.storage.compaction_hold_entries,
             compaction_step_entries: config.storage.compaction_step_entries,
             snapshot_timeout: SNAPSHOT_TIMEOUT,
+        }
+    }
+
+    /// The configuration that the domain was begun with: in force until the log or the state tells of another.
+    pub(crate) fn begun_with(&self) -> Configured {
+        let members = self.identity.members.iter();
+        Configured {
+            index: Index(0),
+            configuration: Configuration::of_voters(members.map(|each| each.machine)),
         }
     }
 

@@ -139,7 +139,11 @@ fn look_into(shared: &Shared, file: Arc<SnapshotFile>) -> Result<Arc<Made>, Make
     Ok(Arc::new(Made {
         file,
         last: peek.applied,
-        configuration: configuration.unwrap_or_default(),
+        configuration: configuration.unwrap_or_else(|| {
+            let begun = shared.begun_with();
+            let bytes = rm_store::encode_configuration(&begun.configuration);
+            (begun.index, bytes)
+        }),
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rm_raft::{Configured, MachineId, Snapshot, Term};
+use rm_raft::{Configured, Index, MachineId, Snapshot, Term};
 use rm_store::{Description, SnapshotId};
 use rm_wire::{
     IncomingSnapshot, SnapshotDigest, SnapshotFault, SnapshotHeader, SnapshotSink, SnapshotStart,
@@ -61,15 +61,31 @@ impl SnapshotSink for Sink {
 
 /// What a header says of a snapshot to the core.
 fn described(header: &SnapshotHeader) -> Result<Snapshot, SnapshotFault> {
-    if !header.configuration.is_empty() {
-        return Err(
-            "its configuration cannot be read by this version: upgrade this machine".into(),
-        );
-    }
+    let configuration = rm_store::decode_configuration(&header.configuration)
+        .ok_or("its configuration cannot be read by this version: upgrade this machine")?;
     Ok(Snapshot {
         last: header.last,
-        configured: Configured::default(),
+        configured: Configured {
+            index: header.configured,
+            configuration,
+        },
     })
+}
+
+/// Whether a state ends with the entry, and has the configuration, that its sender told. A state without one is of a domain whose
+/// members never changed.
+fn holds_what_was_told(peek: &rm_kv::Peek, snapshot: &Snapshot) -> bool {
+    let Configured {
+        index,
+        configuration,
+    } = &snapshot.configured;
+    let same = match &peek.configuration {
+        Some(held) => {
+            held.index == *index && held.bytes == rm_store::encode_configuration(configuration)
+        }
+        None => *index == Index(0),
+    };
+    same && peek.applied == snapshot.last
 }
 
 fn tell(shared: &Shared, from: MachineId, term: Term, snapshot: Snapshot) {
@@ -110,9 +126,9 @@ impl IncomingSnapshot for Receiving {
         let received = incoming.finish()?;
         let options = self.shared.resources.states.verified();
         let peek = rm_kv::peek(&received.inspect(&options)?)?;
-        if peek.applied != self.snapshot.last {
+        if !holds_what_was_told(&peek, &self.snapshot) {
             received.discard()?;
-            return Err("its state ends with another entry than the one that was told".into());
+            return Err("its state is another than the one that was told of".into());
         }
         self.shared
             .strike_disk_of(ActorName::Listener, Point::Received)?;

@@ -1,7 +1,7 @@
 //! Storage: the durable half. Drains what waits for it into one durable commit, and only then lets go what promises it.
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{EntryId, HardState};
+use rm_raft::{EntryId, HardState, Snapshot};
 use rm_store::LogError;
 use slog::{debug, error, info, trace, warn};
 use std::time::{Duration, Instant};
@@ -153,7 +153,8 @@ impl Storage {
                     append.compact(*up_to)?;
                 }
                 Task::Install(installation) => {
-                    append.install(installation.generation(), installation.snapshot.last)?;
+                    let Snapshot { last, configured } = &installation.snapshot;
+                    append.install(installation.generation(), *last, configured)?;
                     installs = true;
                 }
             }

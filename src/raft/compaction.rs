@@ -22,6 +22,7 @@ impl Node {
         }
         self.log.compact(up_to);
         let up_to = self.log.base();
+        self.configurations.compact(up_to.index);
         Some(Effect::Compact { up_to })
     }
 

@@ -1,8 +1,8 @@
 //! What goes into the core and what comes out of it: inputs, effects, and its status.
 
 use crate::{
-    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, ReadMode, Refusal,
-    RequestId, Snapshot, Term, TransferOutcome,
+    Change, ChangeRefused, Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId,
+    ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -10,6 +10,13 @@ use crate::{
 pub enum Input {
     /// Clients of this machine want these in the log.
     Propose(Vec<Proposal>),
+    /// A client of this machine wants other members.
+    Change {
+        /// Whose request it is.
+        request: RequestId,
+        /// What is to change.
+        change: Change,
+    },
     /// A batch of linearizable reads came to this machine.
     Read {
         /// Its number.
@@ -149,6 +156,14 @@ pub enum Effect {
         /// Why.
         reason: Refusal,
     },
+    /// A change that a client of this machine wants was not begun. One that is begun is complete when the first configuration
+    /// that is not joint is applied, from the entry with the client's request on.
+    ChangeRefused {
+        /// Whose request it was.
+        request: RequestId,
+        /// Why.
+        reason: ChangeRefused,
+    },
     /// These proposals of this machine's clients have not entered the log and will not.
     Refused {
         /// Which.
@@ -189,11 +204,29 @@ pub enum Role {
     Leader,
 }
 
+/// How a machine takes part, by the configuration in force in its log (§6, dissertation 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// It has a vote.
+    Voter,
+    /// It receives the log and has no vote.
+    Learner,
+    /// It has a vote, or had one, until the change that is under way is committed.
+    Outgoing,
+    /// It took part once, and does no more: by its own log, or because others told it so.
+    Removed,
+    /// It takes no part, as far as its log tells: it is to join.
+    #[default]
+    None,
+}
+
 /// What can be told about a core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This machine's role.
     pub role: Role,
+    /// How it takes part.
+    pub member: Member,
     /// Its term.
     pub term: Term,
     /// Whom it takes for the leader of that term.

@@ -19,8 +19,8 @@ impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
         let mut appends: Vec<Append> = Vec::new();
-        for at in 0..node.others.len() {
-            let machine = node.others[at];
+        let machines: Vec<MachineId> = self.followers.keys().copied().collect();
+        for machine in machines {
             self.send_snapshot(node, machine);
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 match appends

@@ -20,6 +20,8 @@ impl Snapshot {
             && last.index < Index::LIMIT
             && last.term <= term
             && configured.index <= last.index
+            && !configured.configuration.voters.is_empty()
+            && configured.configuration.check().is_ok()
     }
 }
 
@@ -62,6 +64,10 @@ impl Node {
             return false;
         }
         let last = snapshot.last;
+        let keeps_suffix = self.log.holds(last);
+        self.configurations
+            .install(&snapshot.configured, last.index, keeps_suffix, self.commit);
+        self.configure();
         self.log.install(last, self.term);
         self.commit_to(last.index);
         self.handed = self.handed.max(last.index);

@@ -9,7 +9,8 @@ use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
 use crate::{
-    Effect, Entry, EntryId, Index, Input, MachineId, Message, Snapshot, Status, Term, Time,
+    Config, Effect, Entry, EntryId, Index, Input, MachineId, Member, Message, Snapshot, Status,
+    Term, Time,
 };
 
 /// A snapshot that a machine was told to send.
@@ -24,6 +25,8 @@ pub(super) struct Shipment {
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) now: Time,
+    /// With what machines are started.
+    pub(super) config: Option<Config>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
     /// The clocks of those machines whose clock is not right.
     pub(super) clocks: BTreeMap<MachineId, Clock>,
@@ -79,8 +82,14 @@ impl Cluster {
             return;
         };
         core.step(now, input);
-        let after = core.status();
-        if (before.role, before.term) != (after.role, after.term) {
+        self.tell_role(id, &before);
+    }
+
+    /// Shows whether a machine's role is another than before.
+    fn tell_role(&mut self, id: MachineId, before: &Status) {
+        if let Ok(after) = self.status(id)
+            && (before.role, before.term) != (after.role, after.term)
+        {
             let role = show::role(after.role);
             self.tell(id, &format!("is {role} in term {}", after.term));
         }
@@ -92,7 +101,10 @@ impl Cluster {
             let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
                 return;
             };
-            for effect in core.effects(now) {
+            let before = core.status();
+            let effects = core.effects(now);
+            self.tell_role(id, &before);
+            for effect in effects {
                 let text = show::effect(&effect);
                 self.tell(id, &text);
                 let machine = self.machines.get_mut(&id).expect("it runs");
@@ -246,12 +258,16 @@ impl Cluster {
                 self.tell(id, "is down");
                 continue;
             };
+            let member = match status.member {
+                Member::Voter => String::new(),
+                other => format!(" member={}", show::member(other)),
+            };
             let base = match status.base {
                 base if base == EntryId::default() => String::new(),
                 base => format!("base={base} "),
             };
             let text = format!(
-                "{} term={} leader={} {base}last={} durable={} commit={}",
+                "{} term={} leader={} {base}last={} durable={} commit={}{member}",
                 show::role(status.role),
                 status.term,
                 show::machine(status.leader),
@@ -267,6 +283,26 @@ impl Cluster {
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
             let entries = log(&self.machines[&id]);
             self.tell(id, &format!("[{}]", show::list(&entries, show::entry)));
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let Some(core) = self.machines[&id].core.as_ref() else {
+                continue;
+            };
+            let (status, latest) = (core.status(), core.configured().clone());
+            let mut text = format!(
+                "{} by {}={}",
+                show::member(status.member),
+                latest.index,
+                show::configuration(&latest.configuration)
+            );
+            for (machine, about) in &latest.configuration.about {
+                write!(text, " {machine}:{}", String::from_utf8_lossy(about))
+                    .expect("a string takes all");
+            }
+            self.tell(id, &text);
         }
     }
 
