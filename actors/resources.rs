@@ -194,9 +194,10 @@ fn options(config: &Effective, is_log: bool) -> rm_store::Options {
 }
 
 fn snapshot_options(config: &Effective) -> SnapshotOptions {
+    let limits = &config.config.limits;
     SnapshotOptions {
-        reserve_bytes: config.config.limits.snapshot_reserve_bytes,
-        bytes_max: config.config.limits.map_bytes_max,
+        reserve_bytes: limits.snapshot_reserve_bytes.max(limits.disk_reserve_bytes),
+        bytes_max: limits.map_bytes_max,
         ..SnapshotOptions::default()
     }
 }

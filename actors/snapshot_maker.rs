@@ -1,5 +1,6 @@
 //! Makes snapshots of the state for machines that lack what the log no longer holds, or hands out the one that was made before.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::message::WriteDown;
 
 /// The most bytes that one look of a copy stands for: about what is written between two of them.
 const PIECE_BYTES: u64 = 256 << 10;
+
+/// The longest pause between two looks whether the copy is still wanted.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A snapshot and what it says of itself.
 pub(crate) struct Made {
@@ -75,7 +79,7 @@ impl Maker {
         let Ok(mut newest) = self.0.try_lock() else {
             return Ok(());
         };
-        if newest.is_none() {
+        if newest.is_none() && shared.resources.snapshots.newest().is_some() {
             *newest = blocking(shared, find).await?;
         }
         if newest.take_if(|made| made.last.index < base).is_some() {
@@ -121,13 +125,14 @@ fn find(shared: &Shared) -> Result<Option<Arc<Made>>, MakeError> {
 }
 
 fn make(shared: &Shared, wanted: &AtomicBool) -> Result<Arc<Made>, MakeError> {
-    let mut pace = Pace::new(shared.config.config.limits.snapshot_bytes_per_second);
-    let pace = std::cell::RefCell::new(&mut pace);
+    let bytes_per_second = shared.config.config.limits.snapshot_bytes_per_second;
+    let pace = RefCell::new(Pace::new(bytes_per_second));
+    let goes_on = || wanted.load(Ordering::Relaxed);
     let state = shared.resources.states.present().environment;
     let file = shared.resources.snapshots.make(&state, || {
         let strike = shared.strike_disk_of(ActorName::Sender, Point::Copy);
-        pace.borrow_mut().wait(PIECE_BYTES);
-        wanted.load(Ordering::Relaxed) && strike.is_ok()
+        pace.borrow_mut().wait(PIECE_BYTES, goes_on);
+        goes_on() && strike.is_ok()
     })?;
     look_into(shared, file)
 }
@@ -161,14 +166,19 @@ impl Pace {
         }
     }
 
-    fn wait(&mut self, bytes: u64) {
+    /// Waits until so many bytes may be written, or until nobody wants them any more.
+    fn wait(&mut self, bytes: u64, goes_on: impl Fn() -> bool) {
         if self.bytes_per_second == 0 {
             return;
         }
-        let now = Instant::now();
-        std::thread::sleep(self.next.saturating_duration_since(now));
+        let began = Instant::now();
+        let mut now = began;
+        while now < self.next && goes_on() {
+            std::thread::sleep(PAUSE_MAX.min(self.next - now));
+            now = Instant::now();
+        }
         // Time that was lost to the disk is not made up for by a burst.
-        self.next = self.next.max(now)
+        self.next = self.next.max(began)
             + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
     }
 }

@@ -171,13 +171,6 @@ impl Rules {
         for (key, bytes) in [reserve, snapshot_reserve, snapshot_pace] {
             self.within(key, bytes, 0..=FILE_BYTES_MAX);
         }
-        if snapshot_reserve_bytes < disk_reserve_bytes {
-            let text = format!(
-                "is {snapshot_reserve_bytes}, less than limits.disk_reserve_bytes, which is {disk_reserve_bytes}: make it at \
-                 least that, or a snapshot alone has writes refused"
-            );
-            self.0.push(Problem::new(snapshot_reserve.0, text));
-        }
         self.within(
             "limits.map_bytes_max",
             map_bytes_max,

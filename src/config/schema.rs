@@ -152,8 +152,8 @@ pub struct Limits {
     pub client_streams_max: u32,
     /// The space that must stay free on the disk; below it writes are refused.
     pub disk_reserve_bytes: u64,
-    /// The space that no snapshot, made or received, may take; at least `disk_reserve_bytes`, so that a snapshot alone never has
-    /// writes refused.
+    /// The space that no snapshot, made or received, may take. Where `disk_reserve_bytes` is more, that is what counts, so that a
+    /// snapshot alone never has writes refused.
     pub snapshot_reserve_bytes: u64,
     /// The most bytes of a snapshot that are copied, and that leave to one machine, in a second; 0 for no bound.
     pub snapshot_bytes_per_second: u64,
