@@ -9,8 +9,8 @@ use slog::{Logger, warn};
 use crate::logic_center::LogicCenter;
 use crate::machine::{Derived, Shared};
 use crate::message::{
-    Checkpointed, Compact, Install, InstallFailed, Installed, SendSnapshot, SnapshotFailed,
-    SnapshotReceived, SnapshotSent, Unsettled,
+    Checkpointed, Compact, Install, InstallFailed, Installed, SendSnapshot, SnapshotEnded,
+    SnapshotMoves, SnapshotReceived, Unsettled,
 };
 use crate::port::Refusal;
 use crate::snapshot_inbox::Installation;
@@ -23,9 +23,15 @@ impl LogicCenter {
         let slots = &machine.shared.slots;
         match effect {
             Effect::Compact { up_to } => slots.storage.tell(Compact { incarnation, up_to }),
-            Effect::SendSnapshot { to, at_least } => slots.sender.tell(SendSnapshot {
+            Effect::SendSnapshot {
+                to,
+                number,
+                term,
+                at_least,
+            } => slots.sender.tell(SendSnapshot {
                 incarnation,
-                term: machine.shared.board.raft().term,
+                number,
+                term,
                 to,
                 at_least,
             }),
@@ -76,23 +82,24 @@ impl Handler<Checkpointed> for LogicCenter {
     }
 }
 
-impl Handler<SnapshotSent> for LogicCenter {
+impl Handler<SnapshotMoves> for LogicCenter {
     type Result = ();
-    fn handle(&mut self, message: SnapshotSent, context: &mut Context<Self>) {
+    fn handle(&mut self, message: SnapshotMoves, context: &mut Context<Self>) {
         self.enter(context);
         if message.incarnation == self.machine.incarnation() {
-            let (to, last) = (message.to, message.last);
-            self.step(Input::SnapshotSent { to, last }, context);
+            let SnapshotMoves { to, number, .. } = message;
+            self.step(Input::SnapshotMoves { to, number }, context);
         }
     }
 }
 
-impl Handler<SnapshotFailed> for LogicCenter {
+impl Handler<SnapshotEnded> for LogicCenter {
     type Result = ();
-    fn handle(&mut self, message: SnapshotFailed, context: &mut Context<Self>) {
+    fn handle(&mut self, message: SnapshotEnded, context: &mut Context<Self>) {
         self.enter(context);
         if message.incarnation == self.machine.incarnation() {
-            self.step(Input::SnapshotFailed { to: message.to }, context);
+            let SnapshotEnded { to, number, .. } = message;
+            self.step(Input::SnapshotEnded { to, number }, context);
         }
     }
 }

@@ -237,11 +237,14 @@ pub(crate) struct Compact {
     pub(crate) up_to: EntryId,
 }
 
-/// LogicCenter -> Sender: send a snapshot that has applied this entry at least. Answered by `SnapshotSent` or `SnapshotFailed`.
+/// LogicCenter -> Sender: send a snapshot that has applied this entry at least. Answered by `SnapshotMoves` now and then, and by
+/// `SnapshotEnded`.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SendSnapshot {
     pub(crate) incarnation: u64,
+    /// Tells it from what was asked before; it goes with every answer.
+    pub(crate) number: u64,
     pub(crate) term: Term,
     pub(crate) to: MachineId,
     pub(crate) at_least: Index,
@@ -252,21 +255,22 @@ pub(crate) struct SendSnapshot {
 #[rtype(result = "()")]
 pub(crate) struct StopSnapshots;
 
-/// Sender -> LogicCenter: the other machine holds a snapshot as a whole.
+/// Sender -> LogicCenter: more of a snapshot has arrived.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct SnapshotSent {
+pub(crate) struct SnapshotMoves {
     pub(crate) incarnation: u64,
     pub(crate) to: MachineId,
-    pub(crate) last: EntryId,
+    pub(crate) number: u64,
 }
 
-/// Sender -> LogicCenter: it does not.
+/// Sender -> LogicCenter: nothing of it is on its way any more, whether it arrived or not.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct SnapshotFailed {
+pub(crate) struct SnapshotEnded {
     pub(crate) incarnation: u64,
     pub(crate) to: MachineId,
+    pub(crate) number: u64,
 }
 
 /// The peer port's threads -> LogicCenter: a snapshot is in the inbox, or all of it was here before.

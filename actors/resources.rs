@@ -267,7 +267,6 @@ impl Shared {
                 .collect(),
             compaction_keep_entries: config.storage.compaction_keep_entries,
             compaction_keep_bytes: config.storage.compaction_keep_bytes,
-            compaction_hold_entries: config.storage.compaction_hold_entries,
             compaction_step_entries: config.storage.compaction_step_entries,
             snapshot_timeout: SNAPSHOT_TIMEOUT,
         }

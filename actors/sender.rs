@@ -107,6 +107,7 @@ impl Sender {
             return self.give_up(context, reason);
         }
         self.warn_of_dropped_frames();
+        self.tell_of_moves();
         self.tidy_snapshots(context);
         context.notify_later(Tick, LOOK_PAUSE);
     }

@@ -13,7 +13,7 @@ use slog::{debug, info, warn};
 use crate::ActorName;
 use crate::fault::Point;
 use crate::machine::{Derived, Shared};
-use crate::message::{SendSnapshot, SnapshotFailed, SnapshotSent, StopSnapshots};
+use crate::message::{SendSnapshot, SnapshotEnded, SnapshotMoves, StopSnapshots};
 use crate::sender::Sender;
 use crate::snapshot_maker::{Made, MakeError};
 
@@ -25,6 +25,8 @@ struct Transfer {
     request: SendSnapshot,
     /// The last entry of what is sent, once that is known.
     last: Option<Index>,
+    /// How much of it had gone at the last look.
+    bytes: u64,
     future: SpawnHandle,
 }
 
@@ -48,6 +50,7 @@ impl Sender {
         let transfer = Transfer {
             request,
             last: None,
+            bytes: 0,
             future,
         };
         if let Some(earlier) = self.sending.0.insert(to, transfer) {
@@ -94,7 +97,7 @@ impl Sender {
         let sending =
             actix::fut::wrap_future::<_, Self>(outbound.send_snapshot(to, header, source));
         let sent = sending.map(move |outcome, sender, _| match outcome {
-            Ok(outcome) => sender.sent(to, &made, outcome),
+            Ok(outcome) => sender.sent(to, outcome),
             Err(error) => sender.failed(to, &error.to_string()),
         });
         let future = context.spawn(sent);
@@ -103,29 +106,40 @@ impl Sender {
         }
     }
 
-    fn sent(&mut self, to: MachineId, made: &Made, outcome: SnapshotOutcome) {
-        let Some(Transfer { request, .. }) = self.sending.0.remove(&to) else {
-            return;
-        };
-        let shared = &self.machine.shared;
-        info!(self.machine.log, "a snapshot is sent to its end"; "to" => shared.name_of(to), "outcome" => ?outcome);
-        shared.slots.logic_center.tell(SnapshotSent {
-            incarnation: request.incarnation,
-            to,
-            last: made.last,
-        });
+    fn sent(&mut self, to: MachineId, outcome: SnapshotOutcome) {
+        info!(self.machine.log, "a snapshot is sent to its end"; "to" => self.machine.shared.name_of(to), "outcome" => ?outcome);
+        self.ended(to);
     }
 
     fn failed(&mut self, to: MachineId, reason: &str) {
-        let Some(Transfer { request, .. }) = self.sending.0.remove(&to) else {
-            return;
-        };
-        let shared = &self.machine.shared;
-        warn!(self.machine.log, "a snapshot was not sent to its end"; "to" => shared.name_of(to), "reason" => reason);
-        shared.slots.logic_center.tell(SnapshotFailed {
-            incarnation: request.incarnation,
-            to,
-        });
+        warn!(self.machine.log, "a snapshot was not sent to its end"; "to" => self.machine.shared.name_of(to), "reason" => reason);
+        self.ended(to);
+    }
+
+    fn ended(&mut self, to: MachineId) {
+        if let Some(Transfer { request, .. }) = self.sending.0.remove(&to) {
+            self.machine.shared.slots.logic_center.tell(SnapshotEnded {
+                incarnation: request.incarnation,
+                to,
+                number: request.number,
+            });
+        }
+    }
+
+    /// Tells of the transfers that have moved since the last look, or whose snapshot is still being made.
+    pub(crate) fn tell_of_moves(&mut self) {
+        let snapshots = self.machine.shared.board.snapshots();
+        for (&to, transfer) in &mut self.sending.0 {
+            let bytes = snapshots.sending.get(&to).map_or(0, |&(bytes, _)| bytes);
+            if transfer.last.is_none() || bytes != transfer.bytes {
+                transfer.bytes = bytes;
+                self.machine.shared.slots.logic_center.tell(SnapshotMoves {
+                    incarnation: transfer.request.incarnation,
+                    to,
+                    number: transfer.request.number,
+                });
+            }
+        }
     }
 
     /// Breaks all transfers off: this machine leads no more, and the next leader sends what is still lacking.

@@ -197,11 +197,6 @@ impl Rules {
                 storage.compaction_keep_entries,
             ),
             (
-                "storage.compaction_hold_entries",
-                0,
-                storage.compaction_hold_entries,
-            ),
-            (
                 "storage.compaction_step_entries",
                 1,
                 storage.compaction_step_entries,

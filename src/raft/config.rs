@@ -32,9 +32,6 @@ pub struct Config {
     pub compaction_keep_entries: usize,
     /// About how many bytes of entries to keep when the log is compacted.
     pub compaction_keep_bytes: usize,
-    /// How many entries more than that tail a leader keeps for followers that answer and have not caught up, so that what a
-    /// snapshot is followed by is still there when it has arrived.
-    pub compaction_hold_entries: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
     /// How long a leader waits for news of a snapshot that it had sent, before it takes it for lost.
@@ -266,7 +263,6 @@ mod tests {
             priorities: BTreeMap::new(),
             compaction_keep_entries: 100,
             compaction_keep_bytes: 1 << 20,
-            compaction_hold_entries: 1_000,
             compaction_step_entries: 10,
             snapshot_timeout: Duration::from_secs(10),
         }

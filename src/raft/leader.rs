@@ -117,7 +117,7 @@ impl Leader {
             return;
         };
         if matched <= node.log.last().index {
-            follower.appended(matched, node.now);
+            follower.appended(matched, node.commit, node.now);
             self.commit(node);
         }
         self.finish_round(node);
@@ -159,11 +159,18 @@ impl Leader {
         self.finish_round(node);
     }
 
+    /// More of a snapshot has arrived at a follower.
+    pub(crate) fn snapshot_moves(&mut self, node: &mut Node, to: MachineId, number: u64) {
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_moves(number, node.now.after(node.config.snapshot_timeout));
+        }
+    }
+
     /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
-    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId, number: u64) {
         let pause = node.config.election_timeout;
         if let Some(follower) = self.followers.get_mut(&to) {
-            follower.snapshot_ended(node.now.after(pause));
+            follower.snapshot_ended(number, node.now.after(pause));
         }
     }
 
@@ -215,7 +222,6 @@ impl Leader {
 
     /// Stops leading: other machines learn that their reads have no answer here.
     pub(crate) fn step_down(self, node: &mut Node) {
-        node.held_by_followers = None;
         for (machine, read) in self.confirmation.into_remote() {
             node.send(vec![machine], Body::ReadIndexResponse { read, index: None });
         }
@@ -234,7 +240,6 @@ impl Leader {
         self.finish_round(node);
         self.complete_change(node);
         self.replicate(node);
-        self.hold_compaction(node);
         self.hand_over(node);
         if new_round || heartbeat_due {
             self.heartbeat_at = node.now.after(node.config.heartbeat_interval);

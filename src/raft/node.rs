@@ -48,8 +48,10 @@ pub(crate) struct Node {
     pub(crate) handed: Index,
     /// Up to where the state machine's state is known to be durable.
     pub(crate) checkpoint: Index,
-    /// While this machine leads: what all followers have that answer.
-    pub(crate) held_by_followers: Option<Index>,
+    /// Up to where followers have the log that are catching up with this leader.
+    pub(crate) awaited: Option<Index>,
+    /// Numbers the snapshots that were sent.
+    snapshots_sent: u64,
     /// The snapshot that the driver is installing.
     pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
@@ -91,7 +93,8 @@ impl Node {
             commit: commit.max(durable.applied),
             handed: durable.applied,
             checkpoint: durable.base.index,
-            held_by_followers: None,
+            awaited: None,
+            snapshots_sent: 0,
             installing: None,
             asked: (term, vote),
             durable: (term, vote),
@@ -297,8 +300,15 @@ impl Node {
     }
 
     /// Has a snapshot sent.
-    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) {
-        self.sends.push(Effect::SendSnapshot { to, at_least });
+    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) -> u64 {
+        self.snapshots_sent += 1;
+        self.sends.push(Effect::SendSnapshot {
+            to,
+            number: self.snapshots_sent,
+            term: self.term,
+            at_least,
+        });
+        self.snapshots_sent
     }
 
     /// Hands out an effect after all that is to be made durable, sent and applied.

@@ -85,8 +85,11 @@ impl Raft {
                 self.lead(Leader::space_changed);
             }
             Input::Checkpointed { applied } => self.node.checkpointed(applied),
-            Input::SnapshotSent { to, .. } | Input::SnapshotFailed { to } => {
-                self.lead(|leader, node| leader.snapshot_ended(node, to));
+            Input::SnapshotMoves { to, number } => {
+                self.lead(|leader, node| leader.snapshot_moves(node, to, number));
+            }
+            Input::SnapshotEnded { to, number } => {
+                self.lead(|leader, node| leader.snapshot_ended(node, to, number));
             }
             Input::SnapshotReceived {
                 from,
@@ -117,17 +120,19 @@ impl Raft {
         self.check();
     }
 
-    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
+    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages,
     /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
     /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
+        self.node.awaited = None;
         match &mut self.state {
             State::Leader(leader) => {
                 let waiting = std::mem::take(&mut self.node.proposals);
                 let local = self.node.config.local;
                 leader.propose(&mut self.node, local, waiting);
                 leader.flush(&mut self.node);
+                self.node.awaited = leader.awaited(&self.node);
                 if leader.has_left(&self.node) {
                     leader.leave_to_successor(&mut self.node);
                     self.turn(Turn::Follow);

@@ -157,6 +157,11 @@ impl Node {
         self.transfer.map(|_| Refusal::Transferring)
     }
 
+    /// Whether leadership is being handed over to this machine.
+    pub(crate) fn transfers_to(&self, machine: MachineId) -> bool {
+        self.transfer.is_some_and(|transfer| transfer.to == machine)
+    }
+
     /// When the transfer that is under way counts as failed.
     pub(crate) fn transfer_deadline(&self) -> Option<Time> {
         self.transfer.map(|transfer| transfer.deadline)

@@ -21,7 +21,6 @@ fn settings() -> Settings {
     Settings::trio()
         .with("storage.checkpoint_interval_ms", 50)
         .with("storage.compaction_keep_entries", 20)
-        .with("storage.compaction_hold_entries", 100_000)
         .with("storage.compaction_step_entries", 5)
         .with("limits.snapshot_bytes_per_second", 2 << 20)
 }

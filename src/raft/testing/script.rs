@@ -25,7 +25,8 @@
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
 //! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
 //! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
-//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
+//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B has ended; it is lost |
+//! | `moves A-B NUMBER`, `ended A-B NUMBER` | A hears that its snapshot of this number to B moves on, or has ended |
 //! | `crash N`, `restart N [applied=]` | |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
@@ -243,10 +244,15 @@ impl Cluster {
             "fail" | "sent" => {
                 let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
                 let shipment = self.shipments.remove(&(from, to));
-                let last = shipment.ok_or("no snapshot is on its way")?.snapshot.last;
+                let number = shipment.ok_or("no snapshot is on its way")?.number;
+                self.input(from, Input::SnapshotEnded { to, number });
+            }
+            "moves" | "ended" => {
+                let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+                let number = next(args)?;
                 let input = match name {
-                    "fail" => Input::SnapshotFailed { to },
-                    _ => Input::SnapshotSent { to, last },
+                    "moves" => Input::SnapshotMoves { to, number },
+                    _ => Input::SnapshotEnded { to, number },
                 };
                 self.input(from, input);
             }
@@ -329,7 +335,6 @@ impl Cluster {
             },
             compaction_keep_entries: key(args, "keep", 1 << 20)?,
             compaction_keep_bytes: key(args, "keep_bytes", 1 << 30)?,
-            compaction_hold_entries: key(args, "hold", 0)?,
             compaction_step_entries: key(args, "step", 1)?,
             snapshot_timeout: Duration::from_millis(5000),
         };
@@ -439,10 +444,10 @@ impl Cluster {
         let Some(last) = args.take_key("last") else {
             let shipment = self.shipments.remove(&(from, to));
             let shipment = shipment.ok_or("no snapshot is on its way")?;
-            let last = shipment.snapshot.last;
+            let number = shipment.number;
             self.unload(from, to, shipment);
             if told {
-                self.input(from, Input::SnapshotSent { to, last });
+                self.input(from, Input::SnapshotEnded { to, number });
             }
             return Ok(());
         };
@@ -450,6 +455,7 @@ impl Cluster {
         let content = self.content(last);
         let configured = self.machine(to)?.configured_in(&content);
         let shipment = Shipment {
+            number: 0,
             term: Term(key(args, "term", 1)?),
             content,
             snapshot: Snapshot { last, configured },

@@ -215,7 +215,7 @@ pub(super) fn effect(effect: &Effect) -> String {
             format!("apply up to {up_to} [{}]", list(entries, entry))
         }
         Effect::Compact { up_to } => format!("compact up to {up_to}"),
-        Effect::SendSnapshot { to, at_least } => {
+        Effect::SendSnapshot { to, at_least, .. } => {
             format!("send a snapshot to {to}, of {at_least} at least")
         }
         Effect::Install(snapshot) => format!("install the snapshot of {}", snapshot.last),

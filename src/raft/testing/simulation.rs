@@ -17,12 +17,13 @@ use bytes::Bytes;
 use self::faults::Comeback;
 use self::members::members as leader_members;
 use super::clock::Clock;
+use super::cluster::Shipment;
 use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Configuration, Effect, Entry, Input, MachineId, Message, Proposal, ReadId,
-    ReadMode, RequestId, Role, Snapshot, Term, Time,
+    Body, Config, Configuration, Effect, Input, MachineId, Message, Proposal, ReadId, ReadMode,
+    RequestId, Role, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -44,9 +45,7 @@ enum Event {
     Snapshot {
         from: MachineId,
         to: MachineId,
-        term: Term,
-        snapshot: Snapshot,
-        content: Vec<Entry>,
+        shipment: Shipment,
     },
     /// A machine's disk may do its next jobs.
     Disk(MachineId),
@@ -113,7 +112,6 @@ impl Simulation {
             },
             compaction_keep_entries: if small { 10 } else { 200 },
             compaction_keep_bytes: if small { 1000 } else { 1 << 14 },
-            compaction_hold_entries: if seed.is_multiple_of(2) { 0 } else { 40 },
             compaction_step_entries: 1 + seed as usize % 20,
             snapshot_timeout: Duration::from_millis(300),
         };
@@ -202,13 +200,7 @@ impl Simulation {
                 }
                 self.input(to, Input::Received { from, message });
             }
-            Event::Snapshot {
-                from,
-                to,
-                term,
-                snapshot,
-                content,
-            } => self.snapshot_arrives(from, to, term, snapshot, content),
+            Event::Snapshot { from, to, shipment } => self.snapshot_arrives(from, to, shipment),
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
             Event::Client => self.client(),
@@ -270,8 +262,20 @@ impl Simulation {
                         self.send(id, to, message.clone());
                     }
                 }
-                Some(Effect::SendSnapshot { to, at_least }) => {
-                    self.send_snapshot(id, to, at_least);
+                Some(Effect::SendSnapshot {
+                    to,
+                    number,
+                    term,
+                    at_least,
+                }) => {
+                    let (snapshot, content) = self.machine(id).snapshot(at_least);
+                    let shipment = Shipment {
+                        number,
+                        term,
+                        snapshot,
+                        content,
+                    };
+                    self.send_snapshot(id, to, shipment);
                 }
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
@@ -415,6 +419,7 @@ impl Simulation {
         self.cut.clear();
         self.stalled_until.clear();
         self.paused_until.clear();
+        self.space_for_all(false);
         self.run_until(self.now.after(HEALING));
         let leaders: Vec<MachineId> = self.machines.values().filter_map(leads).collect();
         assert_eq!(leaders.len(), 1, "one leader after healing");
