@@ -1,6 +1,5 @@
 //! Makes snapshots of the state for machines that lack what the log no longer holds, or hands out the one that was made before.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,9 +13,6 @@ use crate::ActorName;
 use crate::fault::Point;
 use crate::machine::Shared;
 use crate::message::WriteDown;
-
-/// The most bytes that one look of a copy stands for: about what is written between two of them.
-const PIECE_BYTES: u64 = 256 << 10;
 
 /// The longest pause between two looks whether the copy is still wanted.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -126,12 +122,15 @@ fn find(shared: &Shared) -> Result<Option<Arc<Made>>, MakeError> {
 
 fn make(shared: &Shared, wanted: &AtomicBool) -> Result<Arc<Made>, MakeError> {
     let bytes_per_second = shared.config.config.limits.snapshot_bytes_per_second;
-    let pace = RefCell::new(Pace::new(bytes_per_second));
-    let goes_on = || wanted.load(Ordering::Relaxed);
+    let pace = Pace {
+        bytes_per_second,
+        began: Instant::now(),
+    };
     let state = shared.resources.states.present().environment;
-    let file = shared.resources.snapshots.make(&state, || {
+    let file = shared.resources.snapshots.make(&state, |copied| {
         let strike = shared.strike_disk_of(ActorName::Sender, Point::Copy);
-        pace.borrow_mut().wait(PIECE_BYTES, goes_on);
+        let goes_on = || wanted.load(Ordering::Relaxed);
+        pace.wait(copied, goes_on);
         goes_on() && strike.is_ok()
     })?;
     look_into(shared, file)
@@ -155,30 +154,21 @@ fn look_into(shared: &Shared, file: Arc<SnapshotFile>) -> Result<Arc<Made>, Make
 /// Slows a copy down: unbounded, it fills the disk's queue, and the appends of the log wait behind it.
 struct Pace {
     bytes_per_second: u64,
-    next: Instant,
+    began: Instant,
 }
 
 impl Pace {
-    fn new(bytes_per_second: u64) -> Pace {
-        Pace {
-            bytes_per_second,
-            next: Instant::now(),
-        }
-    }
-
-    /// Waits until so many bytes may be written, or until nobody wants them any more.
-    fn wait(&mut self, bytes: u64, goes_on: impl Fn() -> bool) {
+    /// Waits until so many bytes may have been written, or until nobody wants them any more.
+    fn wait(&self, bytes: u64, goes_on: impl Fn() -> bool) {
         if self.bytes_per_second == 0 {
             return;
         }
-        let began = Instant::now();
-        let mut now = began;
-        while now < self.next && goes_on() {
-            std::thread::sleep(PAUSE_MAX.min(self.next - now));
-            now = Instant::now();
+        let span = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        while let Some(left) = span.checked_sub(self.began.elapsed())
+            && !left.is_zero()
+            && goes_on()
+        {
+            std::thread::sleep(left.min(PAUSE_MAX));
         }
-        // Time that was lost to the disk is not made up for by a burst.
-        self.next = self.next.max(began)
-            + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
     }
 }

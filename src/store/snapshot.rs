@@ -161,12 +161,12 @@ impl Snapshots {
     /// Until the copy is complete, pages that the writer frees are not used again, so the state's file may grow.
     ///
     /// # Errors
-    /// [`SnapshotError::NoSpace`] when the disk would have less left than its reserve, [`SnapshotError::Stopped`] soon after `goes_on`
-    /// says no.
+    /// [`SnapshotError::NoSpace`] when the disk would have less left than its reserve, [`SnapshotError::Stopped`] soon after `goes_on`,
+    /// which is told the bytes so far, says no.
     pub fn make(
         &self,
         environment: &Environment,
-        goes_on: impl Fn() -> bool,
+        goes_on: impl Fn(u64) -> bool,
     ) -> Result<Arc<SnapshotFile>, SnapshotError> {
         let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let partial = self.folder.join("outgoing.partial");

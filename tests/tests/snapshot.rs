@@ -20,9 +20,9 @@ const VALUES: usize = 16;
 fn settings() -> Settings {
     Settings::trio()
         .with("storage.checkpoint_interval_ms", 50)
-        .with("storage.compaction_keep_entries", 20)
+        .with("storage.compaction_keep_entries", 5)
         .with("storage.compaction_step_entries", 5)
-        .with("limits.snapshot_bytes_per_second", 2 << 20)
+        .with("limits.snapshot_bytes_per_second", 8 << 20)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
