@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_kv::{Failure, Keyspace, KvError, Reply, RequestError};
+use rm_kv::{Keyspace, KvError, Reply, RequestError, StateMachine};
 use rm_raft::{Entry, Index, Payload, RequestId};
 use rm_store::LogError;
 use slog::{debug, error, info, trace};
@@ -270,9 +270,9 @@ impl Applier {
             let answer = match &read.query {
                 None => Ok(None),
                 Some(query) => match keyspace.query(query) {
-                    Ok(reply) => Ok(Some(reply)),
-                    Err(Failure::Request(error)) => Err(Refusal::Request(error)),
-                    Err(Failure::Store(error)) => {
+                    Ok(Ok(reply)) => Ok(Some(reply)),
+                    Ok(Err(error)) => Err(Refusal::Request(error)),
+                    Err(error) => {
                         let text = error.to_string();
                         error!(self.machine.log, "a read found damage"; "error" => &text);
                         self.recover(error.into(), context);
@@ -307,7 +307,7 @@ impl Applier {
     /// holds the rest. Any other trouble ends this life.
     pub(crate) fn recover(&mut self, trouble: Trouble, context: &mut Context<Self>) {
         match trouble {
-            Trouble::Keyspace(KvError::NoSpace | KvError::MapFull | KvError::GivenUp) => {
+            Trouble::Keyspace(error) if Keyspace::is_no_space(&error) => {
                 self.report_full();
                 self.keyspace = None;
                 self.floor = self.machine.shared.board.applied();
