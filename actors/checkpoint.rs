@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use actix::Context;
-use rm_kv::{Keyspace, KvError};
+use rm_kv::{Keyspace, KvError, StateMachine};
 use slog::{debug, info, warn};
 
 use crate::applier::{Applier, Trouble};

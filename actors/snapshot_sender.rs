@@ -167,6 +167,16 @@ impl Sender {
     }
 }
 
+impl Drop for Sender {
+    /// What goes with a Sender's life, LogicCenter need not wait for.
+    fn drop(&mut self) {
+        let unfinished: Vec<MachineId> = self.sending.0.keys().copied().collect();
+        for to in unfinished {
+            self.ended(to);
+        }
+    }
+}
+
 /// The file of a snapshot, as the wire reads it.
 struct Source {
     to: MachineId,
