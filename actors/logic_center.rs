@@ -12,9 +12,9 @@ use slog::{debug, info, trace};
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
-    PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
-    Refused, Send, Serve, StopSnapshots, Transfer, Transferred, Unsettled,
+    Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, LeaderKnown, Load,
+    LoadedLog, PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable,
+    Received, Refused, Send, Serve, StopSnapshots, Transfer, Transferred, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
@@ -293,13 +293,18 @@ impl LogicCenter {
         }
         let effects = raft.effects(now);
         let status = raft.status();
-        self.post(&status);
+        let leader_is_new = self.post(&status);
         for effect in effects {
             self.perform(effect);
         }
+        // After the effects, among which may be what the last leader refused.
+        if leader_is_new {
+            self.machine.shared.slots.gate.tell(LeaderKnown);
+        }
     }
 
-    fn post(&mut self, status: &rm_raft::Status) {
+    /// Shows the status; tells whether it names another leader than before.
+    fn post(&mut self, status: &rm_raft::Status) -> bool {
         let board = &self.machine.shared.board;
         let before = board.raft();
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
@@ -315,6 +320,7 @@ impl LogicCenter {
             }
         }
         board.post_raft(status);
+        status.leader.is_some() && status.leader != before.leader
     }
 
     fn perform(&mut self, effect: Effect) {

@@ -78,6 +78,11 @@ pub(crate) struct Unsettled {
     pub(crate) reason: Refusal,
 }
 
+/// LogicCenter -> Gate: another leader than before is known.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaderKnown;
+
 /// Applier -> Gate: what the commands of this machine's clients have yielded, by request number.
 #[derive(Message)]
 #[rtype(result = "()")]

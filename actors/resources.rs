@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rm_config::{Durability, Effective};
-use rm_raft::{Configuration, Configured, Index, MachineId};
+use rm_raft::{Configuration, Configured, Index, MachineId, Time};
 use rm_store::{
     DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
 };
@@ -244,9 +244,10 @@ impl Shared {
     pub(crate) fn core_config(&self, incarnation: u64) -> rm_raft::Config {
         let config = &self.config.config;
         let (timings, limits) = (&config.timings, &config.limits);
+        let election_timeout = Duration::from_millis(timings.election_timeout_ms);
         rm_raft::Config {
             local: self.local(),
-            election_timeout: Duration::from_millis(timings.election_timeout_ms),
+            election_timeout,
             heartbeat_interval: Duration::from_millis(timings.heartbeat_ms),
             seed: self.local().0
                 ^ self.resources.boot.rotate_left(32)
@@ -260,6 +261,10 @@ impl Shared {
             // A false report that the leader is gone would break its lease.
             trust_peer_gone: config.reads.clock_drift_percent.is_none(),
             lease_drift_percent: config.reads.clock_drift_percent,
+            // An earlier process may have had another config than this one.
+            may_have_promised: config.reads.clock_drift_percent.is_some()
+                || (self.resources.boot > 1
+                    && self.clock.now() < Time::default().after(election_timeout)),
             priorities: config
                 .machines
                 .iter()

@@ -265,8 +265,13 @@ impl Follower {
             return;
         }
         self.answered = Some((round, node.now));
-        let (last, full) = (node.log.durable(), node.is_full());
-        node.promise(leader, Body::HeartbeatResponse { round, last, full });
+        let body = Body::HeartbeatResponse {
+            round,
+            last: node.log.durable(),
+            full: node.is_full(),
+            loyal: node.loyalty_span(),
+        };
+        node.promise(leader, body);
     }
 
     /// Asks for the newest read of each mode, whose answer serves all; again after a while, since the request or its answer

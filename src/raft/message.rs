@@ -1,5 +1,7 @@
 //! What machines tell each other. The sender's identity is proved by the connection and stands beside the message.
 
+use std::time::Duration;
+
 use crate::{
     Change, ChangeRefused, Entry, EntryId, Index, Payload, Proposal, RequestId, STEPS_MAX, Term,
 };
@@ -130,6 +132,9 @@ pub enum Body {
         last: Index,
         /// Whether the sender's disk is full.
         full: bool,
+        /// For how long after it heard the heartbeat the sender votes for no other machine, by its own clock: what a lease may
+        /// count on (dissertation 6.4.1). Zero if it promises nothing.
+        loyal: Duration,
     },
     /// Put these into the log; sent to the leader by the machines whose clients ask for it.
     Propose {

@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) full: bool,
     /// The latest round of confirmation that it answered.
     pub(crate) round: u64,
+    /// Until when, by the leader's clock, it votes for no other machine at least.
+    pub(crate) loyal_until: Time,
     /// The commit index that it was last told, as far as it can take it.
     pub(crate) told_commit: Index,
     /// When Storage was asked for the entry `next`.
@@ -83,6 +85,7 @@ impl Progress {
             heard: now,
             full: false,
             round: 0,
+            loyal_until: Time::default(),
             told_commit: Index(0),
             reading: None,
             reported: Index(0),

@@ -1,5 +1,7 @@
 //! One machine's Raft core: takes inputs, keeps the role, and hands out effects.
 
+use std::time::Duration;
+
 use crate::candidate::Candidate;
 use crate::follower::Follower;
 use crate::leader::Leader;
@@ -190,19 +192,6 @@ impl Raft {
         }
     }
 
-    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
-    /// rest on that.
-    fn hears_leader_besides(&self, machine: MachineId) -> bool {
-        if self.node.is_loyal_besides(machine) {
-            return true;
-        }
-        match &self.state {
-            State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
-            State::Candidate(_) => false,
-            State::Leader(_) => true,
-        }
-    }
-
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
         let heard = from != self.node.config.local && self.hears(from, &message);
@@ -351,9 +340,15 @@ impl Raft {
                     });
                 }
             }
-            Body::HeartbeatResponse { round, last, full } => {
-                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
-            }
+            Body::HeartbeatResponse {
+                round,
+                last,
+                full,
+                loyal,
+            } => self.lead(|leader, node| {
+                leader.promised(from, round, loyal);
+                leader.heartbeat_answered(node, from, round, last, full);
+            }),
         }
     }
 
@@ -427,6 +422,7 @@ impl Raft {
             round: 0,
             last: self.node.log.durable(),
             full: self.node.is_full(),
+            loyal: Duration::ZERO,
         };
         self.node.promise(leader, body);
     }

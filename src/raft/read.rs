@@ -100,8 +100,6 @@ pub(crate) struct Confirmation {
 /// Reads that are confirmed once a majority answers to their round.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
-    /// When it began: no answer to it is to anything that was sent earlier.
-    pub(crate) sent: Time,
     /// The commit index when the round began.
     pub(crate) index: Index,
     /// The newest read of this machine's own clients at that time.
@@ -134,20 +132,13 @@ impl Confirmation {
     }
 
     /// Begins the next round if none is under way and something waits for it: the read `local`, another machine's, or a lease.
-    pub(crate) fn begin(
-        &mut self,
-        now: Time,
-        index: Index,
-        local: Option<ReadId>,
-        for_lease: bool,
-    ) -> bool {
+    pub(crate) fn begin(&mut self, index: Index, local: Option<ReadId>, for_lease: bool) -> bool {
         let wanted = for_lease || local.is_some() || !self.waiting.is_empty();
         if self.current.is_some() || !wanted {
             return false;
         }
         self.round += 1;
         self.current = Some(Round {
-            sent: now,
             index,
             local,
             remote: std::mem::take(&mut self.waiting),

@@ -6,6 +6,7 @@
 use crate::MachineId;
 use crate::leader::Leader;
 use crate::node::Node;
+use crate::raft::Turn;
 
 impl Leader {
     /// Whether a proposal could be made durable here and committed.
@@ -43,5 +44,20 @@ impl Leader {
     /// This machine's disk became full, or has space again: whether it does nothing is judged anew.
     pub(crate) fn space_changed(&mut self, node: &mut Node) {
         self.disk_moved = node.now;
+        self.gave_way = false;
+    }
+
+    /// Hands over to a machine that has space, so that nobody waits an election timeout for a new leader. If nothing comes of
+    /// that it steps down.
+    pub(crate) fn give_way(&mut self, node: &mut Node) -> Turn {
+        if node.transfer.is_some() {
+            return Turn::Stay;
+        }
+        if self.gave_way {
+            return Turn::Follow;
+        }
+        self.gave_way = true;
+        self.transfer(node, None);
+        Turn::Stay
     }
 }

@@ -27,7 +27,7 @@
 //! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
 //! | `fail A-B`, `sent A-B` | A hears that the snapshot to B has ended; it is lost |
 //! | `moves A-B NUMBER`, `ended A-B NUMBER` | A hears that its snapshot of this number to B moves on, or has ended |
-//! | `crash N`, `restart N [applied=]` | |
+//! | `crash N`, `restart N [applied=] [lease=PERCENT] [lease=off] [gone=] [election=SPAN]` | the config may be another one than before |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
@@ -271,6 +271,17 @@ impl Cluster {
                 let now = self.clock(id).at(self.now);
                 let machine = self.machine(id)?;
                 let applied = key(args, "applied", machine.applied.len() as u64)?;
+                let config = &mut machine.config;
+                config.may_have_promised |= config.lease_drift_percent.is_some();
+                match args.take_key("lease") {
+                    None => {}
+                    Some("off") => config.lease_drift_percent = None,
+                    Some(percent) => config.lease_drift_percent = Some(percent.parse()?),
+                }
+                config.trust_peer_gone = key(args, "gone", config.trust_peer_gone)?;
+                if let Some(text) = args.take_key("election") {
+                    config.election_timeout = span(text)?;
+                }
                 machine.start(now, Index(applied));
                 self.perform(id);
             }
@@ -329,6 +340,7 @@ impl Cluster {
             reads_max: key(args, "reads", 8)?,
             trust_peer_gone: key(args, "gone", false)?,
             lease_drift_percent: args.take_key("lease").map(str::parse).transpose()?,
+            may_have_promised: false,
             priorities: match args.take_key("prefer") {
                 Some(text) => BTreeMap::from([(MachineId(text.parse()?), 1)]),
                 None => BTreeMap::new(),

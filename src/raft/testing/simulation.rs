@@ -91,6 +91,9 @@ impl Simulation {
         // Some machines know of no configuration, and may be added.
         let all: Vec<MachineId> = (1..=count + JOINERS).map(MachineId).collect();
         let small = random.next().is_multiple_of(2);
+        // Half of the clusters have leases; of those some have machines that know nothing of them.
+        let without = |local: MachineId| seed.is_multiple_of(5) && local.0.is_multiple_of(2);
+        let leased = |local: MachineId| !seed.is_multiple_of(2) && !without(local);
         let config = |local: MachineId| Config {
             local,
             election_timeout: Duration::from_millis(100),
@@ -102,9 +105,10 @@ impl Simulation {
             uncommitted_bytes_max: if small { 1000 } else { 1 << 20 },
             log_cache_bytes_max: if small { 200 } else { 1 << 12 },
             reads_max: 16,
-            trust_peer_gone: seed.is_multiple_of(2),
+            trust_peer_gone: !leased(local),
             // A clock that moves 140 while another moves 70 leaves half of an election timeout for a lease.
-            lease_drift_percent: (!seed.is_multiple_of(2)).then_some(50),
+            lease_drift_percent: leased(local).then_some(50),
+            may_have_promised: leased(local),
             priorities: if seed.is_multiple_of(3) {
                 BTreeMap::from([(MachineId(1), 1)])
             } else {

@@ -366,6 +366,7 @@ fn config(local: MachineId) -> Config {
         reads_max: 16,
         trust_peer_gone: false,
         lease_drift_percent: None,
+        may_have_promised: false,
         priorities: BTreeMap::new(),
     }
 }

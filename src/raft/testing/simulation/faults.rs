@@ -55,7 +55,8 @@ impl Simulation {
             }
             10 => {
                 // Where a lease may rest on it, only who led until a moment ago stands at once.
-                let leased = self.machines[&id].config.lease_drift_percent.is_some();
+                let mut machines = self.machines.values();
+                let leased = machines.any(|it| it.config.lease_drift_percent.is_some());
                 if leased {
                     self.logic_center_dies(id);
                 } else {
