@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{
-    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode,
-    Refusal as RaftRefusal, Role,
+    Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -15,7 +14,7 @@ use crate::machine::{Derived, Machine};
 use crate::message::{
     Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, LeaderKnown, Load,
     LoadedLog, PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable,
-    Received, Refused, Send, Serve, Transfer, Transferred, Unsettled,
+    Received, Refused, Send, Serve, StopSnapshots, Transfer, Transferred, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
@@ -28,7 +27,7 @@ const APPLY_AHEAD_MAX: u64 = 16_384;
 
 /// The actor.
 pub(crate) struct LogicCenter {
-    machine: Machine,
+    pub(crate) machine: Machine,
     core: Core,
     /// Reads that came since the last flush, by what may confirm them.
     new_reads: HashMap<ReadMode, Vec<Read>>,
@@ -92,7 +91,6 @@ impl Actor for LogicCenter {
         let incarnation = self.machine.incarnation();
         let slots = &self.machine.shared.slots;
         slots.storage.tell(Load { incarnation });
-        slots.applier.tell(Attach { incarnation });
     }
 }
 
@@ -103,6 +101,13 @@ impl LogicCenter {
         }
         if let Core::Loading { log, .. } = &mut self.core {
             *log = Some(message.loaded);
+            // Not before: Storage has told the Applier by now of the state that goes with this log.
+            let incarnation = message.incarnation;
+            self.machine
+                .shared
+                .slots
+                .applier
+                .tell(Attach { incarnation });
             self.start_core(context);
         }
     }
@@ -137,13 +142,7 @@ impl LogicCenter {
             .first()
             .is_none_or(|first| first.index > log.base.index)
         {
-            let members = &self.machine.shared.identity.members;
-            let configuration = Configuration::of_voters(members.iter().map(|each| each.machine));
-            let begun = Configured {
-                index: Index(0),
-                configuration,
-            };
-            configurations.insert(0, begun);
+            configurations.insert(0, self.machine.shared.begun_with());
         }
         let durable = Durable {
             hard_state,
@@ -251,7 +250,7 @@ impl LogicCenter {
 
     /// Gives the core an input; its effects follow at the end of the batch. A core that is not there yet hears nothing,
     /// as if the message had been lost.
-    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+    pub(crate) fn step(&mut self, input: Input, context: &mut Context<Self>) {
         let now = self.machine.shared.clock.now();
         if let Core::Running(raft) = &mut self.core {
             raft.step(now, input);
@@ -311,6 +310,9 @@ impl LogicCenter {
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
             info!(self.machine.log, "role"; "role" => ?status.role, "term" => status.term.0,
                 "leader" => status.leader.map(|id| self.machine.shared.name_of(id)), "last" => %status.last);
+            if before.role == Role::Leader && status.role != Role::Leader {
+                self.machine.shared.slots.sender.tell(StopSnapshots);
+            }
             if before.leader.is_some() && before.leader != status.leader {
                 self.machine.shared.slots.gate.tell(Unsettled {
                     reason: Refusal::LeaderLost,
@@ -353,13 +355,10 @@ impl LogicCenter {
                 };
                 slots.applier.tell(Apply { up_to, entries });
             }
-            // The core compacts nothing before it hears of a checkpoint, sends no snapshot before it compacts, and so receives none.
-            Effect::Compact { .. }
+            effect @ (Effect::Compact { .. }
             | Effect::SendSnapshot { .. }
             | Effect::Install(_)
-            | Effect::Discard(_) => {
-                unreachable!("no checkpoint is told to the core, so that nothing is compacted")
-            }
+            | Effect::Discard(_)) => self.perform_compaction(effect),
             Effect::Readable { read, index } => {
                 if let Some(reads) = self.reads.remove(&read) {
                     slots.applier.tell(Serve { index, reads });

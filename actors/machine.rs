@@ -10,6 +10,7 @@ use rm_config::Effective;
 use rm_raft::{MachineId, Time};
 use slog::Logger;
 
+use crate::ActorName;
 use crate::board::Board;
 use crate::fault::{Action, Faults, Point};
 use crate::life::Life;
@@ -34,6 +35,20 @@ impl Shared {
     /// This machine's number.
     pub(crate) fn local(&self) -> MachineId {
         self.identity.machine
+    }
+
+    /// Lets a fault of an actor strike in what is done for it on a thread that may block.
+    ///
+    /// # Errors
+    /// The error that the fault stands for.
+    pub(crate) fn strike_disk_of(&self, actor: ActorName, point: Point) -> io::Result<()> {
+        match self.faults.strike(actor, point) {
+            Some(Action::Panic) => panic!("a fault was injected at the point {point}"),
+            Some(Action::Delay(span)) => std::thread::sleep(span),
+            Some(action) => return action.io_error().map_or(Ok(()), Err),
+            None => {}
+        }
+        Ok(())
     }
 }
 

@@ -10,5 +10,5 @@ pub(crate) use rm_proto::mvccpb::KeyValue;
 pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;
 pub(crate) use rm_proto::raftmachine::v1::{
     Actor, ActorsRequest, ArmFaultRequest, InfoRequest, InfoResponse, KillActorRequest,
-    LogLevelsRequest, Machine, SetLogLevelRequest, TransferRequest,
+    LogLevelsRequest, Machine, SetLogLevelRequest, SnapshotTransfer, TransferRequest,
 };

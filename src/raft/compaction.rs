@@ -39,8 +39,9 @@ impl Node {
         let by_bytes = self.log.tail_start(self.config.compaction_keep_bytes);
         let before_tail = before(keep).max(by_bytes);
         let held = match self.awaited {
-            Some(index) => index.max(before(keep.saturating_mul(HOLD_FACTOR))),
-            None => before_tail,
+            // What is compacted is space, which a full disk needs more.
+            Some(index) if !self.is_full() => index.max(before(keep.saturating_mul(HOLD_FACTOR))),
+            _ => before_tail,
         };
         before_tail.min(held).min(self.checkpoint).min(self.handed)
     }

@@ -79,6 +79,8 @@ pub enum Input {
     },
     /// The answer to `Effect::Install`.
     Installed(Snapshot),
+    /// The other answer to it: the content could not be made ready and is thrown away. State and log are as they were.
+    InstallFailed(Snapshot),
     /// Time has passed.
     Elapsed,
     /// The process of another machine is known to have ended.
@@ -141,7 +143,7 @@ pub enum Effect {
     },
     /// Put the content of this snapshot in the place of the state, in order with `Apply`, and remove the log up to its last entry,
     /// or all of the log if it does not hold that entry, in order with `Persist`: both at the same instant, as far as a crash can
-    /// tell. Answered by `Input::Installed`; a driver that cannot do it ends this core's life.
+    /// tell. Answered by `Input::Installed` or `Input::InstallFailed`.
     Install(Snapshot),
     /// Throw away the content of this snapshot.
     Discard(Snapshot),

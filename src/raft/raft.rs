@@ -99,6 +99,7 @@ impl Raft {
                 snapshot,
             } => self.snapshot_received(from, term, snapshot),
             Input::Installed(snapshot) => self.installed(&snapshot),
+            Input::InstallFailed(snapshot) => self.node.install_failed(&snapshot),
             Input::Elapsed => self.elapsed(),
             Input::PeerGone(machine) => {
                 if let State::Follower(follower) = &mut self.state {

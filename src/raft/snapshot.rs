@@ -51,6 +51,11 @@ impl Node {
         }
     }
 
+    /// The driver could not install a snapshot: the leader finds that it is still lacking, and sends it again.
+    pub(crate) fn install_failed(&mut self, snapshot: &Snapshot) {
+        self.installing.take_if(|awaited| awaited == snapshot);
+    }
+
     /// The driver installed a snapshot; false if it is not the one that this core waits for.
     pub(crate) fn installed(&mut self, snapshot: &Snapshot) -> bool {
         let awaited = self.installing.take_if(|awaited| awaited == snapshot);

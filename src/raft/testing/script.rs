@@ -256,6 +256,12 @@ impl Cluster {
                 };
                 self.input(from, input);
             }
+            "spoil" => {
+                let id = next_machine(args)?;
+                let snapshot = self.machine(id)?.spoil();
+                let snapshot = snapshot.ok_or("it installs nothing")?;
+                self.input(id, Input::InstallFailed(snapshot));
+            }
             "crash" => {
                 let id = next_machine(args)?;
                 self.machine(id)?.crash();
