@@ -1,0 +1,169 @@
+//! One machine: a process with its parts, which fail together or alone, and the disk that outlives it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rm_raft::{Config, Entry, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, Term};
+
+use super::clock::Clock;
+use super::commit::Commit;
+use super::log_image::LogImage;
+use super::random::Random;
+use super::register::Registers;
+
+/// A machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: MachineId,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    /// What survives a crash of the process.
+    pub(crate) disk: Disk,
+    /// Whether the process runs.
+    pub(crate) runs: bool,
+    /// Counts its processes.
+    pub(crate) boot: u64,
+    /// Until when the process is stopped.
+    pub(crate) paused_until: u64,
+    /// Until when its disk does nothing.
+    pub(crate) stalled_until: u64,
+    /// Until when its disk is full.
+    pub(crate) full_until: u64,
+    /// Whether the next read of its disk fails.
+    pub(crate) read_fails: bool,
+    pub(crate) board: Board,
+    pub(crate) logic: Logic,
+    pub(crate) storage: Storage,
+    pub(crate) applier: Applier,
+    pub(crate) gate: Gate,
+}
+
+/// What is durable: the log, and the state as of the last checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) log: LogImage,
+    pub(crate) state: Bytes,
+}
+
+/// What outlives every part of a process, and dies with the process.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    /// Up to where any life of the Applier has applied.
+    pub(crate) applied: Index,
+    /// Whether LogicCenter led when last heard of.
+    pub(crate) led: bool,
+    /// The leader that it knew.
+    pub(crate) leader: Option<MachineId>,
+}
+
+/// LogicCenter: the core and the reads that it is asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Logic {
+    /// Tells its lives apart, over all machines.
+    pub(crate) life: u64,
+    pub(crate) up: bool,
+    /// Whether it is the first life in its process.
+    pub(crate) first: bool,
+    /// None while it learns what is durable.
+    pub(crate) core: Option<Raft>,
+    /// The log once all that this core asked is written.
+    pub(crate) log: LogImage,
+    pub(crate) new_reads: Vec<Ticket>,
+    pub(crate) reads: BTreeMap<ReadId, Vec<Ticket>>,
+    pub(crate) next_read: u64,
+    /// What came from clients before there was a core.
+    pub(crate) proposals: Vec<Proposal>,
+    /// When it next looks at the clock.
+    pub(crate) tick_at: u64,
+    pub(crate) flush_is_due: bool,
+}
+
+/// A linearizable read that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) client: usize,
+    /// The client's operation.
+    pub(crate) operation: u64,
+    /// Up to where anything was known to be committed when it came.
+    pub(crate) committed: Index,
+    /// The term of the machine when it came.
+    pub(crate) term: Term,
+}
+
+/// Storage: what waits for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    pub(crate) life: u64,
+    pub(crate) up: bool,
+    pub(crate) waiting: Vec<Persist>,
+    /// The commit that is under way, and what it makes durable.
+    pub(crate) commit: Option<(Commit, Vec<Persist>)>,
+    /// Whether a LogicCenter waits to learn what is durable.
+    pub(crate) load: bool,
+}
+
+impl Storage {
+    /// All that is not durable, in order.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &Persist> {
+        let under_way = self.commit.iter().flat_map(|(_, requests)| requests);
+        under_way.chain(&self.waiting)
+    }
+}
+
+/// Applier: the state machine.
+#[derive(Debug, Default)]
+pub(crate) struct Applier {
+    pub(crate) life: u64,
+    pub(crate) up: bool,
+    pub(crate) state: Registers,
+    /// Up to where to apply.
+    pub(crate) target: Index,
+    /// Entries that came from memory.
+    pub(crate) ahead: VecDeque<Entry>,
+    pub(crate) parked: BTreeMap<Index, Vec<Ticket>>,
+    /// What an earlier life may have shown: nothing older is served.
+    pub(crate) floor: Index,
+    pub(crate) checkpointed: Index,
+    /// The checkpoint that is under way, and the state that it writes.
+    pub(crate) checkpoint: Option<(Commit, Bytes)>,
+    pub(crate) work_is_due: bool,
+}
+
+/// Gate: the answers that clients wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) next: u64,
+    /// By the number of the request: the client and its operation.
+    pub(crate) pending: BTreeMap<u64, (usize, u64)>,
+}
+
+impl Machine {
+    /// A machine that does not run yet, with an empty disk.
+    pub(crate) fn new(config: Config, clock: Clock, random: Random) -> Machine {
+        Machine {
+            id: config.local,
+            config,
+            clock,
+            random,
+            disk: Disk::default(),
+            runs: false,
+            boot: 0,
+            paused_until: 0,
+            stalled_until: 0,
+            full_until: 0,
+            read_fails: false,
+            board: Board::default(),
+            logic: Logic::default(),
+            storage: Storage::default(),
+            applier: Applier::default(),
+            gate: Gate::default(),
+        }
+    }
+
+    /// The status of its core, if there is one.
+    pub(crate) fn status(&self) -> Option<rm_raft::Status> {
+        self.logic.core.as_ref().map(|core| core.status())
+    }
+}

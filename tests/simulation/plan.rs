@@ -1,0 +1,295 @@
+//! What a run is made of: settings, and the actions in order, all drawn from the seed before it begins.
+//!
+//! Each seed draws which faults it has and how often ("swarm testing", Groce and others, 2012): a run that has every fault
+//! all the time reaches fewer states than many runs that each have a few.
+
+use std::time::Duration;
+
+use rm_raft::{Config, MachineId};
+
+use super::action::{Action, Part, Target, Wish};
+use super::random::Random;
+
+/// The shortest election timeout in a run, in microseconds.
+pub const ELECTION_TIMEOUT: u64 = 100_000;
+/// How often a leader makes itself heard.
+const HEARTBEAT: u64 = 20_000;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// How many machines.
+    pub machines: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// How long the faults go on, in microseconds.
+    pub duration: u64,
+    /// What is done, and when.
+    pub actions: Vec<(u64, Action)>,
+    /// The fault that stays when all others have ended.
+    pub residual: Residual,
+    /// Whether appends and answers too may overtake each other and come twice, as no connection of ours would let them.
+    pub wild: bool,
+    /// How many machines' clocks differ: offset and rate in percent of each.
+    pub clocks: Vec<(u64, u64)>,
+    /// The slowest commit of a healthy disk, in microseconds.
+    pub commit_max: u64,
+    /// How many entries are applied before the state is written down.
+    pub checkpoint_entries: u64,
+    /// Out of a thousand, how often what a core has to do waits for its next input.
+    pub late: u64,
+    limits: Limits,
+}
+
+/// A fault that the machines must live with: those that can still reach a majority go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// None.
+    Nothing,
+    /// A machine is lost for good.
+    Dead(usize),
+    /// A machine hears nobody.
+    Deaf(usize),
+    /// Nobody hears a machine.
+    Mute(usize),
+    /// Two machines do not reach each other.
+    Parted(usize, usize),
+    /// A machine's disk does nothing.
+    Stalled(usize),
+}
+
+/// The bounds in the config.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    inflight_requests: usize,
+    inflight_bytes: usize,
+    append_bytes: usize,
+    uncommitted_bytes: usize,
+    cache_bytes: usize,
+    trust_peer_gone: bool,
+}
+
+impl Plan {
+    /// The plan of a seed, for so many virtual seconds of faults.
+    pub fn draw(seed: u64, seconds: u64) -> Plan {
+        let mut random = Random::new(seed, 1);
+        let machines = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
+        let clients = random.between(2, 6) as usize;
+        let duration = seconds * 1_000_000;
+        let small = random.chance(600);
+        let limits = Limits {
+            inflight_requests: if small { random.pick(&[1, 2, 4]) } else { 16 },
+            inflight_bytes: if small {
+                random.pick(&[100, 300, 1000])
+            } else {
+                1 << 20
+            },
+            append_bytes: if small {
+                random.pick(&[70, 120, 400])
+            } else {
+                1 << 16
+            },
+            uncommitted_bytes: if small {
+                random.pick(&[400, 2000, 8000])
+            } else {
+                1 << 20
+            },
+            cache_bytes: if small { 200 } else { 1 << 12 },
+            trust_peer_gone: random.chance(500),
+        };
+        // The shortest election timeout is five heartbeats: clocks whose rates differ by a factor of two leave a cluster able
+        // to work.
+        let clock = |random: &mut Random| (random.below(1_000_000_000), random.between(70, 141));
+        let clocks = (0..machines).map(|_| clock(&mut random)).collect();
+        let mut plan = Plan {
+            seed,
+            machines,
+            clients,
+            duration,
+            actions: Vec::new(),
+            residual: residual(&mut random, machines),
+            wild: random.chance(300),
+            clocks,
+            commit_max: random.pick(&[500, 3_000, 3_000, 30_000]),
+            checkpoint_entries: random.pick(&[5, 30, 200]),
+            late: random.pick(&[0, 100, 300]),
+            limits,
+        };
+        plan.draw_clients();
+        plan.draw_faults();
+        plan.draw_theme();
+        plan.actions.sort_by_key(|&(at, _)| at);
+        plan
+    }
+
+    /// The config of a machine. `life` tells its lives apart.
+    pub(crate) fn config(&self, local: MachineId, life: u64) -> Config {
+        Config {
+            local,
+            voters: (1..=self.machines as u64).map(MachineId).collect(),
+            election_timeout: Duration::from_micros(ELECTION_TIMEOUT),
+            heartbeat_interval: Duration::from_micros(HEARTBEAT),
+            seed: self.seed ^ (life << 40),
+            inflight_requests_max: self.limits.inflight_requests,
+            inflight_bytes_max: self.limits.inflight_bytes,
+            append_bytes_max: self.limits.append_bytes,
+            uncommitted_bytes_max: self.limits.uncommitted_bytes,
+            log_cache_bytes_max: self.limits.cache_bytes,
+            reads_max: 16,
+            trust_peer_gone: self.limits.trust_peer_gone,
+        }
+    }
+
+    fn draw_clients(&mut self) {
+        let mut random = Random::new(self.seed, 2);
+        let pace = random.pick(&[2_000, 8_000, 8_000, 40_000]);
+        let writes = random.pick(&[300, 500, 800]);
+        let mut at = 0;
+        loop {
+            at += random.between(pace / 4, pace * 2);
+            if at >= self.duration {
+                return;
+            }
+            // New keys each second, so that the history of a key stays small enough to check.
+            let key = (at / 1_000_000) as u32 * 4 + random.below(3) as u32;
+            let wish = match random.below(1000) {
+                dice if dice < writes => random.pick(&[Wish::Write, Wish::Write, Wish::Swap]),
+                dice if dice < writes + 30 => Wish::Delete,
+                dice if dice < writes + 60 => Wish::ReadSerializable,
+                _ => Wish::Read,
+            };
+            let action = Action::Client {
+                client: random.below(self.clients as u64) as usize,
+                machine: random.below(self.machines as u64) as usize,
+                wish,
+                key,
+                padding: random.pick(&[0, 0, 0, 40, 300]),
+            };
+            self.actions.push((at, action));
+        }
+    }
+
+    fn draw_faults(&mut self) {
+        let mut random = Random::new(self.seed, 3);
+        let pace = random.pick(&[30_000, 80_000, 200_000, 200_000, 600_000]);
+        let kinds: Vec<u64> = (0..KINDS).filter(|_| random.chance(450)).collect();
+        if kinds.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        loop {
+            at += random.between(pace / 4, pace * 2);
+            if at >= self.duration {
+                return;
+            }
+            let kind = random.pick(&kinds);
+            let action = fault(kind, &mut random, self.machines);
+            self.actions.push((at, action));
+        }
+    }
+
+    /// Some runs have a rhythm besides: the leader is cut off again and again, alone or with one other, about as often as a new
+    /// one is elected. That is how figure 8 of the paper comes about, and entries that are removed and written anew.
+    fn draw_theme(&mut self) {
+        let mut random = Random::new(self.seed, 4);
+        let all = self.machines as u64;
+        if all == 1 || random.chance(600) {
+            return;
+        }
+        let pace = random.pick(&[150_000, 250_000, 400_000]);
+        let alone = random.chance(500);
+        let stalls = random.chance(400);
+        let crashes = random.chance(300);
+        let latency = random.pick(&[100, 1_000, 8_000, 20_000]);
+        let mut at = random.below(self.duration / 4);
+        self.actions.push((at, Action::Latency(latency)));
+        while at < self.duration {
+            let leader = Target::Leader(random.below(all) as usize);
+            let action = match random.chance(700) == alone {
+                true => Action::Isolate(leader),
+                false => Action::Minority(leader, random.below(all) as usize),
+            };
+            self.actions.push((at, action));
+            if stalls && random.chance(400) {
+                let target = Target::Machine(random.below(all) as usize);
+                let span = random.between(pace, 4 * pace);
+                let stall = Action::Stall(target, span);
+                self.actions
+                    .push((at.saturating_sub(random.below(pace / 2)), stall));
+            }
+            if crashes && random.chance(400) {
+                let crash = Action::Crash(target(&mut random, self.machines), random.below(pace));
+                self.actions.push((at + random.below(pace), crash));
+            }
+            at += random.between(pace / 2, pace * 2);
+        }
+        self.actions.retain(|&(at, _)| at < self.duration);
+    }
+}
+
+fn residual(random: &mut Random, machines: usize) -> Residual {
+    if machines == 1 {
+        return Residual::Nothing;
+    }
+    let one = random.below(machines as u64) as usize;
+    let other = (one + 1 + random.below(machines as u64 - 1) as usize) % machines;
+    match random.below(12) {
+        0 => Residual::Dead(one),
+        1 => Residual::Deaf(one),
+        2 => Residual::Mute(one),
+        3 => Residual::Parted(one, other),
+        4 => Residual::Stalled(one),
+        _ => Residual::Nothing,
+    }
+}
+
+/// What befalls a leader matters most.
+fn target(random: &mut Random, machines: usize) -> Target {
+    let machine = random.below(machines as u64) as usize;
+    match random.chance(500) {
+        true => Target::Leader(machine),
+        false => Target::Machine(machine),
+    }
+}
+
+/// How many kinds of faults there are to draw from.
+const KINDS: u64 = 22;
+
+fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
+    let one = target(random, machines);
+    let other = Target::Machine(random.below(machines as u64) as usize);
+    let short = random.between(5_000, 60_000);
+    let long = random.between(20_000, 700_000);
+    match kind {
+        0 => Action::Crash(one, random.pick(&[short, long])),
+        1 => Action::CrashAll(short),
+        2 => Action::Fail(one, Part::LogicCenter, short),
+        3 => Action::Fail(one, Part::Applier, short),
+        4 => Action::Fail(one, Part::Storage, short),
+        5 => Action::Pause(one, long),
+        6 | 7 => Action::Stall(one, long),
+        8 => Action::Fill(one, long),
+        9 => Action::ReadError(one),
+        10 => Action::CutOneWay(one, other),
+        11 => Action::Cut(one, other),
+        12 => Action::Isolate(one),
+        13 => Action::Deafen(one),
+        14 => Action::Minority(one, random.below(machines as u64) as usize),
+        15 => Action::Split(random.next()),
+        16 => Action::Bridge(one),
+        17 => Action::Loss(random.pick(&[0, 20, 100, 300])),
+        18 => Action::Latency(random.pick(&[50, 500, 5_000, 20_000])),
+        19 => Action::Reset(one, other),
+        20 => match random.chance(500) {
+            true => Action::ClockRate(one, random.between(50, 200)),
+            false => Action::ClockJump(one, random.pick(&[short, long, 10 * long])),
+        },
+        21 => match random.chance(300) {
+            true => Action::Gone(one),
+            false => Action::Heal,
+        },
+        _ => Action::Heal,
+    }
+}
