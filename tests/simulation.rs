@@ -32,7 +32,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use action::{Action, Part, Target, Wish};
+pub use action::{Action, Blow, Part, Target, Wish};
 pub use coverage::Coverage;
 pub use plan::{Plan, Residual};
 pub use properties::Violation;

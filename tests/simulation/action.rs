@@ -38,6 +38,19 @@ pub enum Wish {
     Delete,
 }
 
+/// What befalls a leader soon after its election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// It is cut off.
+    Isolate,
+    /// It is cut off with one other.
+    Minority(usize),
+    /// Its process dies, and comes back after so many microseconds.
+    Crash(u64),
+    /// Its process is stopped for so many microseconds.
+    Pause(u64),
+}
+
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -64,8 +77,10 @@ pub enum Action {
     Pause(Target, u64),
     /// A disk does nothing for a while.
     Stall(Target, u64),
-    /// A disk is full for a while.
+    /// A disk is full for a while: nothing can be written.
     Fill(Target, u64),
+    /// A disk has only its reserve left for a while: nothing new is to be taken.
+    RunLow(Target, u64),
     /// The next read from a disk fails.
     ReadError(Target),
     /// Nothing passes from one to the other.
@@ -84,6 +99,8 @@ pub enum Action {
     Bridge(Target),
     /// The network is whole.
     Heal,
+    /// The next leader is struck so many microseconds after its election.
+    Ambush(u64, Blow),
     /// So many messages of a thousand are lost, and as many doubled.
     Loss(u64),
     /// A message takes at least so many microseconds.

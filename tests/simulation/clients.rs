@@ -175,8 +175,9 @@ impl World {
             return Ok(());
         };
         let at = doing.machine;
-        if let Some(until) = self.paused(at) {
-            self.queue.push(until, Event::Ask { client, operation });
+        if self.is_paused(at) {
+            let event = Event::Ask { client, operation };
+            self.machines[at].held.push(event);
             return Ok(());
         }
         let committed = self.properties.committed();
@@ -200,7 +201,7 @@ impl World {
             machine.logic.new_reads.push(ticket);
             return self.flush(at);
         }
-        if machine.full_until > self.now {
+        if machine.has_no_space(self.now) {
             self.refused(client, operation);
             return Ok(());
         }

@@ -2,10 +2,10 @@
 
 use rm_raft::Input;
 
-use super::action::{Action, Target};
+use super::action::{Action, Blow, Target};
 use super::coverage::State;
 use super::properties::Check;
-use super::world::World;
+use super::world::{Event, World};
 
 impl World {
     fn place(&self, target: Target) -> usize {
@@ -40,6 +40,11 @@ impl World {
                 let at = self.place(target);
                 self.machines[at].full_until = now + span;
             }
+            Action::RunLow(target, span) => {
+                let at = self.place(target);
+                self.machines[at].low_until = now + span;
+            }
+            Action::Ambush(delay, blow) => self.ambush = Some((delay, blow)),
             Action::ReadError(target) => {
                 let at = self.place(target);
                 self.machines[at].read_fails = true;
@@ -113,14 +118,42 @@ impl World {
         if self.machines[at].board.led {
             self.coverage.reach(State::PausedLeaderResumed);
         }
-        self.machines[at].paused_until = self.now + span;
+        let until = self.now + span;
+        let machine = &mut self.machines[at];
+        machine.paused_until = machine.paused_until.max(until);
+        let boot = machine.boot;
+        self.queue.push(until, Event::Resume { at, boot });
+    }
+
+    /// A stopped process goes on with what came meanwhile.
+    pub(crate) fn resume(&mut self, at: usize, boot: u64) {
+        let machine = &mut self.machines[at];
+        if machine.boot == boot && machine.paused_until <= self.now {
+            for event in std::mem::take(&mut machine.held) {
+                self.queue.push(self.now, event);
+            }
+        }
+    }
+
+    /// What waited for the next leader befalls it.
+    pub(crate) fn strike(&mut self, at: usize, blow: Blow) {
+        let now = self.now;
+        self.trace
+            .line(now, || format!("!! {} is struck: {blow:?}", at + 1));
+        self.partitioned = true;
+        match blow {
+            Blow::Isolate => self.split(|place| place == at),
+            Blow::Minority(other) => self.split(|place| place == at || place == other),
+            Blow::Crash(down) => self.crash(at, down),
+            Blow::Pause(span) => self.pause(at, span),
+        }
     }
 
     /// All others hear that the process of a machine is gone, truly or falsely.
     fn gone(&mut self, gone: usize) -> Check {
         let id = self.machines[gone].id;
         for at in (0..self.machines.len()).filter(|&at| at != gone) {
-            if self.paused(at).is_none() {
+            if !self.is_paused(at) {
                 self.input(at, Input::PeerGone(id))?;
             }
         }

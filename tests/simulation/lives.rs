@@ -5,7 +5,7 @@ use rm_raft::Index;
 use super::action::Part;
 use super::commit::Fate;
 use super::coverage::State;
-use super::machine::{Applier, Board, Gate, Logic, Storage};
+use super::machine::{Board, Gate, Logic, Storage};
 use super::properties::Check;
 use super::register::Registers;
 use super::world::{Event, World};
@@ -66,7 +66,7 @@ impl World {
 
     /// A part of a process fails, with all that rests on it, and is built anew after so many microseconds.
     pub(crate) fn fail(&mut self, at: usize, part: Part, down: u64) {
-        if !self.machines[at].runs || self.paused(at).is_some() {
+        if !self.machines[at].runs || self.is_paused(at) {
             return;
         }
         let now = self.now;
@@ -173,6 +173,7 @@ impl World {
         };
         machine.runs = false;
         machine.paused_until = 0;
+        machine.held.clear();
         let boot = machine.boot;
         for (client, operation) in gate.pending.into_values() {
             self.lost(client, operation);

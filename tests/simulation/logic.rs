@@ -1,6 +1,6 @@
 //! LogicCenter of a machine: gives the core what comes, and performs its effects, as actors/logic_center.rs does.
 
-use rm_raft::{Body, Durable, Effect, Input, Message, Proposal, Raft, ReadId, Refusal, Role};
+use rm_raft::{Durable, Effect, Input, Proposal, Raft, ReadId, Role};
 
 use super::coverage::State;
 use super::properties::{Check, Violation};
@@ -51,11 +51,6 @@ impl World {
 
     /// Gives a core an input. Its effects follow at once, or a little later with those of what comes meanwhile.
     pub(crate) fn input(&mut self, at: usize, input: Input) -> Check {
-        if let Input::Received { from, message } = &input
-            && self.refuses_for_want_of_space(at, *from, message)?
-        {
-            return Ok(());
-        }
         let machine = &mut self.machines[at];
         let now = machine.clock.at(self.now);
         let Some(core) = &mut machine.logic.core else {
@@ -83,32 +78,6 @@ impl World {
             return Ok(());
         }
         self.flush(at)
-    }
-
-    /// A leader whose disk is full takes nothing more into its log, whoever asks.
-    fn refuses_for_want_of_space(
-        &mut self,
-        at: usize,
-        from: rm_raft::MachineId,
-        message: &Message,
-    ) -> Result<bool, Violation> {
-        let Body::Propose { proposals } = &message.body else {
-            return Ok(false);
-        };
-        let machine = &self.machines[at];
-        let Some(status) = machine.status() else {
-            return Ok(false);
-        };
-        if machine.full_until <= self.now || status.role != Role::Leader {
-            return Ok(false);
-        }
-        let body = Body::ProposeRefused {
-            requests: proposals.iter().map(|each| each.request).collect(),
-            reason: Refusal::NoSpace,
-        };
-        let term = status.term;
-        self.send(at, from, Message { term, body })?;
-        Ok(true)
     }
 
     /// The timer: time has passed.
@@ -154,6 +123,11 @@ impl World {
             machine.logic.reads.insert(read, tickets);
             core.step(now, Input::Read(read));
         }
+        let full = self.now < machine.full_until || self.now < machine.low_until;
+        if full != machine.logic.told_full {
+            machine.logic.told_full = full;
+            core.step(now, Input::Space { full });
+        }
         let effects = core.effects(now);
         let status = core.status();
         self.trace.mark(&[
@@ -196,6 +170,10 @@ impl World {
 
     fn elected(&mut self, at: usize, status: &rm_raft::Status) {
         self.coverage.reach(State::LeaderElected);
+        if let Some((delay, blow)) = self.ambush.take() {
+            self.queue
+                .push(self.now + delay, Event::Strike { at, blow });
+        }
         let committed = self.properties.committed();
         let lasts = self.machines.iter().map(|machine| machine.logic.log.last());
         if lasts.max().is_some_and(|last| last.index > committed) && at < self.machines.len() {

@@ -10,6 +10,7 @@ use super::commit::Commit;
 use super::log_image::LogImage;
 use super::random::Random;
 use super::register::Registers;
+use super::world::Event;
 
 /// A machine.
 #[derive(Debug)]
@@ -26,10 +27,14 @@ pub(crate) struct Machine {
     pub(crate) boot: u64,
     /// Until when the process is stopped.
     pub(crate) paused_until: u64,
+    /// What came for the process meanwhile.
+    pub(crate) held: Vec<Event>,
     /// Until when its disk does nothing.
     pub(crate) stalled_until: u64,
     /// Until when its disk is full.
     pub(crate) full_until: u64,
+    /// Until when its disk has only the reserve left.
+    pub(crate) low_until: u64,
     /// Whether the next read of its disk fails.
     pub(crate) read_fails: bool,
     pub(crate) board: Board,
@@ -73,6 +78,8 @@ pub(crate) struct Logic {
     pub(crate) new_reads: Vec<Ticket>,
     pub(crate) reads: BTreeMap<ReadId, Vec<Ticket>>,
     pub(crate) next_read: u64,
+    /// Whether the core was last told that the disk is full.
+    pub(crate) told_full: bool,
     /// What came from clients before there was a core.
     pub(crate) proposals: Vec<Proposal>,
     /// When it next looks at the clock.
@@ -151,8 +158,10 @@ impl Machine {
             runs: false,
             boot: 0,
             paused_until: 0,
+            held: Vec::new(),
             stalled_until: 0,
             full_until: 0,
+            low_until: 0,
             read_fails: false,
             board: Board::default(),
             logic: Logic::default(),
@@ -160,6 +169,11 @@ impl Machine {
             applier: Applier::default(),
             gate: Gate::default(),
         }
+    }
+
+    /// Whether nothing new is to be taken for want of space.
+    pub(crate) fn has_no_space(&self, now: u64) -> bool {
+        self.full_until > now || self.low_until > now
     }
 
     /// The status of its core, if there is one.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use rm_raft::{Config, MachineId};
 
-use super::action::{Action, Part, Target, Wish};
+use super::action::{Action, Blow, Part, Target, Wish};
 use super::random::Random;
 
 /// The shortest election timeout in a run, in microseconds.
-pub const ELECTION_TIMEOUT: u64 = 100_000;
+pub(crate) const ELECTION_TIMEOUT: u64 = 100_000;
 /// How often a leader makes itself heard.
 const HEARTBEAT: u64 = 20_000;
 
@@ -58,6 +58,8 @@ pub enum Residual {
     Parted(usize, usize),
     /// A machine's disk does nothing.
     Stalled(usize),
+    /// A machine's disk has only its reserve left.
+    Low(usize),
 }
 
 /// The bounds in the config.
@@ -190,38 +192,40 @@ impl Plan {
         }
     }
 
-    /// Some runs have a rhythm besides: the leader is cut off again and again, alone or with one other, about as often as a new
-    /// one is elected. That is how figure 8 of the paper comes about, and entries that are removed and written anew.
+    /// Some runs have a rhythm besides: leader after leader is struck soon after its election, often with the same other
+    /// machine on its side of the cut, whose disk may be slow. That is how figure 8 of the paper comes about, and how entries
+    /// are removed and written anew.
     fn draw_theme(&mut self) {
         let mut random = Random::new(self.seed, 4);
         let all = self.machines as u64;
-        if all == 1 || random.chance(600) {
+        if all == 1 || random.chance(500) {
             return;
         }
-        let pace = random.pick(&[150_000, 250_000, 400_000]);
-        let alone = random.chance(500);
-        let stalls = random.chance(400);
-        let crashes = random.chance(300);
+        if random.chance(600) {
+            self.limits.append_bytes = 70;
+            self.limits.inflight_requests = random.pick(&[1, 2]);
+        }
+        let pace = random.pick(&[100_000, 200_000, 300_000]);
+        let friend = random.below(all) as usize;
+        let alone = random.pick(&[0, 500, 900]);
+        let stalls = random.pick(&[0, 0, 300]);
         let latency = random.pick(&[100, 1_000, 8_000, 20_000]);
         let mut at = random.below(self.duration / 4);
         self.actions.push((at, Action::Latency(latency)));
         while at < self.duration {
-            let leader = Target::Leader(random.below(all) as usize);
-            let action = match random.chance(700) == alone {
-                true => Action::Isolate(leader),
-                false => Action::Minority(leader, random.below(all) as usize),
+            let blow = match random.below(1000) {
+                0..100 => Blow::Crash(random.below(2 * pace)),
+                100..150 => Blow::Pause(random.below(3 * pace)),
+                _ if random.chance(alone) => Blow::Isolate,
+                _ => Blow::Minority(friend),
             };
-            self.actions.push((at, action));
-            if stalls && random.chance(400) {
-                let target = Target::Machine(random.below(all) as usize);
-                let span = random.between(pace, 4 * pace);
-                let stall = Action::Stall(target, span);
-                self.actions
-                    .push((at.saturating_sub(random.below(pace / 2)), stall));
-            }
-            if crashes && random.chance(400) {
-                let crash = Action::Crash(target(&mut random, self.machines), random.below(pace));
-                self.actions.push((at + random.below(pace), crash));
+            // Any of the moments in which something happens, which lie closer together soon after the election.
+            let delay: u64 = 1 << random.between(8, 18);
+            let delay = random.below(delay);
+            self.actions.push((at, Action::Ambush(delay, blow)));
+            if random.chance(stalls) {
+                let stall = Action::Stall(Target::Machine(friend), random.between(pace, 8 * pace));
+                self.actions.push((at, stall));
             }
             at += random.between(pace / 2, pace * 2);
         }
@@ -235,12 +239,13 @@ fn residual(random: &mut Random, machines: usize) -> Residual {
     }
     let one = random.below(machines as u64) as usize;
     let other = (one + 1 + random.below(machines as u64 - 1) as usize) % machines;
-    match random.below(12) {
+    match random.below(13) {
         0 => Residual::Dead(one),
         1 => Residual::Deaf(one),
         2 => Residual::Mute(one),
         3 => Residual::Parted(one, other),
         4 => Residual::Stalled(one),
+        5 => Residual::Low(one),
         _ => Residual::Nothing,
     }
 }
@@ -270,7 +275,10 @@ fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
         4 => Action::Fail(one, Part::Storage, short),
         5 => Action::Pause(one, long),
         6 | 7 => Action::Stall(one, long),
-        8 => Action::Fill(one, long),
+        8 => match random.chance(500) {
+            true => Action::Fill(one, long),
+            false => Action::RunLow(one, 2 * long),
+        },
         9 => Action::ReadError(one),
         10 => Action::CutOneWay(one, other),
         11 => Action::Cut(one, other),

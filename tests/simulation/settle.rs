@@ -11,6 +11,8 @@ use super::world::{Event, World};
 /// Within so many of the shortest election timeouts after the last fault every machine that reaches a majority must
 /// acknowledge a write.
 pub const PROGRESS_TIMEOUTS: u64 = 40;
+/// So many later nothing of the faults is left: a leader whose disk does nothing has lost patience with it, on the slowest clock.
+const SETTLING_TIMEOUTS: u64 = 12;
 /// For so many there must be no new term after that.
 const CALM_TIMEOUTS: u64 = 15;
 /// How often to look.
@@ -25,7 +27,7 @@ impl World {
             .filter(|place| !afflicted.contains(place))
             .collect();
         self.require_progress(&healthy)?;
-        self.run_until(self.now + 5 * ELECTION_TIMEOUT)?;
+        self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
         let term = self.latest_term(&healthy);
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
         let later = self.latest_term(&healthy);
@@ -40,16 +42,19 @@ impl World {
         let now = self.now;
         self.trace.line(now, || "!! all faults end".into());
         self.partitioned = false;
+        self.ambush = None;
         self.network.behave();
         for at in 0..self.machines.len() {
             let percent = self.plan.clocks[at].1;
             let machine = &mut self.machines[at];
             machine.stalled_until = machine.stalled_until.min(now);
             machine.full_until = machine.full_until.min(now);
+            machine.low_until = machine.low_until.min(now);
             machine.paused_until = machine.paused_until.min(now);
             machine.read_fails = false;
             machine.clock.set_rate(now, percent);
             let (boot, life) = (machine.boot, machine.logic.life);
+            self.queue.push(now, Event::Resume { at, boot });
             self.queue.push(now, Event::Boot { at, boot });
             if self.machines[at].runs {
                 self.queue.push(now, Event::Rebuild { at, boot, life });
@@ -89,6 +94,10 @@ impl World {
             }
             Residual::Stalled(at) => {
                 self.machines[at].stalled_until = u64::MAX / 4;
+                [at].into()
+            }
+            Residual::Low(at) => {
+                self.machines[at].low_until = u64::MAX / 4;
                 [at].into()
             }
         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use rm_raft::{EntryId, Message, Role};
 
+use super::action::Blow;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::coverage::{Coverage, State};
@@ -57,6 +58,10 @@ pub(crate) enum Event {
     Rebuild { at: usize, boot: u64, life: u64 },
     /// A process starts.
     Boot { at: usize, boot: u64 },
+    /// A stopped process goes on.
+    Resume { at: usize, boot: u64 },
+    /// A leader is struck.
+    Strike { at: usize, blow: Blow },
     /// A client asks, for the first time or again.
     Ask { client: usize, operation: u64 },
 }
@@ -78,6 +83,8 @@ pub(crate) struct World {
     pub(crate) partitioned: bool,
     /// Entries of an earlier term that were on a majority and not committed.
     pub(crate) figure8: VecDeque<EntryId>,
+    /// What befalls the next leader.
+    pub(crate) ambush: Option<(u64, Blow)>,
     /// What a crash found broken.
     pub(crate) broken: Option<Violation>,
     /// The one that stays down.
@@ -101,6 +108,7 @@ impl World {
             trace: Trace::new(text),
             partitioned: false,
             figure8: VecDeque::new(),
+            ambush: None,
             broken: None,
             dead_for_good: None,
             lives: 0,
@@ -152,9 +160,9 @@ impl World {
                 self.unless_paused(at, Event::Tick { at, life }, |world| world.tick(at))
             }
             Event::Persisted { at, logic, input } if self.logic_lives(at, logic) => {
-                if let Some(until) = self.paused(at) {
+                if self.is_paused(at) {
                     let event = Event::Persisted { at, logic, input };
-                    self.queue.push(until, event);
+                    self.machines[at].held.push(event);
                     return Ok(());
                 }
                 self.input(at, *input)
@@ -199,6 +207,14 @@ impl World {
                 })
             }
             Event::Boot { at, boot } => self.boot(at, boot),
+            Event::Resume { at, boot } => {
+                self.resume(at, boot);
+                Ok(())
+            }
+            Event::Strike { at, blow } => {
+                self.strike(at, blow);
+                Ok(())
+            }
             Event::Ask { client, operation } => self.ask(client, operation),
             Event::Flush { .. }
             | Event::Tick { .. }
@@ -218,19 +234,16 @@ impl World {
         event: Event,
         act: impl FnOnce(&mut World) -> Check,
     ) -> Check {
-        match self.paused(at) {
-            Some(until) => {
-                self.queue.push(until, event);
-                Ok(())
-            }
-            None => act(self),
+        if self.is_paused(at) {
+            self.machines[at].held.push(event);
+            return Ok(());
         }
+        act(self)
     }
 
-    /// Until when a process is stopped, if it is.
-    pub(crate) fn paused(&self, at: usize) -> Option<u64> {
-        let until = self.machines[at].paused_until;
-        (until > self.now).then_some(until)
+    /// Whether a process is stopped.
+    pub(crate) fn is_paused(&self, at: usize) -> bool {
+        self.machines[at].paused_until > self.now
     }
 
     fn logic_lives(&self, at: usize, life: u64) -> bool {
@@ -301,14 +314,14 @@ impl World {
             }
             return Ok(());
         }
-        if let Some(until) = self.paused(to) {
+        if self.is_paused(to) {
             let event = Event::Deliver {
                 from,
                 to,
                 way,
                 message,
             };
-            self.queue.push(until, event);
+            self.machines[to].held.push(event);
             return Ok(());
         }
         let Some(status) = self.machines[to].status() else {

@@ -1,7 +1,7 @@
 //! What a machine tells others of its term, its vote and its log is durable before it leaves (figure 2: "updated on stable
 //! storage before responding"; rules 1, 8 and 9), and nothing that waits for its disk will undo it.
 
-use rm_raft::{Body, Index, MachineId, Message, Term};
+use rm_raft::{Body, Index, MachineId, Message, Role, Term};
 
 use super::{Check, require};
 use crate::simulation::machine::Machine;
@@ -17,7 +17,11 @@ pub(crate) fn told(machine: &Machine, to: MachineId, message: &Message) -> Check
             require(voted, "durable before told", || {
                 format!("{} asks for votes before its own is durable", machine.id)
             })?;
-            same_term && machine.disk.log.last().index < last.index
+            // Whoever lost the election meanwhile may have removed what the request names; nobody counts its votes any more.
+            let stands = machine.status().is_some_and(|status| {
+                status.role == Role::Candidate && status.term == message.term
+            });
+            stands && machine.disk.log.last().index < last.index
         }
         Body::VoteResponse { granted: true } => {
             let voted = same_term && durable.vote == Some(to) || durable.term > message.term;
