@@ -13,7 +13,7 @@ mod proposals;
 mod read_freshness;
 mod state_machine_safety;
 
-use rm_raft::{EntryId, Index, Persist, Status};
+use rm_raft::{EntryId, Index, Persist, Status, Term};
 
 use super::log_image::LogImage;
 use super::machine::Machine;
@@ -28,6 +28,14 @@ pub struct Violation {
     pub property: &'static str,
     /// What was seen.
     pub text: String,
+}
+
+/// A committed entry, and the term in which it was committed, which may be later than its own (§5.4.2). A leader of an earlier
+/// term that is still at work, or is elected by votes that come late, need not have it.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    id: EntryId,
+    term: Term,
 }
 
 /// Nothing, or the property that does not hold.
@@ -52,7 +60,7 @@ pub(crate) struct Properties {
     pub(crate) state_machine_safety: state_machine_safety::StateMachineSafety,
     pub(crate) proposals: proposals::Proposals,
     /// All that any machine ever knew to be committed, in order.
-    committed: Vec<EntryId>,
+    committed: Vec<Committed>,
 }
 
 impl Properties {
@@ -76,7 +84,7 @@ impl Properties {
     /// The name of a committed entry.
     pub(crate) fn committed_at(&self, index: Index) -> Option<EntryId> {
         let place = (index.0 as usize).checked_sub(1)?;
-        self.committed.get(place).copied()
+        self.committed.get(place).map(|committed| committed.id)
     }
 
     /// A core took an input.
@@ -102,7 +110,9 @@ impl Properties {
                 property: "log matching",
                 text: format!("entry {index} is committed and not in the log"),
             })?;
-            self.committed.push(id);
+            // Whoever knows it first is the leader that committed it.
+            let term = status.term;
+            self.committed.push(Committed { id, term });
             committed_is_durable::check(id, machines)?;
         }
         let known = self.committed_at(status.commit);

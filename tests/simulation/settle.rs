@@ -42,6 +42,7 @@ impl World {
         let now = self.now;
         self.trace.line(now, || "!! all faults end".into());
         self.partitioned = false;
+        self.hostile = false;
         self.ambush = None;
         self.network.behave();
         for at in 0..self.machines.len() {

@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) properties: Properties,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
+    /// Whether there are faults yet.
+    pub(crate) hostile: bool,
     /// Whether any link is cut.
     pub(crate) partitioned: bool,
     /// Entries of an earlier term that were on a majority and not committed.
@@ -106,6 +108,7 @@ impl World {
             properties: Properties::new(plan.machines),
             coverage: Coverage::default(),
             trace: Trace::new(text),
+            hostile: true,
             partitioned: false,
             figure8: VecDeque::new(),
             ambush: None,
@@ -212,7 +215,9 @@ impl World {
                 Ok(())
             }
             Event::Strike { at, blow } => {
-                self.strike(at, blow);
+                if self.hostile {
+                    self.strike(at, blow);
+                }
                 Ok(())
             }
             Event::Ask { client, operation } => self.ask(client, operation),

@@ -1,9 +1,9 @@
 //! A leader's log holds all that was committed in earlier terms (§5.4; rule 4). With log matching it suffices to look at the
 //! last of that.
 
-use rm_raft::{EntryId, Role, Status, Term};
+use rm_raft::{Role, Status, Term};
 
-use super::{Check, require};
+use super::{Check, Committed, require};
 use crate::simulation::log_image::LogImage;
 
 /// The latest term whose leader was looked at.
@@ -18,7 +18,7 @@ impl LeaderCompleteness {
         &mut self,
         status: &Status,
         log: &LogImage,
-        committed: &[EntryId],
+        committed: &[Committed],
     ) -> Check {
         if status.role != Role::Leader || self.seen.contains(&status.term) {
             return Ok(());
@@ -27,8 +27,8 @@ impl LeaderCompleteness {
         if self.seen.len() > 8 {
             self.seen.remove(0);
         }
-        let earlier = committed.partition_point(|id| id.term < status.term);
-        let Some(last) = earlier.checked_sub(1).map(|place| committed[place]) else {
+        let earlier = committed.partition_point(|entry| entry.term < status.term);
+        let Some(last) = earlier.checked_sub(1).map(|place| committed[place].id) else {
             return Ok(());
         };
         require(log.holds(last), "leader completeness", || {
