@@ -21,6 +21,7 @@ simulate: runs whole machines under one virtual clock and one seed, and checks e
   --threads N        how many runs at a time (1)
   --nightly          a night's work: 60 virtual seconds a run, seeds without an end, 480 minutes
   --keep-going       do not stop at the first violation
+  --first            stop at the first violation, and do not make it smaller
 
 Exit code 1 if a property was broken, 2 if the arguments make no sense.";
 
@@ -34,6 +35,7 @@ struct Options {
     to: u64,
     trace: bool,
     keep_going: bool,
+    first: bool,
     limit: Option<Duration>,
     seconds: u64,
     threads: u64,
@@ -64,6 +66,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         to: 1_000,
         trace: false,
         keep_going: false,
+        first: false,
         limit: None,
         seconds: 10,
         threads: 1,
@@ -84,6 +87,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--seconds" => options.seconds = number(&value()?)?.max(1),
             "--threads" => options.threads = number(&value()?)?.max(1),
             "--trace" => options.trace = true,
+            "--first" => options.first = true,
             "--keep-going" => options.keep_going = true,
             "--nightly" => {
                 options.seconds = 60;
@@ -168,18 +172,21 @@ fn work(options: &Options, total: &Total, next: &AtomicU64, stop: &AtomicBool) {
                 println!("seed {seed}: {}: {text}", violation.property);
             } else {
                 stop.store(true, Ordering::Relaxed);
-                tell(&plan, violation);
+                tell(&plan, violation, options);
             }
         }
     }
 }
 
 /// Prints all that is needed to understand a failure.
-fn tell(plan: &Plan, violation: &Violation) {
+fn tell(plan: &Plan, violation: &Violation, options: &Options) {
     println!(
         "seed {} breaks {}: {}",
         plan.seed, violation.property, violation.text
     );
+    if options.first {
+        return;
+    }
     let (small, violation) = shrink(plan, violation, SHRINK_RUNS);
     println!(
         "\nshrunk from {} actions to {}, {} machines, {:?}:",

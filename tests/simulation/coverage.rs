@@ -45,7 +45,7 @@ const NAMES: [&str; COUNT] = [
     "a conflict truncates a log",
     "figure 8: an entry of an earlier term on a majority, uncommitted",
     "figure 8 to its end: such an entry is removed again",
-    "ABA: an entry is written anew while its first life is on its way to the disk",
+    "ABA: an entry is written anew before the core hears of its first life",
     "a read comes in one term and is confirmed in a later one",
     "a read is answered by a follower",
     "entries are read back from the disk for a follower",

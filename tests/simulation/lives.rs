@@ -103,7 +103,10 @@ impl World {
             self.refused(ticket.client, ticket.operation);
         }
         // Storage serves the next LogicCenter once it has done what the last one asked.
-        self.machines[at].storage.load = false;
+        let storage = &mut self.machines[at].storage;
+        storage.load = false;
+        storage.unheard.clear();
+        storage.heard_at = 0;
     }
 
     fn drop_applier(&mut self, at: usize, life: u64) {

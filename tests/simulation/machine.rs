@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use rm_raft::{Config, Entry, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, Term};
+use rm_raft::{
+    Config, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, Term,
+};
 
 use super::clock::Clock;
 use super::commit::Commit;
@@ -107,6 +109,10 @@ pub(crate) struct Storage {
     pub(crate) waiting: Vec<Persist>,
     /// The commit that is under way, and what it makes durable.
     pub(crate) commit: Option<(Commit, Vec<Persist>)>,
+    /// Of each commit of which the core has not heard yet: the last entry of the log then.
+    pub(crate) unheard: VecDeque<EntryId>,
+    /// When it hears of the last of them.
+    pub(crate) heard_at: u64,
     /// Whether a LogicCenter waits to learn what is durable.
     pub(crate) load: bool,
 }

@@ -22,13 +22,9 @@ impl World {
                 self.coverage.reach(State::Figure8Undone);
             }
         }
-        let holds = |earlier: &Persist| {
-            let begin = earlier.entries.first().map(|entry| entry.id.index.0);
-            let place = begin.and_then(|begin| first.index.0.checked_sub(begin));
-            let entry = place.and_then(|place| earlier.entries.get(place as usize));
-            entry.is_some_and(|entry| entry.id == first)
-        };
-        if machine.storage.requests().any(holds) {
+        let mut asked = persist.entries.iter().map(|entry| entry.id);
+        let unheard = &machine.storage.unheard;
+        if !unheard.is_empty() && asked.any(|id| unheard.contains(&id)) {
             self.coverage.reach(State::WrittenAnew);
         }
     }

@@ -36,6 +36,8 @@ pub struct Plan {
     pub clocks: Vec<(u64, u64)>,
     /// The slowest commit of a healthy disk, in microseconds.
     pub commit_max: u64,
+    /// The longest that word of a commit may take to reach the core, in microseconds; others may hear of it sooner.
+    pub notice_max: u64,
     /// How many entries are applied before the state is written down.
     pub checkpoint_entries: u64,
     /// Out of a thousand, how often what a core has to do waits for its next input.
@@ -115,6 +117,7 @@ impl Plan {
             wild: random.chance(300),
             clocks,
             commit_max: random.pick(&[500, 3_000, 3_000, 30_000]),
+            notice_max: random.pick(&[50, 50, 3_000, 600_000]),
             checkpoint_entries: random.pick(&[5, 30, 200]),
             late: random.pick(&[0, 100, 300]),
             limits,

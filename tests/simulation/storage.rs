@@ -157,8 +157,13 @@ impl World {
         }
         let input = Input::Persisted { hard_state, last };
         let logic = machine.logic.life;
-        // In the mailbox of LogicCenter: after what came before it.
-        let due = now + machine.random.below(30);
+        // In order; but what was sent may be answered before the core hears of it.
+        let late = machine.random.chance(100);
+        let longest = if late { self.plan.notice_max } else { 50 };
+        let due = now + machine.random.below(longest);
+        let due = due.max(machine.storage.heard_at);
+        machine.storage.heard_at = due;
+        machine.storage.unheard.push_back(last);
         let input = Box::new(input);
         self.queue.push(due, Event::Persisted { at, logic, input });
         Ok(())

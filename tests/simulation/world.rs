@@ -168,6 +168,7 @@ impl World {
                     self.machines[at].held.push(event);
                     return Ok(());
                 }
+                self.machines[at].storage.unheard.pop_front();
                 self.input(at, *input)
             }
             Event::Pump { at, life } if self.storage_lives(at, life) => {
