@@ -28,6 +28,8 @@ pub enum Part {
 pub enum Wish {
     /// Read it.
     Read,
+    /// Read it by the leader's lease, where leases are on.
+    ReadByLease,
     /// Read it as the machine knows it, however old that is.
     ReadSerializable,
     /// Write it.
@@ -99,6 +101,8 @@ pub enum Action {
     Bridge(Target),
     /// The network is whole.
     Heal,
+    /// Whoever leads is to hand leadership over: to this machine, or to the fittest.
+    Transfer(Target, Option<usize>),
     /// The next leader is struck so many microseconds after its election.
     Ambush(u64, Blow),
     /// So many messages of a thousand are lost, and as many doubled.

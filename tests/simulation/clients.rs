@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rm_raft::{Index, Proposal, RequestId, Role, Term};
+use rm_raft::{Index, Proposal, ReadMode, RequestId, Role, Term};
 
 use super::action::Wish;
 use super::coverage::State;
@@ -50,6 +50,7 @@ struct Doing {
     key: Key,
     request: Request,
     serializable: bool,
+    mode: ReadMode,
     padding: usize,
     asked: u64,
     machine: usize,
@@ -118,7 +119,7 @@ impl World {
         let operation = clients.operations;
         let seen = clients.clients[client].seen.get(&key).copied().flatten();
         let request = match wish {
-            Wish::Read | Wish::ReadSerializable => Request::Get,
+            Wish::Read | Wish::ReadByLease | Wish::ReadSerializable => Request::Get,
             Wish::Write => Request::Put(operation),
             Wish::Swap => Request::CompareAndSwap(seen, operation),
             Wish::Delete => Request::Delete,
@@ -128,6 +129,10 @@ impl World {
             key,
             request,
             serializable: wish == Wish::ReadSerializable,
+            mode: match wish {
+                Wish::ReadByLease => ReadMode::Lease,
+                _ => ReadMode::Quorum,
+            },
             padding,
             asked: now,
             machine,
@@ -155,6 +160,7 @@ impl World {
             key: PROBE_KEY + at as Key,
             request: Request::Put(operation),
             serializable: false,
+            mode: ReadMode::Quorum,
             padding: 0,
             asked: now,
             machine: at,
@@ -189,6 +195,7 @@ impl World {
         let mut ticket = Ticket {
             client,
             operation,
+            mode: doing.mode,
             committed,
             term: machine.status().map_or(Term(0), |status| status.term),
         };

@@ -33,6 +33,7 @@ pub(crate) enum State {
     ConnectionBroken,
     StaleTermDelivered,
     ConfirmedWhilePartitioned,
+    Transferred,
 }
 
 /// Their names, in the same order.
@@ -66,9 +67,10 @@ const NAMES: [&str; COUNT] = [
     "a connection breaks with messages in it",
     "a message of an earlier term arrives",
     "a write is acknowledged while the network is cut",
+    "leadership is handed over",
 ];
 
-const COUNT: usize = State::ConfirmedWhilePartitioned as usize + 1;
+const COUNT: usize = State::Transferred as usize + 1;
 
 /// How often each state was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,6 +44,13 @@ impl World {
                 let at = self.place(target);
                 self.machines[at].low_until = now + span;
             }
+            Action::Transfer(target, to) => {
+                let at = self.place(target);
+                let to = to.map(|place| self.machines[place].id);
+                if !self.is_paused(at) {
+                    return self.input(at, Input::Transfer { to });
+                }
+            }
             Action::Ambush(delay, blow) => self.ambush = Some((delay, blow)),
             Action::ReadError(target) => {
                 let at = self.place(target);

@@ -1,8 +1,9 @@
 //! LogicCenter of a machine: gives the core what comes, and performs its effects, as actors/logic_center.rs does.
 
-use rm_raft::{Durable, Effect, Input, Proposal, Raft, ReadId, Role};
+use rm_raft::{Durable, Effect, Input, Proposal, Raft, ReadId, ReadMode, Role, TransferOutcome};
 
 use super::coverage::State;
+use super::machine::Ticket;
 use super::properties::{Check, Violation};
 use super::world::{Event, World};
 
@@ -116,12 +117,15 @@ impl World {
         let Some(core) = &mut machine.logic.core else {
             return Ok(());
         };
-        if !machine.logic.new_reads.is_empty() {
-            machine.logic.next_read += 1;
-            let read = ReadId(machine.logic.next_read);
-            let tickets = std::mem::take(&mut machine.logic.new_reads);
-            machine.logic.reads.insert(read, tickets);
-            core.step(now, Input::Read(read));
+        for mode in [ReadMode::Quorum, ReadMode::Lease] {
+            let new_reads = &mut machine.logic.new_reads;
+            let tickets: Vec<Ticket> = new_reads.extract_if(.., |each| each.mode == mode).collect();
+            if !tickets.is_empty() {
+                machine.logic.next_read += 1;
+                let read = ReadId(machine.logic.next_read);
+                machine.logic.reads.insert(read, tickets);
+                core.step(now, Input::Read { read, mode });
+            }
         }
         let full = self.now < machine.full_until || self.now < machine.low_until;
         if full != machine.logic.told_full {
@@ -217,6 +221,12 @@ impl World {
                 Ok(())
             }
             Effect::Apply { up_to, entries } => self.apply(at, up_to, entries),
+            Effect::Transferred { outcome, .. } => {
+                if outcome == TransferOutcome::Done {
+                    self.coverage.reach(State::Transferred);
+                }
+                Ok(())
+            }
             Effect::Readable { read, index } => {
                 let tickets = self.machines[at].logic.reads.remove(&read);
                 if let Some(tickets) = tickets {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rm_raft::{
-    Config, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, Term,
+    Config, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, ReadMode,
+    Term,
 };
 
 use super::clock::Clock;
@@ -95,6 +96,7 @@ pub(crate) struct Ticket {
     pub(crate) client: usize,
     /// The client's operation.
     pub(crate) operation: u64,
+    pub(crate) mode: ReadMode,
     /// Up to where anything was known to be committed when it came.
     pub(crate) committed: Index,
     /// The term of the machine when it came.

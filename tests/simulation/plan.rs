@@ -73,6 +73,10 @@ struct Limits {
     uncommitted_bytes: usize,
     cache_bytes: usize,
     trust_peer_gone: bool,
+    /// By how many percent a clock may be slower than another, where leaders hold leases.
+    drift_percent: Option<u8>,
+    /// The machine that is preferred as leader.
+    preferred: Option<usize>,
 }
 
 impl Plan {
@@ -83,6 +87,7 @@ impl Plan {
         let clients = random.between(2, 6) as usize;
         let duration = seconds * 1_000_000;
         let small = random.chance(600);
+        let drift_percent = random.chance(400).then(|| random.pick(&[10, 30]));
         let limits = Limits {
             inflight_requests: if small { random.pick(&[1, 2, 4]) } else { 16 },
             inflight_bytes: if small {
@@ -101,11 +106,19 @@ impl Plan {
                 1 << 20
             },
             cache_bytes: if small { 200 } else { 1 << 12 },
-            trust_peer_gone: random.chance(500),
+            trust_peer_gone: drift_percent.is_none() && random.chance(500),
+            drift_percent,
+            preferred: random
+                .chance(150)
+                .then(|| random.below(machines as u64) as usize),
         };
         // The shortest election timeout is five heartbeats: clocks whose rates differ by a factor of two leave a cluster able
         // to work.
-        let clock = |random: &mut Random| (random.below(1_000_000_000), random.between(70, 141));
+        let (slowest, fastest) = rates(drift_percent).unwrap_or((70, 140));
+        let clock = |random: &mut Random| {
+            let percent = random.between(slowest, fastest + 1);
+            (random.below(1_000_000_000), percent)
+        };
         let clocks = (0..machines).map(|_| clock(&mut random)).collect();
         let mut plan = Plan {
             seed,
@@ -144,6 +157,28 @@ impl Plan {
             log_cache_bytes_max: self.limits.cache_bytes,
             reads_max: 16,
             trust_peer_gone: self.limits.trust_peer_gone,
+            lease_drift_percent: self.limits.drift_percent,
+            priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
+        }
+    }
+
+    fn preferred(&self) -> Option<MachineId> {
+        let place = self.limits.preferred?;
+        Some(MachineId(place as u64 + 1))
+    }
+
+    /// Where leaders hold leases, clocks keep to the bound on which these rest.
+    fn within_the_bound(&self, action: Action) -> Option<Action> {
+        let Some((slowest, fastest)) = rates(self.limits.drift_percent) else {
+            return Some(action);
+        };
+        match action {
+            Action::ClockJump(..) => None,
+            Action::ClockRate(target, percent) => {
+                let percent = slowest + percent % (fastest + 1 - slowest);
+                Some(Action::ClockRate(target, percent))
+            }
+            action => Some(action),
         }
     }
 
@@ -163,6 +198,7 @@ impl Plan {
                 dice if dice < writes => random.pick(&[Wish::Write, Wish::Write, Wish::Swap]),
                 dice if dice < writes + 30 => Wish::Delete,
                 dice if dice < writes + 60 => Wish::ReadSerializable,
+                dice if dice % 2 == 0 => Wish::ReadByLease,
                 _ => Wish::Read,
             };
             let action = Action::Client {
@@ -191,7 +227,9 @@ impl Plan {
             }
             let kind = random.pick(&kinds);
             let action = fault(kind, &mut random, self.machines);
-            self.actions.push((at, action));
+            if let Some(action) = self.within_the_bound(action) {
+                self.actions.push((at, action));
+            }
         }
     }
 
@@ -236,6 +274,11 @@ impl Plan {
     }
 }
 
+/// The slowest and the fastest clock that a bound allows, in percent.
+fn rates(drift_percent: Option<u8>) -> Option<(u64, u64)> {
+    drift_percent.map(|drift| (100 - u64::from(drift), 100))
+}
+
 fn residual(random: &mut Random, machines: usize) -> Residual {
     if machines == 1 {
         return Residual::Nothing;
@@ -263,7 +306,7 @@ fn target(random: &mut Random, machines: usize) -> Target {
 }
 
 /// How many kinds of faults there are to draw from.
-const KINDS: u64 = 22;
+const KINDS: u64 = 23;
 
 fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
     let one = target(random, machines);
@@ -301,6 +344,10 @@ fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
             true => Action::Gone(one),
             false => Action::Heal,
         },
-        _ => Action::Heal,
+        _ => {
+            let place = random.below(machines as u64) as usize;
+            let named = random.chance(600).then_some(place);
+            Action::Transfer(one, named)
+        }
     }
 }

@@ -158,7 +158,7 @@ impl World {
         let input = Input::Persisted { hard_state, last };
         let logic = machine.logic.life;
         // In order; but what was sent may be answered before the core hears of it.
-        let late = machine.random.chance(100);
+        let late = self.hostile && machine.random.chance(100);
         let longest = if late { self.plan.notice_max } else { 50 };
         let due = now + machine.random.below(longest);
         let due = due.max(machine.storage.heard_at);
