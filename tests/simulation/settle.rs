@@ -11,6 +11,10 @@ use super::world::{Event, World};
 /// Within so many of the shortest election timeouts after the last fault every machine that reaches a majority must
 /// acknowledge a write.
 pub const PROGRESS_TIMEOUTS: u64 = 40;
+/// By how much longer it may take for each entry that a machine lacks.
+const LAG: u64 = 8_000;
+/// The slowest commit once the faults have ended.
+const COMMIT_MAX: u64 = 3_000;
 /// So many later nothing of the faults is left: a leader whose disk does nothing has lost patience with it, on the slowest clock.
 const SETTLING_TIMEOUTS: u64 = 12;
 /// For so many there must be no new term after that.
@@ -43,6 +47,7 @@ impl World {
         self.trace.line(now, || "!! all faults end".into());
         self.partitioned = false;
         self.hostile = false;
+        self.plan.commit_max = self.plan.commit_max.min(COMMIT_MAX);
         self.ambush = None;
         self.network.behave();
         for at in 0..self.machines.len() {
@@ -105,7 +110,11 @@ impl World {
     }
 
     fn require_progress(&mut self, healthy: &[usize]) -> Check {
-        let deadline = self.now + PROGRESS_TIMEOUTS * ELECTION_TIMEOUT;
+        // A machine that was away for long must first be sent what it lacks, perhaps an entry at a time.
+        let durable = self.machines.iter().map(|each| each.disk.log.last().index);
+        let least = durable.min().unwrap_or_default();
+        let lag = self.properties.committed().0.saturating_sub(least.0);
+        let deadline = self.now + PROGRESS_TIMEOUTS * ELECTION_TIMEOUT + lag * LAG;
         let mut served = BTreeSet::new();
         while served.len() < healthy.len() {
             require(self.now < deadline, "liveness", || {
