@@ -27,6 +27,8 @@ Exit code 1 if a property was broken, 2 if the arguments make no sense.";
 
 /// How many runs a shrinking may take.
 const SHRINK_RUNS: usize = 2_000;
+/// How often the progress is told.
+const TELL_SECONDS: u64 = 10;
 /// The last lines of a trace that a failure shows.
 const LINES_SHOWN: usize = 400;
 
@@ -130,6 +132,8 @@ struct Total {
     broken: AtomicU64,
     hash: AtomicU64,
     coverage: Mutex<Coverage>,
+    /// How often the progress was told.
+    told: AtomicU64,
 }
 
 fn many(options: &Options) -> Total {
@@ -142,6 +146,7 @@ fn many(options: &Options) -> Total {
         broken: AtomicU64::new(0),
         hash: AtomicU64::new(0),
         coverage: Mutex::default(),
+        told: AtomicU64::new(0),
     };
     let next = AtomicU64::new(options.from);
     let stop = AtomicBool::new(false);
@@ -210,7 +215,7 @@ fn tell(plan: &Plan, violation: &Violation, options: &Options) {
 
 impl Total {
     fn add(&self, outcome: &Outcome) {
-        let runs = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        self.runs.fetch_add(1, Ordering::Relaxed);
         self.steps.fetch_add(outcome.steps, Ordering::Relaxed);
         self.micros.fetch_add(outcome.micros, Ordering::Relaxed);
         self.acknowledged
@@ -220,7 +225,12 @@ impl Total {
         if let Ok(mut coverage) = self.coverage.lock() {
             coverage.add(&outcome.coverage);
         }
-        if runs.is_multiple_of(500) {
+        let elapsed = self.began.elapsed().as_secs();
+        if self
+            .told
+            .fetch_max(elapsed / TELL_SECONDS, Ordering::Relaxed)
+            < elapsed / TELL_SECONDS
+        {
             println!("{}", self.progress());
         }
     }
