@@ -26,6 +26,7 @@ mod random;
 mod register;
 mod settle;
 mod shrink;
+mod snapshots;
 mod storage;
 mod trace;
 mod world;

@@ -1,7 +1,7 @@
 //! Applier of a machine: applies what is committed, answers reads, and writes the state down now and then, as actors/applier.rs
 //! does.
 
-use rm_raft::{Entry, Index, Payload};
+use rm_raft::{Entry, Index, Input, Payload};
 
 use super::commit::Commit;
 use super::coverage::State;
@@ -63,6 +63,10 @@ impl World {
         applier.work_is_due = false;
         if applier.checkpoint.is_some() {
             return Ok(()); // it goes on after the checkpoint
+        }
+        if applier.install.is_some() {
+            self.begin_install(at);
+            return Ok(());
         }
         for _ in 0..SLICE {
             let machine = &mut self.machines[at];
@@ -178,10 +182,13 @@ impl World {
             self.queue.push(until + 200, event);
             return Ok(());
         }
-        if let Some((_, state)) = applier.checkpoint.take() {
-            machine.disk.state = state;
-            applier.checkpointed = applier.state.applied().index;
-        }
+        let Some((_, state)) = applier.checkpoint.take() else {
+            return Ok(());
+        };
+        machine.disk.state = state;
+        let applied = applier.state.applied();
+        applier.checkpointed = applied.index;
+        self.input(at, Input::Checkpointed { applied })?;
         self.work(at)
     }
 }

@@ -34,6 +34,11 @@ pub(crate) enum State {
     StaleTermDelivered,
     ConfirmedWhilePartitioned,
     Transferred,
+    Compacted,
+    SnapshotInstalled,
+    SnapshotDiscarded,
+    SnapshotFailed,
+    SnapshotRacedWithAppend,
 }
 
 /// Their names, in the same order.
@@ -68,9 +73,14 @@ const NAMES: [&str; COUNT] = [
     "a message of an earlier term arrives",
     "a write is acknowledged while the network is cut",
     "leadership is handed over",
+    "a log is compacted",
+    "a snapshot is installed",
+    "a snapshot is discarded",
+    "a snapshot does not arrive",
+    "an append arrives while a snapshot is installed",
 ];
 
-const COUNT: usize = State::Transferred as usize + 1;
+const COUNT: usize = State::SnapshotRacedWithAppend as usize + 1;
 
 /// How often each state was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -117,7 +117,10 @@ impl World {
         }
         if let Some((commit, state)) = applier.checkpoint {
             let machine = &mut self.machines[at];
-            if commit.crash(self.now, &mut machine.random) == Fate::Kept {
+            let kept = commit.crash(self.now, &mut machine.random) == Fate::Kept;
+            let newer = Registers::from_bytes(state.clone()).applied()
+                > Registers::from_bytes(machine.disk.state.clone()).applied();
+            if kept && newer {
                 machine.disk.state = state;
             }
         }
@@ -175,6 +178,8 @@ impl World {
             ..Board::default()
         };
         machine.runs = false;
+        machine.received.clear();
+        machine.sending.clear();
         machine.paused_until = 0;
         machine.held.clear();
         let boot = machine.boot;

@@ -2,31 +2,35 @@
 
 use rm_raft::{Entry, EntryId, Index};
 
-/// Entries without a gap.
+/// Entries without a gap, after the one up to which the log is compacted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogImage {
+    base: EntryId,
     entries: Vec<Entry>,
 }
 
 impl LogImage {
+    /// The entry up to which it is compacted.
+    pub(crate) fn base(&self) -> EntryId {
+        self.base
+    }
+
     /// The last entry.
     pub(crate) fn last(&self) -> EntryId {
-        self.entries
-            .last()
-            .map(|entry| entry.id)
-            .unwrap_or_default()
+        self.entries.last().map_or(self.base, |entry| entry.id)
     }
 
-    /// The entry at an index.
+    /// The entry at an index, if it is not compacted.
     pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
-        self.entries.get((index.0 as usize).checked_sub(1)?)
+        let place = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(place as usize)
     }
 
-    /// The name of the entry at an index; the place before the first has the name of no entry.
+    /// The name of the entry at an index, the one up to which the log is compacted included.
     pub(crate) fn id_at(&self, index: Index) -> Option<EntryId> {
-        match index {
-            Index(0) => Some(EntryId::default()),
-            _ => self.get(index).map(|entry| entry.id),
+        match index == self.base.index {
+            true => Some(self.base),
+            false => self.get(index).map(|entry| entry.id),
         }
     }
 
@@ -35,19 +39,49 @@ impl LogImage {
         self.id_at(id.index) == Some(id)
     }
 
-    /// Puts entries where they belong; what stood there and after is removed. Tells what is wrong if they leave a gap.
+    /// Whether a committed entry stands in it, or in the state that stands for its beginning.
+    pub(crate) fn covers(&self, id: EntryId) -> bool {
+        id.index < self.base.index || self.holds(id)
+    }
+
+    /// Puts entries where they belong; what stood there and after is removed. Tells what is wrong if they leave a gap, or would
+    /// change what is compacted.
     pub(crate) fn write(&mut self, entries: &[Entry]) -> Result<(), String> {
         let Some(first) = entries.first() else {
             return Ok(());
         };
-        let keep = first.id.index.0 as usize - 1;
-        if keep > self.entries.len() {
-            let last = self.last();
-            return Err(format!("{} leaves a gap after {last}", first.id));
-        }
-        self.entries.truncate(keep);
+        let keep = first.id.index.0.checked_sub(self.base.index.0 + 1);
+        let keep = keep.filter(|&keep| keep <= self.entries.len() as u64);
+        let Some(keep) = keep else {
+            let (base, last) = (self.base, self.last());
+            return Err(format!(
+                "{} does not follow on the log from {base} to {last}",
+                first.id
+            ));
+        };
+        self.entries.truncate(keep as usize);
         self.entries.extend_from_slice(entries);
         Ok(())
+    }
+
+    /// Removes the entries up to this one.
+    pub(crate) fn compact(&mut self, up_to: EntryId) {
+        if self.holds(up_to) {
+            let count = up_to.index.0 - self.base.index.0;
+            self.entries.drain(..count as usize);
+            self.base = up_to;
+        }
+    }
+
+    /// Lets a snapshot stand for its beginning; what follows on the last entry of the snapshot stays (rule 13).
+    pub(crate) fn install(&mut self, last: EntryId) {
+        if self.holds(last) {
+            return self.compact(last);
+        }
+        if last.index > self.base.index {
+            self.entries.clear();
+            self.base = last;
+        }
     }
 
     /// The first entry of each term.

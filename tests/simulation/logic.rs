@@ -3,7 +3,7 @@
 use rm_raft::{Durable, Effect, Input, Proposal, Raft, ReadId, ReadMode, Role, TransferOutcome};
 
 use super::coverage::State;
-use super::machine::Ticket;
+use super::machine::{Request, Ticket};
 use super::properties::{Check, Violation};
 use super::world::{Event, World};
 
@@ -23,6 +23,7 @@ impl World {
         hard_state.commit = hard_state.commit.max(machine.board.applied);
         let durable = Durable {
             hard_state,
+            base: machine.disk.log.base(),
             terms: machine.disk.log.terms(),
             last: machine.disk.log.last(),
             applied,
@@ -221,6 +222,23 @@ impl World {
                 Ok(())
             }
             Effect::Apply { up_to, entries } => self.apply(at, up_to, entries),
+            Effect::Compact { up_to } => {
+                self.coverage.reach(State::Compacted);
+                self.machines[at].logic.log.compact(up_to);
+                self.ask_storage(at, Request::Compact(up_to));
+                Ok(())
+            }
+            Effect::SendSnapshot { to, at_least } => self.send_snapshot(at, to, at_least),
+            Effect::Install(snapshot) => {
+                self.machines[at].applier.install = Some(snapshot);
+                self.plan_work(at);
+                Ok(())
+            }
+            Effect::Discard(snapshot) => {
+                self.coverage.reach(State::SnapshotDiscarded);
+                self.machines[at].received.remove(&snapshot.last);
+                Ok(())
+            }
             Effect::Transferred { outcome, .. } => {
                 if outcome == TransferOutcome::Done {
                     self.coverage.reach(State::Transferred);

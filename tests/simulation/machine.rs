@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use rm_raft::{
     Config, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, ReadMode,
-    Term,
+    Snapshot, Term,
 };
 
 use super::clock::Clock;
@@ -22,6 +22,10 @@ pub(crate) struct Machine {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    /// The contents of snapshots that came and are not installed.
+    pub(crate) received: BTreeMap<EntryId, Bytes>,
+    /// To each machine, the number of the snapshot that is on its way there.
+    pub(crate) sending: BTreeMap<MachineId, u64>,
     /// What survives a crash of the process.
     pub(crate) disk: Disk,
     /// Whether the process runs.
@@ -103,14 +107,25 @@ pub(crate) struct Ticket {
     pub(crate) term: Term,
 }
 
+/// What Storage is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Make this durable.
+    Persist(Persist),
+    /// Remove the log up to this entry.
+    Compact(EntryId),
+    /// Put a snapshot in force: its content in the place of the state, and the log begins after it, in one commit.
+    Install(Snapshot, Bytes),
+}
+
 /// Storage: what waits for the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Storage {
     pub(crate) life: u64,
     pub(crate) up: bool,
-    pub(crate) waiting: Vec<Persist>,
+    pub(crate) waiting: Vec<Request>,
     /// The commit that is under way, and what it makes durable.
-    pub(crate) commit: Option<(Commit, Vec<Persist>)>,
+    pub(crate) commit: Option<(Commit, Vec<Request>)>,
     /// Of each commit of which the core has not heard yet: the last entry of the log then.
     pub(crate) unheard: VecDeque<EntryId>,
     /// When it hears of the last of them.
@@ -120,10 +135,14 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// All that is not durable, in order.
+    /// All that the core asked to persist and is not durable, in order.
     pub(crate) fn requests(&self) -> impl Iterator<Item = &Persist> {
         let under_way = self.commit.iter().flat_map(|(_, requests)| requests);
-        under_way.chain(&self.waiting)
+        let all = under_way.chain(&self.waiting);
+        all.filter_map(|request| match request {
+            Request::Persist(persist) => Some(persist),
+            Request::Compact(_) | Request::Install(..) => None,
+        })
     }
 }
 
@@ -143,7 +162,18 @@ pub(crate) struct Applier {
     pub(crate) checkpointed: Index,
     /// The checkpoint that is under way, and the state that it writes.
     pub(crate) checkpoint: Option<(Commit, Bytes)>,
+    /// The snapshot that is to take the place of the state.
+    pub(crate) install: Option<Snapshot>,
+    /// Whether Storage was asked to put it in force.
+    pub(crate) install_is_asked: bool,
     pub(crate) work_is_due: bool,
+}
+
+impl Applier {
+    /// Whether a snapshot is about to take the place of the state.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.install.is_some()
+    }
 }
 
 /// Gate: the answers that clients wait for.
@@ -162,6 +192,8 @@ impl Machine {
             config,
             clock,
             random,
+            received: BTreeMap::new(),
+            sending: BTreeMap::new(),
             disk: Disk::default(),
             runs: false,
             boot: 0,

@@ -111,6 +111,11 @@ impl Network {
         }
     }
 
+    /// Whether anything passes from one to the other.
+    pub(crate) fn passes(&self, from: usize, to: usize) -> bool {
+        !self.links[from * self.machines + to].cut
+    }
+
     /// What is on its way in the connection of two machines is lost.
     pub(crate) fn reset(&mut self, from: usize, to: usize) {
         self.link(from, to).connection += 1;

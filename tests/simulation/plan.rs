@@ -75,6 +75,8 @@ struct Limits {
     trust_peer_gone: bool,
     /// By how many percent a clock may be slower than another, where leaders hold leases.
     drift_percent: Option<u8>,
+    /// How many entries stay when the log is compacted, and how many at least go.
+    compaction: (usize, usize),
     /// The machine that is preferred as leader.
     preferred: Option<usize>,
 }
@@ -108,6 +110,7 @@ impl Plan {
             cache_bytes: if small { 200 } else { 1 << 12 },
             trust_peer_gone: drift_percent.is_none() && random.chance(500),
             drift_percent,
+            compaction: random.pick(&[(0, 1), (5, 5), (30, 10), (1 << 20, 1)]),
             preferred: random
                 .chance(150)
                 .then(|| random.below(machines as u64) as usize),
@@ -158,6 +161,10 @@ impl Plan {
             reads_max: 16,
             trust_peer_gone: self.limits.trust_peer_gone,
             lease_drift_percent: self.limits.drift_percent,
+            compaction_keep_entries: self.limits.compaction.0,
+            compaction_keep_bytes: 1 << 20,
+            compaction_step_entries: self.limits.compaction.1,
+            snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
             priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
         }
     }

@@ -5,6 +5,7 @@ use rm_raft::{Index, Input, Persist};
 
 use super::commit::Commit;
 use super::coverage::State;
+use super::machine::Request;
 use super::properties::{Check, Violation, require};
 use super::world::{Event, World};
 
@@ -38,14 +39,19 @@ impl World {
                 text,
             })?;
         self.properties.queued(&self.machines[at], &persist)?;
-        if !self.machines[at].storage.up {
-            return Ok(()); // lost with the life that dies
-        }
-        self.machines[at].storage.waiting.push(persist);
-        let life = self.machines[at].storage.life;
-        let due = now + self.machines[at].random.below(200);
-        self.queue.push(due, Event::Pump { at, life });
+        self.ask_storage(at, Request::Persist(persist));
         Ok(())
+    }
+
+    /// Something is to be made durable, after all that was asked before. It is lost if Storage does not live.
+    pub(crate) fn ask_storage(&mut self, at: usize, request: Request) {
+        let machine = &mut self.machines[at];
+        if machine.storage.up {
+            machine.storage.waiting.push(request);
+            let life = machine.storage.life;
+            let due = self.now + machine.random.below(200);
+            self.queue.push(due, Event::Pump { at, life });
+        }
     }
 
     /// Begins a commit if something waits and the disk may.
@@ -57,6 +63,9 @@ impl World {
             return Ok(());
         }
         if storage.waiting.is_empty() {
+            if machine.applier.is_installing() {
+                return Ok(()); // what the Applier has applied it tells afterwards
+            }
             let load = std::mem::take(&mut storage.load);
             return if load { self.load(at) } else { Ok(()) };
         }
@@ -77,7 +86,7 @@ impl World {
             self.coverage.reach(State::CommitsMerged);
         }
         let machine = &mut self.machines[at];
-        let pages = 1 + batch.iter().map(|each| each.entries.len()).sum::<usize>();
+        let pages = 1 + batch.iter().map(Request::pages).sum::<usize>();
         let begin = now.max(machine.stalled_until);
         let micros = 100 + machine.random.below(self.plan.commit_max);
         let mut commit = Commit::new(pages, begin, micros);
@@ -114,9 +123,21 @@ impl World {
     }
 
     /// A batch is on the disk.
-    pub(crate) fn write(&mut self, at: usize, batch: &[Persist]) -> Check {
-        for persist in batch {
+    pub(crate) fn write(&mut self, at: usize, batch: &[Request]) -> Check {
+        for request in batch {
             let disk = &mut self.machines[at].disk;
+            let persist = match request {
+                Request::Persist(persist) => persist,
+                Request::Compact(up_to) => {
+                    disk.log.compact(*up_to);
+                    continue;
+                }
+                Request::Install(snapshot, content) => {
+                    disk.log.install(snapshot.last);
+                    disk.state = content.clone();
+                    continue;
+                }
+            };
             disk.log.write(&persist.entries).map_err(|text| Violation {
                 property: "log matching",
                 text,
@@ -133,11 +154,9 @@ impl World {
     }
 
     /// Sends what rests on a batch, and tells LogicCenter.
-    fn let_go(&mut self, at: usize, batch: Vec<Persist>) -> Check {
+    fn let_go(&mut self, at: usize, batch: Vec<Request>) -> Check {
         let now = self.now;
-        let Some(hard_state) = batch.last().map(|persist| persist.hard_state) else {
-            return Ok(());
-        };
+        let hard_state = self.machines[at].disk.hard_state;
         let last = self.machines[at].disk.log.last();
         self.trace.line(now, || {
             format!(
@@ -145,17 +164,27 @@ impl World {
                 at + 1
             )
         });
-        for persist in batch {
-            for (to, message) in persist.then {
-                self.coverage.reach(State::PromiseWaited);
-                self.send(at, to, message)?;
+        let mut notices = Vec::new();
+        for request in batch {
+            match request {
+                Request::Persist(persist) => {
+                    notices = vec![Input::Persisted { hard_state, last }];
+                    for (to, message) in persist.then {
+                        self.coverage.reach(State::PromiseWaited);
+                        self.send(at, to, message)?;
+                    }
+                }
+                Request::Install(snapshot, _) => {
+                    self.end_install(at, snapshot.last)?;
+                    notices.push(Input::Installed(snapshot));
+                }
+                Request::Compact(_) => {}
             }
         }
         let machine = &mut self.machines[at];
         if machine.logic.core.is_none() {
             return Ok(()); // an earlier LogicCenter asked for it
         }
-        let input = Input::Persisted { hard_state, last };
         let logic = machine.logic.life;
         // In order; but what was sent may be answered before the core hears of it.
         let late = self.hostile && machine.random.chance(100);
@@ -163,9 +192,11 @@ impl World {
         let due = now + machine.random.below(longest);
         let due = due.max(machine.storage.heard_at);
         machine.storage.heard_at = due;
-        machine.storage.unheard.push_back(last);
-        let input = Box::new(input);
-        self.queue.push(due, Event::Persisted { at, logic, input });
+        for input in notices {
+            self.machines[at].storage.unheard.push_back(last);
+            let input = Box::new(input);
+            self.queue.push(due, Event::Persisted { at, logic, input });
+        }
         Ok(())
     }
 
@@ -185,5 +216,15 @@ impl World {
         }
         let entries = machine.disk.log.read(from, up_to, bytes_max);
         self.input(at, Input::EntriesRead { entries })
+    }
+}
+
+impl Request {
+    /// How much it writes.
+    fn pages(&self) -> usize {
+        match self {
+            Request::Persist(persist) => persist.entries.len(),
+            Request::Compact(_) | Request::Install(..) => 1,
+        }
     }
 }

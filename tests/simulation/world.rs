@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::properties::{Check, Properties, Violation};
 use super::queue::Queue;
 use super::random::Random;
+use super::snapshots::Journey;
 use super::trace::Trace;
 
 /// What happens at a moment. Those that belong to a life of a part are void when it is over.
@@ -58,6 +59,12 @@ pub(crate) enum Event {
     Rebuild { at: usize, boot: u64, life: u64 },
     /// A process starts.
     Boot { at: usize, boot: u64 },
+    /// A snapshot has travelled.
+    Snapshot {
+        from: usize,
+        to: usize,
+        journey: Box<Journey>,
+    },
     /// A stopped process goes on.
     Resume { at: usize, boot: u64 },
     /// A leader is struck.
@@ -169,7 +176,7 @@ impl World {
                     return Ok(());
                 }
                 self.machines[at].storage.unheard.pop_front();
-                self.input(at, *input)
+                self.hear(at, *input)
             }
             Event::Pump { at, life } if self.storage_lives(at, life) => {
                 self.unless_paused(at, Event::Pump { at, life }, |world| world.pump(at))
@@ -211,6 +218,7 @@ impl World {
                 })
             }
             Event::Boot { at, boot } => self.boot(at, boot),
+            Event::Snapshot { from, to, journey } => self.snapshot_arrives(from, to, *journey),
             Event::Resume { at, boot } => {
                 self.resume(at, boot);
                 Ok(())
@@ -335,6 +343,10 @@ impl World {
         };
         if message.term < status.term {
             self.coverage.reach(State::StaleTermDelivered);
+        }
+        let is_append = matches!(message.body, rm_raft::Body::AppendRequest { .. });
+        if is_append && self.machines[to].applier.is_installing() {
+            self.coverage.reach(State::SnapshotRacedWithAppend);
         }
         let from_id = self.machines[from].id;
         let now = self.now;

@@ -10,7 +10,7 @@ use crate::simulation::machine::Machine;
 pub(super) fn check(id: EntryId, machines: &[Machine]) -> Check {
     let holders = machines
         .iter()
-        .filter(|machine| machine.disk.log.holds(id))
+        .filter(|machine| machine.disk.log.covers(id))
         .count();
     require(2 * holders > machines.len(), "committed is durable", || {
         format!("{id} is committed, and durable on {holders} machines only")

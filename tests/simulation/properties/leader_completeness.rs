@@ -31,7 +31,7 @@ impl LeaderCompleteness {
         let Some(last) = earlier.checked_sub(1).map(|place| committed[place].id) else {
             return Ok(());
         };
-        require(log.holds(last), "leader completeness", || {
+        require(log.covers(last), "leader completeness", || {
             let here = log.id_at(last.index);
             format!(
                 "the leader of term {} lacks {last}, which is committed; it has {here:?}",

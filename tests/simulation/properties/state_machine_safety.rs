@@ -13,6 +13,15 @@ pub(crate) struct StateMachineSafety {
 }
 
 impl StateMachineSafety {
+    /// Checks a state that a snapshot brought.
+    pub(crate) fn installed(&self, last: EntryId, digest: u64) -> Check {
+        let known = self.applied.get(last.index.0 as usize - 1).copied();
+        let here = (last, digest);
+        require(known == Some(here), "state-machine safety", || {
+            format!("a snapshot brings {here:?}, and {known:?} was applied")
+        })
+    }
+
     /// Checks an entry that a machine applied.
     pub(crate) fn applied(
         &mut self,
