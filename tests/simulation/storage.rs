@@ -168,7 +168,8 @@ impl World {
         for request in batch {
             match request {
                 Request::Persist(persist) => {
-                    notices = vec![Input::Persisted { hard_state, last }];
+                    notices.retain(|notice| matches!(notice, Input::Installed(_)));
+                    notices.push(Input::Persisted { hard_state, last });
                     for (to, message) in persist.then {
                         self.coverage.reach(State::PromiseWaited);
                         self.send(at, to, message)?;
