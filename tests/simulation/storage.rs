@@ -77,6 +77,9 @@ impl World {
             if std::mem::take(&mut storage.load) {
                 // What an earlier LogicCenter asked for finds no space and is dropped.
                 storage.waiting.clear();
+                let applier = &mut self.machines[at].applier;
+                applier.install = None;
+                applier.install_is_asked = false;
                 return self.load(at);
             }
             return Ok(());
