@@ -5,7 +5,7 @@
 use rm_tests::simulation::{Coverage, Plan, run};
 
 /// The seeds of every day: those that a debug build does in well under a minute.
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 120;
 /// Virtual seconds of faults in each.
 const SECONDS: u64 = 4;
 
