@@ -45,12 +45,9 @@ impl Node {
         has_all
     }
 
-    /// Has the content of a snapshot thrown away, unless this very snapshot is being installed: it may have come again from a
-    /// leader of an earlier term, and its content is in use.
+    /// Has the content of a snapshot thrown away.
     pub(crate) fn discard(&mut self, snapshot: Snapshot) {
-        if self.installing.as_ref() != Some(&snapshot) {
-            self.answer(Effect::Discard(snapshot));
-        }
+        self.answer(Effect::Discard(snapshot));
     }
 
     /// The driver installed a snapshot; false if it is not the one that this core waits for.
