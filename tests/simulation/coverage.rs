@@ -39,6 +39,7 @@ pub(crate) enum State {
     SnapshotDiscarded,
     SnapshotFailed,
     SnapshotRacedWithAppend,
+    ChangeRefused,
 }
 
 /// Their names, in the same order.
@@ -78,9 +79,10 @@ const NAMES: [&str; COUNT] = [
     "a snapshot is discarded",
     "a snapshot does not arrive",
     "an append arrives while a snapshot is installed",
+    "a change of members is refused",
 ];
 
-const COUNT: usize = State::SnapshotRacedWithAppend as usize + 1;
+const COUNT: usize = State::ChangeRefused as usize + 1;
 
 /// How often each state was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,29 @@
 //! A log as it lies on a disk, or as it will once all that was asked is written.
 
-use rm_raft::{Entry, EntryId, Index};
+use rm_raft::{Configuration, Configured, Entry, EntryId, Index, Payload, Snapshot};
 
 /// Entries without a gap, after the one up to which the log is compacted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogImage {
     base: EntryId,
+    /// The configuration in force at the base.
+    configured: Configured,
     entries: Vec<Entry>,
 }
 
 impl LogImage {
+    /// An empty log, of a machine that begins with a configuration.
+    pub(crate) fn new(configuration: Configuration) -> LogImage {
+        let configured = Configured {
+            index: Index(0),
+            configuration,
+        };
+        LogImage {
+            configured,
+            ..LogImage::default()
+        }
+    }
+
     /// The entry up to which it is compacted.
     pub(crate) fn base(&self) -> EntryId {
         self.base
@@ -67,6 +81,7 @@ impl LogImage {
     /// Removes the entries up to this one.
     pub(crate) fn compact(&mut self, up_to: EntryId) {
         if self.holds(up_to) {
+            self.configured = self.configured_at(up_to.index);
             let count = up_to.index.0 - self.base.index.0;
             self.entries.drain(..count as usize);
             self.base = up_to;
@@ -74,14 +89,31 @@ impl LogImage {
     }
 
     /// Lets a snapshot stand for its beginning; what follows on the last entry of the snapshot stays (rule 13).
-    pub(crate) fn install(&mut self, last: EntryId) {
+    pub(crate) fn install(&mut self, snapshot: &Snapshot) {
+        let last = snapshot.last;
         if self.holds(last) {
-            return self.compact(last);
-        }
-        if last.index > self.base.index {
+            self.compact(last);
+        } else if last.index > self.base.index {
             self.entries.clear();
             self.base = last;
+        } else {
+            return;
         }
+        self.configured = snapshot.configured.clone();
+    }
+
+    /// The configuration in force at the base, and those that follow, in order.
+    pub(crate) fn configurations(&self) -> Vec<Configured> {
+        let later = self.entries.iter().filter_map(configured);
+        [self.configured.clone()].into_iter().chain(later).collect()
+    }
+
+    /// The configuration in force at an index that is not before the base.
+    pub(crate) fn configured_at(&self, index: Index) -> Configured {
+        let upto = index.0.saturating_sub(self.base.index.0) as usize;
+        let entries = &self.entries[..upto.min(self.entries.len())];
+        let last = entries.iter().rev().find_map(configured);
+        last.unwrap_or_else(|| self.configured.clone())
     }
 
     /// The first entry of each term.
@@ -114,5 +146,16 @@ impl LogImage {
     /// All entries.
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+}
+
+/// The configuration that an entry brings, if it does.
+fn configured(entry: &Entry) -> Option<Configured> {
+    match &entry.payload {
+        Payload::Configuration { configuration, .. } => Some(Configured {
+            index: entry.id.index,
+            configuration: configuration.clone(),
+        }),
+        Payload::Empty | Payload::Command(_) => None,
     }
 }

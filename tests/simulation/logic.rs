@@ -27,6 +27,7 @@ impl World {
             terms: machine.disk.log.terms(),
             last: machine.disk.log.last(),
             applied,
+            configurations: machine.disk.log.configurations(),
         };
         machine.logic.log = machine.disk.log.clone();
         let core = Raft::new(config, durable, now).map_err(|error| Violation {
@@ -228,7 +229,12 @@ impl World {
                 self.ask_storage(at, Request::Compact(up_to));
                 Ok(())
             }
-            Effect::SendSnapshot { to, at_least } => self.send_snapshot(at, to, at_least),
+            Effect::SendSnapshot {
+                to,
+                number,
+                term,
+                at_least,
+            } => self.send_snapshot(at, to, at_least, number, term),
             Effect::Install(snapshot) => {
                 self.machines[at].applier.install = Some(snapshot);
                 self.plan_work(at);
@@ -257,6 +263,10 @@ impl World {
                 for ticket in tickets.unwrap_or_default() {
                     self.refused(ticket.client, ticket.operation);
                 }
+                Ok(())
+            }
+            Effect::ChangeRefused { .. } => {
+                self.coverage.reach(State::ChangeRefused);
                 Ok(())
             }
             Effect::Refused { requests, .. } => {

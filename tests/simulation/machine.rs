@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rm_raft::{
-    Config, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft, ReadId, ReadMode,
-    Snapshot, Term,
+    Config, Configuration, Entry, EntryId, HardState, Index, MachineId, Persist, Proposal, Raft,
+    ReadId, ReadMode, Snapshot, Term,
 };
 
 use super::clock::Clock;
@@ -186,7 +186,12 @@ pub(crate) struct Gate {
 
 impl Machine {
     /// A machine that does not run yet, with an empty disk.
-    pub(crate) fn new(config: Config, clock: Clock, random: Random) -> Machine {
+    pub(crate) fn new(
+        config: Config,
+        begun_with: Configuration,
+        clock: Clock,
+        random: Random,
+    ) -> Machine {
         Machine {
             id: config.local,
             config,
@@ -194,7 +199,10 @@ impl Machine {
             random,
             received: BTreeMap::new(),
             sending: BTreeMap::new(),
-            disk: Disk::default(),
+            disk: Disk {
+                log: LogImage::new(begun_with),
+                ..Disk::default()
+            },
             runs: false,
             boot: 0,
             paused_until: 0,

@@ -74,7 +74,8 @@ impl Network {
         let link = self.link(from, to);
         let delay = latency + link.random.below(latency + 200);
         // A message that may be repeated without harm; proposals may not, and travel only in connections.
-        let alone = may_overtake(body) || (wild && !matches!(body, Body::Propose { .. }));
+        let alone = may_overtake(body)
+            || (wild && !matches!(body, Body::Propose { .. } | Body::ProposeChange { .. }));
         if !alone {
             // What is lost is sent again, and holds up all that follows.
             let again = if link.random.chance(loss) { 30_000 } else { 0 };

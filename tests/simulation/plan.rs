@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rm_raft::{Config, MachineId};
+use rm_raft::{Config, Configuration, MachineId};
 
 use super::action::{Action, Blow, Part, Target, Wish};
 use super::random::Random;
@@ -22,6 +22,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many machines.
     pub machines: usize,
+    /// How many of them begin as voters; the others are to join.
+    pub founders: usize,
     /// How many clients.
     pub clients: usize,
     /// How long the faults go on, in microseconds.
@@ -85,7 +87,8 @@ impl Plan {
     /// The plan of a seed, for so many virtual seconds of faults.
     pub fn draw(seed: u64, seconds: u64) -> Plan {
         let mut random = Random::new(seed, 1);
-        let machines = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
+        let founders = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
+        let machines = founders;
         let clients = random.between(2, 6) as usize;
         let duration = seconds * 1_000_000;
         let small = random.chance(600);
@@ -126,6 +129,7 @@ impl Plan {
         let mut plan = Plan {
             seed,
             machines,
+            founders,
             clients,
             duration,
             actions: Vec::new(),
@@ -149,7 +153,6 @@ impl Plan {
     pub(crate) fn config(&self, local: MachineId, life: u64) -> Config {
         Config {
             local,
-            voters: (1..=self.machines as u64).map(MachineId).collect(),
             election_timeout: Duration::from_micros(ELECTION_TIMEOUT),
             heartbeat_interval: Duration::from_micros(HEARTBEAT),
             seed: self.seed ^ (life << 40),
@@ -166,6 +169,14 @@ impl Plan {
             compaction_step_entries: self.limits.compaction.1,
             snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
             priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
+        }
+    }
+
+    /// The configuration with which a machine begins: none if it is to join.
+    pub(crate) fn begun_with(&self, place: usize) -> Configuration {
+        match place < self.founders {
+            true => Configuration::of_voters((1..=self.founders as u64).map(MachineId)),
+            false => Configuration::default(),
         }
     }
 

@@ -41,7 +41,7 @@ impl Registers {
                 let (key, request) = decode(&proposal.command);
                 Some(self.perform(key, request))
             }
-            Payload::Empty => None,
+            Payload::Empty | Payload::Configuration { .. } => None,
         };
         let seen = match answer {
             Some(Answer::Held(value)) => value.unwrap_or(1) << 2,

@@ -12,10 +12,13 @@ use super::world::{Event, World};
 /// A snapshot on its way.
 #[derive(Debug)]
 pub(crate) struct Journey {
-    /// The sender's process, and which of its snapshots to this receiver it is.
+    /// The sender's process, and which of all snapshots it is.
     boot: u64,
+    ticket: u64,
+    /// The LogicCenter that asked for it, and the number that it gave it.
+    logic: u64,
     number: u64,
-    /// The sender's term when it began.
+    /// The term in which the sender led.
     term: Term,
     snapshot: Snapshot,
     content: Bytes,
@@ -23,8 +26,15 @@ pub(crate) struct Journey {
 
 impl World {
     /// A core wants a snapshot sent. It may be slow, and fail; and of that, too, the sender may never hear.
-    pub(crate) fn send_snapshot(&mut self, at: usize, to: MachineId, at_least: Index) -> Check {
-        let number = self.new_life();
+    pub(crate) fn send_snapshot(
+        &mut self,
+        at: usize,
+        to: MachineId,
+        at_least: Index,
+        number: u64,
+        term: Term,
+    ) -> Check {
+        let ticket = self.new_life();
         let machine = &mut self.machines[at];
         let content = machine.disk.state.clone();
         let last = Registers::from_bytes(content.clone()).applied();
@@ -35,13 +45,15 @@ impl World {
         )?;
         let snapshot = Snapshot {
             last,
-            ..Snapshot::default()
+            configured: machine.disk.log.configured_at(last.index),
         };
-        machine.sending.insert(to, number);
+        machine.sending.insert(to, ticket);
         let journey = Box::new(Journey {
             boot: machine.boot,
+            ticket,
+            logic: machine.logic.life,
             number,
-            term: machine.status().map_or(Term(0), |status| status.term),
+            term,
             snapshot,
             content,
         });
@@ -51,6 +63,15 @@ impl World {
         self.trace.line(self.now, || {
             format!("{} sends {} a snapshot up to {last}", from + 1, to + 1)
         });
+        if due - self.now > 50_000 {
+            let to = self.machines[to].id;
+            let event = Event::Told {
+                at,
+                logic: journey.logic,
+                input: Box::new(Input::SnapshotMoves { to, number }),
+            };
+            self.queue.push(due - 50_000, event);
+        }
         self.queue.push(due, Event::Snapshot { from, to, journey });
         Ok(())
     }
@@ -59,6 +80,8 @@ impl World {
     pub(crate) fn snapshot_arrives(&mut self, from: usize, to: usize, journey: Journey) -> Check {
         let Journey {
             boot,
+            ticket,
+            logic,
             number,
             term,
             snapshot,
@@ -66,13 +89,15 @@ impl World {
         } = journey;
         let last = snapshot.last;
         let (sender, receiver) = (self.machines[from].id, self.machines[to].id);
-        if self.machines[from].boot != boot
-            || self.machines[from].sending.get(&receiver) != Some(&number)
-        {
+        if self.machines[from].boot != boot {
             return Ok(());
         }
+        let is_latest = self.machines[from].sending.get(&receiver) == Some(&ticket);
         let way_is_free = self.network.passes(from, to) && self.network.passes(to, from);
-        let arrives = way_is_free && self.machines[to].logic.core.is_some() && !self.is_paused(to);
+        let arrives = is_latest
+            && way_is_free
+            && self.machines[to].logic.core.is_some()
+            && !self.is_paused(to);
         if arrives {
             self.machines[to].received.insert(last, content);
             let input = Input::SnapshotReceived {
@@ -84,17 +109,21 @@ impl World {
         } else {
             self.coverage.reach(State::SnapshotFailed);
         }
-        if self.is_paused(from) || self.machines[from].random.chance(200) {
+        if self.machines[from].random.chance(200) {
             return Ok(()); // the sender never hears of it
         }
         let to = receiver;
-        self.input(
-            from,
-            match arrives {
-                true => Input::SnapshotSent { to, last },
-                false => Input::SnapshotFailed { to },
-            },
-        )
+        let told = Input::SnapshotEnded { to, number };
+        let late = self.hostile && self.machines[from].random.chance(200);
+        let longest = if late { 400_000 } else { 500 };
+        let due = self.now + self.machines[from].random.below(longest);
+        let event = Event::Told {
+            at: from,
+            logic,
+            input: Box::new(told),
+        };
+        self.queue.push(due, event);
+        Ok(())
     }
 
     /// The Applier has done all that it was asked before: it has Storage put the snapshot in force.
@@ -144,7 +173,7 @@ impl World {
     /// LogicCenter hears what Storage has done.
     pub(crate) fn hear(&mut self, at: usize, input: Input) -> Check {
         if let Input::Installed(snapshot) = &input {
-            self.machines[at].logic.log.install(snapshot.last);
+            self.machines[at].logic.log.install(snapshot);
         }
         self.input(at, input)
     }

@@ -136,7 +136,7 @@ impl World {
                     continue;
                 }
                 Request::Install(snapshot, content) => {
-                    disk.log.install(snapshot.last);
+                    disk.log.install(snapshot);
                     disk.state = content.clone();
                     continue;
                 }

@@ -43,6 +43,12 @@ pub(crate) enum Event {
         logic: u64,
         input: Box<rm_raft::Input>,
     },
+    /// LogicCenter hears of something else that it asked for.
+    Told {
+        at: usize,
+        logic: u64,
+        input: Box<rm_raft::Input>,
+    },
     /// Storage reads entries back.
     ReadBack {
         at: usize,
@@ -129,7 +135,8 @@ impl World {
             let (offset, percent) = world.plan.clocks[place];
             let config = world.plan.config(id, 0);
             let random = Random::new(world.plan.seed, 100 + place as u64);
-            let machine = Machine::new(config, Clock::new(offset, percent), random);
+            let begun_with = world.plan.begun_with(place);
+            let machine = Machine::new(config, begun_with, Clock::new(offset, percent), random);
             world.machines.push(machine);
             let boot = Event::Boot { at: place, boot: 0 };
             world.queue.push(0, boot);
@@ -177,6 +184,14 @@ impl World {
                 }
                 self.machines[at].storage.unheard.pop_front();
                 self.hear(at, *input)
+            }
+            Event::Told { at, logic, input } if self.logic_lives(at, logic) => {
+                if self.is_paused(at) {
+                    let event = Event::Told { at, logic, input };
+                    self.machines[at].held.push(event);
+                    return Ok(());
+                }
+                self.input(at, *input)
             }
             Event::Pump { at, life } if self.storage_lives(at, life) => {
                 self.unless_paused(at, Event::Pump { at, life }, |world| world.pump(at))
@@ -233,6 +248,7 @@ impl World {
             Event::Flush { .. }
             | Event::Tick { .. }
             | Event::Persisted { .. }
+            | Event::Told { .. }
             | Event::Pump { .. }
             | Event::Committed { .. }
             | Event::ReadBack { .. }

@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
-use rm_raft::{EntryId, Payload, Persist, RequestId};
+use rm_raft::{EntryId, Payload, Persist};
 
 use super::{Check, require};
 use crate::simulation::log_image::LogImage;
 
-/// Every entry that any machine ever asked to write: the one before it, and whose request it is.
+/// Every entry that any machine ever asked to write: the one before it, and what it says.
 #[derive(Debug, Default)]
 pub(super) struct LogMatching {
-    entries: HashMap<EntryId, (EntryId, RequestId)>,
+    entries: HashMap<EntryId, (EntryId, Payload)>,
 }
 
 impl LogMatching {
@@ -23,13 +23,11 @@ impl LogMatching {
         let before = first.id.index.previous();
         let mut before = log.id_at(before).unwrap_or_default();
         for entry in &persist.entries {
-            let request = match &entry.payload {
-                Payload::Command(proposal) => proposal.request,
-                Payload::Empty => RequestId::default(),
-            };
-            let here = (before, request);
-            let known = *self.entries.entry(entry.id).or_insert(here);
-            require(known == here, "log matching", || {
+            let here = (before, entry.payload.clone());
+            let known = self.entries.entry(entry.id).or_insert(here);
+            let same = known.0 == before && known.1 == entry.payload;
+            require(same, "log matching", || {
+                let here = (before, &entry.payload);
                 format!("{} is {here:?} here and {known:?} elsewhere", entry.id)
             })?;
             before = entry.id;

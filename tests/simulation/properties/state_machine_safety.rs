@@ -35,7 +35,7 @@ impl StateMachineSafety {
             self.applied.push(here);
             return match &entry.payload {
                 Payload::Command(proposal) => proposals.applied(proposal.request),
-                Payload::Empty => Ok(()),
+                Payload::Empty | Payload::Configuration { .. } => Ok(()),
             };
         }
         let known = self.applied.get(place).copied();
