@@ -13,6 +13,7 @@ pub mod logs;
 pub mod machine;
 pub mod ports;
 pub mod settings;
+pub mod simulation;
 pub mod times;
 pub mod wait;
 pub mod workload;
