@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{Index, MachineId};
 
 /// The members of a domain (§6). Sorted, distinct. It lives in the log, whole and never as a difference, and in snapshots.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// The voters; while joint, those of the new configuration.
     pub voters: Vec<MachineId>,
@@ -20,7 +20,7 @@ pub struct Configuration {
 }
 
 /// A configuration and the entry that holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configured {
     /// Where it stands in the log; zero is the one from which the domain was begun.
     pub index: Index,

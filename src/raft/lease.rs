@@ -12,7 +12,7 @@ use crate::{Body, Config, MachineId, ReadId, ReadMode, Time};
 /// A majority that answered a round had heard the leader after the round was sent, and gives no vote for an election
 /// timeout from then. So nobody else can lead before that has passed since the moment of sending; by this machine's clock,
 /// which may be the slower one, somewhat less.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Lease {
     /// How long it lasts from the moment when a round was sent; none where leases are off.
     span: Option<Duration>,
@@ -46,6 +46,11 @@ impl Lease {
     /// Whether this machine is still the only one that can lead.
     pub(crate) fn holds(&self, now: Time) -> bool {
         !self.forfeited && self.span.is_some() && now < self.until
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.until);
     }
 
     /// Ends it for good: another machine was told to campaign at once.
@@ -83,7 +88,7 @@ impl Leader {
 
 /// What the other machines' leases rest on: for an election timeout since it heard a leader this machine votes for no
 /// other, whatever term it enters meanwhile. Since its process forgets, it also waits that long after it starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Promise {
     /// Whom it is given to; nobody in particular after a start.
     leader: Option<MachineId>,
@@ -97,6 +102,11 @@ impl Promise {
             leader: None,
             until: now.after(config.election_timeout),
         }
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.until);
     }
 }
 

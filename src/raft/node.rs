@@ -21,7 +21,7 @@ const PROMISES_MAX: usize = 1024;
 /// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
 /// handed to the state machine is durable; `base <= checkpoint <= commit`, and nothing is handed over while a snapshot is being
 /// installed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) quorum: Quorum,
@@ -95,6 +95,20 @@ impl Node {
             random: Random::new(config.seed ^ config.local.0.rotate_left(32)),
             config,
         }
+    }
+
+    /// Forgets what chance will bring; visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        self.random = Random::new(0);
+        visit(&mut self.now);
+        if let Some(since) = &mut self.full_since {
+            visit(since);
+        }
+        self.loyalty.each_moment(visit);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.each_moment(visit);
+        }
+        self.reads.each_moment(visit);
     }
 
     /// Whether this machine's disk is full.

@@ -5,7 +5,7 @@ use crate::MachineId;
 /// The voters of a domain, of whom a majority decides (§5.1).
 ///
 /// Invariants: sorted, without repetition, not empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Quorum {
     voters: Vec<MachineId>,
 }
