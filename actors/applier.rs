@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_kv::{Failure, Keyspace, KvError, Reply, RequestError};
-use rm_raft::{Entry, Index, Payload};
+use rm_raft::{Entry, Index, Payload, RequestId};
 use slog::{debug, error, info, trace, warn};
 
 use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answer, Answers, Apply, Attach, Attached, Flush, Poke, Retire, Serve, Tick, WriteDown,
+    Answer, Answers, Apply, Attach, Attached, Changed, Flush, Poke, Retire, Serve, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -44,6 +44,8 @@ pub(crate) struct Applier {
     /// Messages since the last work.
     batched: usize,
     work_is_due: bool,
+    /// A change of members that a client of this machine waits for, and that has not left the joint state.
+    change: Option<RequestId>,
 }
 
 impl Derived for Applier {
@@ -63,6 +65,7 @@ impl Derived for Applier {
             checkpoint_at: Instant::now(),
             batched: 0,
             work_is_due: false,
+            change: None,
         };
         applier.post();
         applier.post_sizes();
@@ -185,6 +188,23 @@ impl Applier {
             match &entry.payload {
                 Payload::Empty => {
                     keyspace.apply(entry.id, None, false)?;
+                }
+                Payload::Configuration {
+                    request,
+                    configuration,
+                } => {
+                    keyspace.apply(entry.id, None, false)?;
+                    let bytes = rm_store::encode_configuration(configuration);
+                    keyspace.set_configuration(entry.id.index, bytes)?;
+                    // A change is complete when it has left the joint state, whoever led it there.
+                    let local = self.machine.shared.local();
+                    let ours = request.filter(|request| request.machine == local);
+                    self.change = ours.or(self.change);
+                    if !configuration.is_joint()
+                        && let Some(request) = self.change.take()
+                    {
+                        self.machine.shared.slots.gate.tell(Changed(request));
+                    }
                 }
                 Payload::Command(proposal) => {
                     let ours = proposal.request.machine == self.machine.shared.local();

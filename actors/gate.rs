@@ -9,10 +9,14 @@ use rm_kv::Reply;
 use rm_raft::{Proposal, Refusal as RaftRefusal, RequestId};
 use slog::trace;
 
+use crate::changes::Changes;
 use crate::fault::Point;
 use crate::logic_center::refusal;
 use crate::machine::{Derived, Machine};
-use crate::message::{Answer, Answers, Flush, Poke, Propose, Refused, Submit, Tick, Unsettled};
+use crate::message::{
+    Answer, Answers, Change, ChangeRefused, Changed, Flush, Poke, Propose, Refused, Submit,
+    SubmitChange, Tick, Unsettled,
+};
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
 
@@ -35,6 +39,7 @@ pub(crate) struct Gate {
     again: Vec<u64>,
     /// The moments at which requests may have been lost, oldest first.
     unsettled: VecDeque<Unsettlement>,
+    changes: Changes,
     flush_is_due: bool,
     tick_is_due: bool,
 }
@@ -63,6 +68,7 @@ impl Derived for Gate {
             batch: Vec::new(),
             again: Vec::new(),
             unsettled: VecDeque::new(),
+            changes: Changes::default(),
             flush_is_due: false,
             tick_is_due: false,
         })
@@ -108,6 +114,21 @@ impl Gate {
         self.parked.insert(number, parked);
         self.deadlines.push_back((deadline, number));
         self.plan_flush(context);
+        self.plan_tick(context);
+    }
+
+    /// A change of members goes to LogicCenter at once. Unlike a write it is never proposed again: whoever wants it should look
+    /// what has become of the members meanwhile.
+    fn submit_change(&mut self, submitted: SubmitChange, context: &mut Context<Self>) {
+        let SubmitChange { change, answer } = submitted;
+        let shared = &self.machine.shared;
+        let number = shared.resources.next_request_number();
+        let deadline = Instant::now() + shared.request_timeout();
+        if self.changes.park(number, deadline, answer) {
+            let machine = shared.local();
+            let request = RequestId { machine, number };
+            shared.slots.logic_center.tell(Change { request, change });
+        }
         self.plan_tick(context);
     }
 
@@ -191,7 +212,7 @@ impl Gate {
         }
         self.propose_again(context);
         self.expire();
-        if !self.parked.is_empty() {
+        if !self.parked.is_empty() || !self.changes.is_empty() {
             self.plan_tick(context);
         }
     }
@@ -228,6 +249,7 @@ impl Gate {
 
     fn expire(&mut self) {
         let now = Instant::now();
+        self.changes.expire(now);
         while self
             .unsettled
             .front()
@@ -253,6 +275,31 @@ impl Handler<Submit> for Gate {
     fn handle(&mut self, message: Submit, context: &mut Context<Self>) {
         self.enter(context);
         self.submit(message, context);
+    }
+}
+
+impl Handler<SubmitChange> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: SubmitChange, context: &mut Context<Self>) {
+        self.enter(context);
+        self.submit_change(message, context);
+    }
+}
+
+impl Handler<ChangeRefused> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: ChangeRefused, context: &mut Context<Self>) {
+        self.enter(context);
+        let refusal = Refusal::Operator(message.reason.to_string());
+        self.changes.settle(message.request.number, Err(refusal));
+    }
+}
+
+impl Handler<Changed> for Gate {
+    type Result = ();
+    fn handle(&mut self, message: Changed, context: &mut Context<Self>) {
+        self.enter(context);
+        self.changes.settle(message.0.number, Ok(()));
     }
 }
 

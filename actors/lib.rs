@@ -7,6 +7,7 @@ mod addresses;
 mod ahead;
 mod applier;
 mod board;
+mod changes;
 mod fault;
 mod gate;
 mod group;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_raft::{
-    Durable, Effect, EntryId, Index, Input, Raft, ReadId, ReadMode, Refusal as RaftRefusal, Role,
+    Configuration, Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode,
+    Refusal as RaftRefusal, Role,
 };
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -12,9 +13,9 @@ use slog::{debug, info, trace};
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Apply, Attach, Attached, Elapsed, EntriesRead, Flush, Load, LoadedLog, PeerGone, Persist,
-    Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received, Refused, Send, Serve,
-    Transfer, Transferred, Unsettled,
+    Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
+    PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
+    Refused, Send, Serve, Transfer, Transferred, Unsettled,
 };
 use crate::port::Refusal;
 use crate::roster::{Slot, Slots};
@@ -130,12 +131,27 @@ impl LogicCenter {
         // An earlier life of this process may have known more than it had written down: what was applied is committed.
         let mut hard_state = log.hard_state;
         hard_state.commit = hard_state.commit.max(self.machine.shared.board.applied());
+        let mut configurations = log.configurations.clone();
+        // A log that tells nothing of its beginning begins with the machines that the domain was begun with.
+        if configurations
+            .first()
+            .is_none_or(|first| first.index > log.base.index)
+        {
+            let members = &self.machine.shared.identity.members;
+            let configuration = Configuration::of_voters(members.iter().map(|each| each.machine));
+            let begun = Configured {
+                index: Index(0),
+                configuration,
+            };
+            configurations.insert(0, begun);
+        }
         let durable = Durable {
             hard_state,
-            base: EntryId::default(),
+            base: log.base,
             terms: log.terms.clone(),
             last: log.last,
             applied: *applied,
+            configurations,
         };
         let config = self.machine.shared.core_config(self.machine.incarnation());
         let now = self.machine.shared.clock.now();
@@ -170,6 +186,19 @@ impl LogicCenter {
         match &mut self.core {
             Core::Loading { proposals, .. } => proposals.push(message),
             Core::Running(_) => self.step(Input::Propose(message.0), context),
+        }
+    }
+
+    fn change(&mut self, message: Change, context: &mut Context<Self>) {
+        let Change { request, change } = message;
+        match self.core {
+            // As a core without a leader would, and soon may.
+            Core::Loading { .. } => {
+                let reason = rm_raft::ChangeRefused::NotLeader;
+                let refused = ChangeRefused { request, reason };
+                self.machine.shared.slots.gate.tell(refused);
+            }
+            Core::Running(_) => self.step(Input::Change { request, change }, context),
         }
     }
 
@@ -337,6 +366,9 @@ impl LogicCenter {
                     let _ = read.answer.send(Err(refusal(reason)));
                 }
             }
+            Effect::ChangeRefused { request, reason } => {
+                slots.gate.tell(ChangeRefused { request, reason });
+            }
             Effect::Refused { requests, reason } => slots.gate.tell(Refused { requests, reason }),
             Effect::Transferred { to, outcome } => {
                 info!(self.machine.log, "transfer of leadership";
@@ -363,6 +395,14 @@ impl Handler<Propose> for LogicCenter {
     fn handle(&mut self, message: Propose, context: &mut Context<Self>) {
         self.enter(context);
         self.propose(message, context);
+    }
+}
+
+impl Handler<Change> for LogicCenter {
+    type Result = ();
+    fn handle(&mut self, message: Change, context: &mut Context<Self>) {
+        self.enter(context);
+        self.change(message, context);
     }
 }
 

@@ -33,6 +33,35 @@ pub(crate) struct Submit {
 #[rtype(result = "()")]
 pub(crate) struct Propose(pub(crate) Vec<Proposal>);
 
+/// Port -> Gate: an operator wants other members.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SubmitChange {
+    pub(crate) change: rm_raft::Change,
+    pub(crate) answer: Answer<()>,
+}
+
+/// Gate -> LogicCenter: an operator wants other members.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Change {
+    pub(crate) request: RequestId,
+    pub(crate) change: rm_raft::Change,
+}
+
+/// LogicCenter -> Gate: this change was not begun.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChangeRefused {
+    pub(crate) request: RequestId,
+    pub(crate) reason: rm_raft::ChangeRefused,
+}
+
+/// Applier -> Gate: this change is complete.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Changed(pub(crate) RequestId);
+
 /// LogicCenter -> Gate: these have not entered the log and will not.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -10,13 +10,13 @@ pub use rm_kv::{
     KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
-pub use rm_raft::{Index, MachineId, Role, Term, TransferOutcome};
+pub use rm_raft::{Change, Index, MachineId, Role, Step, Term, TransferOutcome};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-use crate::machine::Shared;
 use rm_raft::ReadMode;
 
-use crate::message::{Read, ReadLinearizable, Serve, Submit, Transfer, WriteDown};
+use crate::machine::Shared;
+use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
 
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
@@ -76,6 +76,25 @@ impl Port {
         let mut losses = self.shared.slots.gate.losses();
         self.shared.slots.gate.tell(Submit { command, answer });
         // Gate keeps the deadline; this one is for a Gate that hangs and that the supervisor has not left behind yet.
+        let patience = self.shared.request_timeout() + GATE_GRACE;
+        tokio::select! {
+            answered = answered => answered.unwrap_or(Err(Refusal::Restarted)),
+            _ = losses.changed() => Err(Refusal::Restarted),
+            () = tokio::time::sleep(patience) => Err(Refusal::TimedOut),
+        }
+    }
+
+    /// Changes who takes part, and answers when that is complete and this machine has applied it.
+    ///
+    /// # Errors
+    /// [`Refusal::Operator`] says why the change was not begun; [`Refusal::TooManyRequests`] and [`Refusal::Stopped`] that
+    /// nothing was done. After any other it may be carried out: look at the members before it is asked for again.
+    pub async fn change_members(&self, change: Change) -> Result<(), Refusal> {
+        let _room = self.admit()?;
+        let (answer, answered) = oneshot::channel();
+        let mut losses = self.shared.slots.gate.losses();
+        let submitted = SubmitChange { change, answer };
+        self.shared.slots.gate.tell(submitted);
         let patience = self.shared.request_timeout() + GATE_GRACE;
         tokio::select! {
             answered = answered => answered.unwrap_or(Err(Refusal::Restarted)),

@@ -216,12 +216,6 @@ impl Shared {
         let (timings, limits) = (&config.timings, &config.limits);
         rm_raft::Config {
             local: self.local(),
-            voters: self
-                .identity
-                .members
-                .iter()
-                .map(|each| each.machine)
-                .collect(),
             election_timeout: Duration::from_millis(timings.election_timeout_ms),
             heartbeat_interval: Duration::from_millis(timings.heartbeat_ms),
             seed: self.local().0

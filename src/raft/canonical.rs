@@ -30,12 +30,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Config, Durable, Input, MachineId};
+    use crate::{Config, Configuration, Configured, Durable, Index, Input, MachineId};
 
     fn core(seed: u64, start: Time) -> Raft {
         let config = Config {
             local: MachineId(1),
-            voters: vec![MachineId(1), MachineId(2), MachineId(3)],
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             seed,
@@ -53,7 +52,14 @@ mod tests {
             compaction_step_entries: 8,
             snapshot_timeout: Duration::from_millis(1000),
         };
-        Raft::new(config, Durable::default(), start).expect("the config is sound")
+        let durable = Durable {
+            configurations: vec![Configured {
+                index: Index(0),
+                configuration: Configuration::of_voters([1, 2, 3].map(MachineId)),
+            }],
+            ..Durable::default()
+        };
+        Raft::new(config, durable, start).expect("the config is sound")
     }
 
     fn hash(core: &Raft) -> u64 {

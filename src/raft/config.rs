@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{EntryId, HardState, Index, MachineId, Term};
+use crate::{ConfigurationError, Configured, EntryId, HardState, Index, MachineId, Term};
 
 /// What a machine's core is built from, besides what it finds durable.
 #[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This machine.
     pub local: MachineId,
-    /// All voters, this machine among them.
-    pub voters: Vec<MachineId>,
     /// The shortest election timeout; the longest is twice that (§9.3 of the paper: chosen at random anew each time).
     pub election_timeout: Duration,
     /// How often a leader makes itself heard.
@@ -63,20 +61,25 @@ pub struct Durable {
     pub last: EntryId,
     /// Up to where the state machine has applied.
     pub applied: Index,
+    /// The configuration in force at `base` (in a log that is whole, the one that this machine began with, at index 0; an empty
+    /// one if it is to join), and those that the log holds, in order.
+    pub configurations: Vec<Configured>,
 }
 
 /// Why a core cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A machine that has no vote cannot take part.
-    #[error("machine {0} is not among the voters: list it, or start one of those that are")]
-    LocalNotVoter(MachineId),
     /// Zero means no machine.
-    #[error("a voter has the number 0, which names no machine: number the machines from 1")]
+    #[error("this machine has the number 0, which names no machine: number the machines from 1")]
     MachineZero,
-    /// The same machine would vote twice.
-    #[error("machine {0} is among the voters twice: name each machine once")]
-    RepeatedVoter(MachineId),
+    /// A configuration breaks an invariant.
+    #[error("the configuration at index {index} is not sound: {error}")]
+    Configuration {
+        /// The index of its entry.
+        index: Index,
+        /// Which one.
+        error: ConfigurationError,
+    },
     /// Heartbeats must arrive before followers lose patience, also when one is lost.
     #[error(
         "a heartbeat each {heartbeat:?} cannot hold off an election timeout of {election:?}: make the timeout at least \
@@ -111,16 +114,8 @@ pub enum ConfigError {
 impl Config {
     /// Refuses what could not work.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let mut voters = self.voters.clone();
-        voters.sort_unstable();
-        if let Some(pair) = voters.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ConfigError::RepeatedVoter(pair[0]));
-        }
-        if voters.first() == Some(&MachineId(0)) {
+        if self.local == MachineId(0) {
             return Err(ConfigError::MachineZero);
-        }
-        if voters.binary_search(&self.local).is_err() {
-            return Err(ConfigError::LocalNotVoter(self.local));
         }
         if self.heartbeat_interval < Duration::from_millis(1)
             || self.election_timeout < self.heartbeat_interval * 2
@@ -169,7 +164,21 @@ impl Durable {
             terms,
             last,
             applied,
+            configurations,
         } = self;
+        for Configured {
+            index,
+            configuration,
+        } in configurations
+        {
+            let index = *index;
+            configuration
+                .check()
+                .map_err(|error| ConfigError::Configuration { index, error })?;
+        }
+        let rising = configurations
+            .windows(2)
+            .all(|pair| pair[0].index < pair[1].index);
         let ascending = terms
             .windows(2)
             .all(|pair| pair[0].term < pair[1].term && pair[0].index < pair[1].index);
@@ -211,6 +220,16 @@ impl Durable {
                 "the log ends before the applied index",
             ),
             (
+                configurations
+                    .first()
+                    .is_some_and(|first| first.index <= base.index),
+                "there is no configuration to begin with",
+            ),
+            (
+                rising && configurations.last().is_none_or(|c| c.index <= last.index),
+                "the configurations are not in order, or the log ends before one",
+            ),
+            (
                 base.index <= *applied,
                 "the log is compacted beyond the applied index",
             ),
@@ -225,11 +244,11 @@ impl Durable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Configuration;
 
     fn config() -> Config {
         Config {
             local: MachineId(1),
-            voters: vec![MachineId(1), MachineId(2), MachineId(3)],
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             seed: 1,
@@ -262,15 +281,7 @@ mod tests {
             config.check().expect_err("refused")
         };
         assert_eq!(
-            refused(|c| c.local = MachineId(4)),
-            ConfigError::LocalNotVoter(MachineId(4))
-        );
-        assert_eq!(
-            refused(|c| c.voters.push(MachineId(2))),
-            ConfigError::RepeatedVoter(MachineId(2))
-        );
-        assert_eq!(
-            refused(|c| c.voters.push(MachineId(0))),
+            refused(|c| c.local = MachineId(0)),
             ConfigError::MachineZero
         );
         assert_eq!(
@@ -307,6 +318,13 @@ mod tests {
             terms: vec![id(1, 1), id(3, 3)],
             last: id(3, 4),
             applied: Index(2),
+            configurations: vec![
+                Configured::default(),
+                Configured {
+                    index: Index(4),
+                    configuration: Configuration::of_voters([MachineId(1)]),
+                },
+            ],
         };
         assert_eq!(sound.check(), Ok(()));
         let refused = |change: fn(&mut Durable)| {
@@ -321,6 +339,13 @@ mod tests {
         assert!(refused(|d| d.terms.reverse()));
         assert!(refused(|d| d.terms.clear()));
         assert!(refused(|d| d.terms[0].index = Index(2)));
+        assert!(refused(|d| d.configurations.clear()));
+        assert!(refused(|d| d.configurations.reverse()));
+        assert!(refused(|d| d.configurations[1].index = Index(5)));
+        assert!(refused(|d| d.configurations[1].index = Index(0)));
+        assert!(refused(
+            |d| d.configurations[1].configuration.voters[0] = MachineId(0)
+        ));
     }
 
     #[test]
@@ -340,6 +365,7 @@ mod tests {
             terms: vec![id(1, 3), id(3, 4)],
             last: id(3, 4),
             applied: Index(2),
+            configurations: vec![Configured::default()],
         };
         assert_eq!(sound.check(), Ok(()));
         let changed = |change: fn(&mut Durable)| {
@@ -356,5 +382,7 @@ mod tests {
         assert!(changed(|d| d.base.term = Term(2)).is_err());
         assert!(changed(|d| d.base.index = Index(3)).is_err());
         assert!(changed(|d| d.terms.clear()).is_err());
+        assert_eq!(changed(|d| d.configurations[0].index = Index(2)), Ok(()));
+        assert!(changed(|d| d.configurations[0].index = Index(3)).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{EntryId, Index, MachineId, Term};
+use crate::{Configuration, EntryId, Index, MachineId, Term};
 
 /// What an entry or a proposal counts for besides its command, in bytes.
 const FIXED_BYTES: usize = 48;
@@ -41,6 +41,13 @@ pub enum Payload {
     Empty,
     /// A command for the state machine.
     Command(Proposal),
+    /// Who takes part, from the moment that this entry stands in a log (§6).
+    Configuration {
+        /// Whose request it is, if anybody waits for it.
+        request: Option<RequestId>,
+        /// The whole configuration.
+        configuration: Configuration,
+    },
 }
 
 /// One entry of the log.
@@ -53,11 +60,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The bytes that the entry counts for in every limit: those of its proposal, or a fixed share.
+    /// The bytes that the entry counts for in every limit: those of its proposal, or a fixed share and its configuration.
     pub fn size(&self) -> usize {
         match &self.payload {
             Payload::Empty => FIXED_BYTES,
             Payload::Command(proposal) => proposal.size(),
+            Payload::Configuration { configuration, .. } => FIXED_BYTES + configuration.size(),
         }
     }
 }

@@ -93,6 +93,8 @@ impl Follower {
 
     /// Follows the machine that proved to lead the present term.
     pub(crate) fn follow(&mut self, node: &mut Node, leader: MachineId) {
+        // A leader that sends knows better than whoever said that this machine takes part no more.
+        node.removed_by = None;
         if self.leader != Some(leader) {
             self.leader = Some(leader);
             self.asked = [None; 2];
@@ -172,10 +174,10 @@ impl Follower {
                 if entry.id.index <= node.commit {
                     return; // No leader contradicts what is committed (§5.4): the request is nonsense.
                 }
-                node.log.truncate(entry.id.index, node.term);
+                node.truncate(entry.id.index);
                 self.acknowledgement = None;
             }
-            node.log.append(entry);
+            node.append(entry);
         }
         node.commit_to(commit.min(proved));
         self.owe(proved);
@@ -202,8 +204,11 @@ impl Follower {
     pub(crate) fn elapsed(&self, node: &Node) -> Turn {
         if node.now < self.stands_at(node) {
             Turn::Stay
-        } else {
+        } else if node.may_campaign() {
             Turn::PreCampaign
+        } else {
+            // It waits for a leader to come, and holds to none that is silent.
+            Turn::Follow
         }
     }
 

@@ -1,8 +1,8 @@
 //! What goes into the core and what comes out of it: inputs, effects, and its status.
 
 use crate::{
-    Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId, ReadMode, Refusal,
-    RequestId, Snapshot, Term, TransferOutcome,
+    Change, ChangeRefused, Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId,
+    ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -10,6 +10,13 @@ use crate::{
 pub enum Input {
     /// Clients of this machine want these in the log.
     Propose(Vec<Proposal>),
+    /// A client of this machine wants other members.
+    Change {
+        /// Whose request it is.
+        request: RequestId,
+        /// What is to change.
+        change: Change,
+    },
     /// A batch of linearizable reads came to this machine.
     Read {
         /// Its number.
@@ -46,17 +53,19 @@ pub enum Input {
         /// The last entry that it has applied.
         applied: EntryId,
     },
-    /// What `Effect::SendSnapshot` asked for is done: the whole content is at the other machine.
-    SnapshotSent {
+    /// Of the snapshot that `Effect::SendSnapshot` asked for more has arrived: it may take as long again.
+    SnapshotMoves {
         /// Where.
         to: MachineId,
-        /// The last entry of the snapshot.
-        last: EntryId,
+        /// The number from the effect.
+        number: u64,
     },
-    /// What `Effect::SendSnapshot` asked for has failed.
-    SnapshotFailed {
-        /// To which machine.
+    /// What `Effect::SendSnapshot` asked for has ended, well or not: what became of it the other machine tells.
+    SnapshotEnded {
+        /// Where.
         to: MachineId,
+        /// The number from the effect.
+        number: u64,
     },
     /// A snapshot came; its whole content is durable beside the present state. Answered by `Effect::Install` or
     /// `Effect::Discard`, or by neither if this very snapshot is being installed.
@@ -118,18 +127,21 @@ pub enum Effect {
         /// The last to remove.
         up_to: EntryId,
     },
-    /// Send a snapshot to this machine: one that exists, or a new one. Answered by `Input::SnapshotSent` or
-    /// `Input::SnapshotFailed`. If one is already on its way there, this one takes its place.
+    /// Send a snapshot to this machine: one that exists, or a new one. Answered by `Input::SnapshotMoves` now and then, and
+    /// `Input::SnapshotEnded`. If one is already on its way there, this one takes its place.
     SendSnapshot {
         /// To whom.
         to: MachineId,
+        /// Tells this sending from earlier ones; never repeated by a core.
+        number: u64,
+        /// The term in which this machine leads, which goes with the snapshot. It may lead no more when that leaves.
+        term: Term,
         /// The least that it must have applied.
         at_least: Index,
     },
-    /// Put the content of this snapshot in the place of the state, in order with `Apply`; then, in order with `Persist`, remove the
-    /// log up to its last entry, or all of the log if it does not hold that entry. A driver that died between these two does
-    /// the second when it starts: a log that does not hold the last entry that the state has applied begins anew after it.
-    /// Answered by `Input::Installed`.
+    /// Put the content of this snapshot in the place of the state, in order with `Apply`, and remove the log up to its last entry,
+    /// or all of the log if it does not hold that entry, in order with `Persist`: both at the same instant, as far as a crash can
+    /// tell. Answered by `Input::Installed`; a driver that cannot do it ends this core's life.
     Install(Snapshot),
     /// Throw away the content of this snapshot.
     Discard(Snapshot),
@@ -146,6 +158,14 @@ pub enum Effect {
         read: ReadId,
         /// Why.
         reason: Refusal,
+    },
+    /// A change that a client of this machine wants was not begun. One that is begun is complete when the first configuration
+    /// that is not joint is applied, from the entry with the client's request on.
+    ChangeRefused {
+        /// Whose request it was.
+        request: RequestId,
+        /// Why.
+        reason: ChangeRefused,
     },
     /// These proposals of this machine's clients have not entered the log and will not.
     Refused {
@@ -187,11 +207,29 @@ pub enum Role {
     Leader,
 }
 
+/// How a machine takes part, by the configuration in force in its log (§6, dissertation 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// It has a vote.
+    Voter,
+    /// It receives the log and has no vote.
+    Learner,
+    /// It has a vote, or had one, until the change that is under way is committed.
+    Outgoing,
+    /// It took part once, and does no more: by its own log, or because others told it so.
+    Removed,
+    /// It takes no part, as far as its log tells: it is to join.
+    #[default]
+    None,
+}
+
 /// What can be told about a core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This machine's role.
     pub role: Role,
+    /// How it takes part.
+    pub member: Member,
     /// Its term.
     pub term: Term,
     /// Whom it takes for the leader of that term.

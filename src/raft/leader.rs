@@ -8,6 +8,7 @@ use crate::priority::Preference;
 use crate::progress::Progress;
 use crate::raft::Turn;
 use crate::read::Confirmation;
+use crate::reconfiguration::Leaving;
 use crate::{
     Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
 };
@@ -19,28 +20,34 @@ const DISK_PATIENCE: u32 = 4;
 /// A machine that leads.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Leader {
+    /// All to whom the leader sends: every other member, and those who leave.
     pub(crate) followers: BTreeMap<MachineId, Progress>,
+    pub(crate) leaving: BTreeMap<MachineId, Leaving>,
     pub(crate) confirmation: Confirmation,
     pub(crate) lease: Lease,
     pub(crate) preference: Preference,
     /// When the next heartbeat is due.
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
-    first: Index,
+    pub(crate) first: Index,
     /// When this machine's own disk last had nothing to do, or did something, or came to have space.
     pub(crate) disk_moved: Time,
 }
 
 impl Leader {
-    /// Begins to lead: an empty entry of the new term goes into the log, because entries of earlier terms are committed only
-    /// with it (§5.4.2, §8).
+    /// Begins to lead: an entry of the new term goes into the log, because entries of earlier terms are committed only with it
+    /// (§5.4.2, §8). It is empty, or it holds the configuration with which the domain began, if no entry does yet: a machine
+    /// that joins knows only what the log tells.
     pub(crate) fn new(node: &mut Node) -> Leader {
         let last = node.log.last().index;
-        let followers = node.others.iter();
-        let leader = Leader {
-            followers: followers
-                .map(|&machine| (machine, Progress::new(last, node.now)))
+        let local = node.config.local;
+        let others = node.configuration().members().into_iter();
+        let mut leader = Leader {
+            followers: others
+                .filter(|&machine| machine != local)
+                .map(|machine| (machine, Progress::new(last, node.now)))
                 .collect(),
+            leaving: BTreeMap::new(),
             confirmation: Confirmation::default(),
             lease: Lease::new(&node.config),
             preference: Preference::new(node.now),
@@ -48,7 +55,17 @@ impl Leader {
             first: last.next(),
             disk_moved: node.now,
         };
-        append(node, Payload::Empty);
+        leader.take_over_leaving(node);
+        let configured = node.configurations.latest();
+        let payload = if configured.index == Index(0) {
+            Payload::Configuration {
+                request: None,
+                configuration: configured.configuration.clone(),
+            }
+        } else {
+            Payload::Empty
+        };
+        append(node, payload);
         leader
     }
 
@@ -100,7 +117,7 @@ impl Leader {
             return;
         };
         if matched <= node.log.last().index {
-            follower.appended(matched, node.now);
+            follower.appended(matched, node.commit, node.now);
             self.commit(node);
         }
         self.finish_round(node);
@@ -138,14 +155,22 @@ impl Leader {
             follower.full = full;
             follower.heartbeat_answered(last, node.now, node.config.heartbeat_interval);
         }
+        self.see_off(from, last);
         self.finish_round(node);
     }
 
+    /// More of a snapshot has arrived at a follower.
+    pub(crate) fn snapshot_moves(&mut self, node: &mut Node, to: MachineId, number: u64) {
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_moves(number, node.now.after(node.config.snapshot_timeout));
+        }
+    }
+
     /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
-    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId, number: u64) {
         let pause = node.config.election_timeout;
         if let Some(follower) = self.followers.get_mut(&to) {
-            follower.snapshot_ended(node.now.after(pause));
+            follower.snapshot_ended(number, node.now.after(pause));
         }
     }
 
@@ -205,6 +230,9 @@ impl Leader {
         for follower in self.followers.values_mut() {
             follower.each_moment(visit);
         }
+        for leaving in self.leaving.values_mut() {
+            leaving.each_moment(visit);
+        }
     }
 
     /// Stops leading: other machines learn that their reads have no answer here.
@@ -225,11 +253,12 @@ impl Leader {
                 .confirmation
                 .begin(node.now, node.commit, node.reads.newest(), for_lease);
         self.finish_round(node);
+        self.complete_change(node);
         self.replicate(node);
         self.hand_over(node);
         if new_round || heartbeat_due {
             self.heartbeat_at = node.now.after(node.config.heartbeat_interval);
-            self.heartbeat(node, node.others.clone());
+            self.heartbeat(node, self.followers.keys().copied().collect());
         } else {
             let uninformed = self.followers.iter().filter(|(_, follower)| {
                 follower.told_commit < node.commit && follower.matched >= node.commit
@@ -313,13 +342,13 @@ impl Leader {
 }
 
 /// Puts an entry of the present term at the end of the log; returns its size in bytes.
-fn append(node: &mut Node, payload: Payload) -> usize {
+pub(crate) fn append(node: &mut Node, payload: Payload) -> usize {
     let id = EntryId {
         term: node.term,
         index: node.log.last().index.next(),
     };
     let entry = Entry { id, payload };
     let size = entry.size();
-    node.log.append(entry);
+    node.append(entry);
     size
 }

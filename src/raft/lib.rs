@@ -12,14 +12,17 @@ mod interface;
 mod leader;
 mod lease;
 mod log;
+mod membership;
 mod message;
 mod node;
+mod participation;
 mod priority;
 mod progress;
 mod quorum;
 mod raft;
 mod random;
 mod read;
+mod reconfiguration;
 mod replication;
 mod snapshot;
 mod space;
@@ -30,9 +33,12 @@ mod types;
 mod vote;
 
 pub use config::{Config, ConfigError, Durable};
-pub use configuration::{Configuration, Configured};
+pub use configuration::{
+    ABOUT_BYTES_MAX, Configuration, ConfigurationError, Configured, MEMBERS_MAX,
+};
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
-pub use interface::{Effect, Input, Persist, Role, Status};
+pub use interface::{Effect, Input, Member, Persist, Role, Status};
+pub use membership::{Change, ChangeRefused, STEPS_MAX, Step};
 pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;
 pub use snapshot::Snapshot;

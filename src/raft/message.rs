@@ -1,6 +1,8 @@
 //! What machines tell each other. The sender's identity is proved by the connection and stands beside the message.
 
-use crate::{Entry, EntryId, Index, Proposal, RequestId, Term};
+use crate::{
+    Change, ChangeRefused, Entry, EntryId, Index, Payload, Proposal, RequestId, STEPS_MAX, Term,
+};
 
 /// One message between two machines.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,19 +33,30 @@ impl Message {
         if rules && *term == Term(0) {
             return false;
         }
-        let Body::AppendRequest {
-            previous, entries, ..
-        } = body
-        else {
-            return true;
+        let (previous, entries) = match body {
+            Body::AppendRequest {
+                previous, entries, ..
+            } => (previous, entries),
+            Body::ProposeChange { change, .. } => return change.steps.len() <= STEPS_MAX,
+            _ => return true,
         };
         let mut before = *previous;
         let follows = entries.iter().all(|entry| {
             let follows = entry.id.index == before.index.next() && entry.id.term >= before.term;
             before = entry.id;
-            follows && entry.id.term > Term(0)
+            follows && entry.id.term > Term(0) && is_sound_payload(&entry.payload)
         });
         follows && before.index < Index::LIMIT && before.term <= *term
+    }
+}
+
+/// Whether a configuration keeps its invariants and has voters.
+fn is_sound_payload(payload: &Payload) -> bool {
+    match payload {
+        Payload::Configuration { configuration, .. } => {
+            !configuration.voters.is_empty() && configuration.check().is_ok()
+        }
+        Payload::Empty | Payload::Command(_) => true,
     }
 }
 
@@ -129,6 +142,26 @@ pub enum Body {
         requests: Vec<RequestId>,
         /// Why.
         reason: Refusal,
+    },
+    /// Change who takes part; sent to the leader by the machine whose client asks for it.
+    ProposeChange {
+        /// Whose request it is.
+        request: RequestId,
+        /// What is to change.
+        change: Change,
+    },
+    /// The change was not begun.
+    ChangeRefused {
+        /// Whose request it was.
+        request: RequestId,
+        /// Why.
+        reason: ChangeRefused,
+    },
+    /// You asked for a vote, and take part no more. This changes no log: it only has the receiver take the entry as committed
+    /// if its log holds it, or else stand no more until a leader sends to it.
+    Removed {
+        /// The entry with the committed configuration that does not list the receiver.
+        configured: EntryId,
     },
     /// Up to where must the sender have applied before it answers a read that it holds? (dissertation 6.4)
     ReadIndexRequest {

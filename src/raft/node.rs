@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::configuration::Configurations;
 use crate::lease::Promise;
 use crate::log::Log;
 use crate::quorum::Quorum;
@@ -9,8 +10,9 @@ use crate::random::Random;
 use crate::read::WaitingReads;
 use crate::transfer::Transfer;
 use crate::{
-    Body, Config, Durable, Effect, HardState, Index, MachineId, Message, Persist, Proposal, ReadId,
-    ReadMode, Refusal, RequestId, Snapshot, Term, Time,
+    Body, ChangeRefused, Config, Configuration, Configured, Durable, Effect, Entry, EntryId,
+    HardState, Index, MachineId, Member, Message, Payload, Persist, Proposal, ReadId, ReadMode,
+    Refusal, RequestId, Snapshot, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -24,9 +26,15 @@ const PROMISES_MAX: usize = 1024;
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Node {
     pub(crate) config: Config,
+    /// The configurations of the log; the latest is in force (§6).
+    pub(crate) configurations: Configurations,
+    /// Those who decide by it.
     pub(crate) quorum: Quorum,
     /// All voters but this machine, sorted.
     pub(crate) others: Vec<MachineId>,
+    /// The entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when a leader
+    /// sends to this machine.
+    pub(crate) removed_by: Option<EntryId>,
     /// The latest moment that an input brought.
     pub(crate) now: Time,
     /// The latest term this machine has seen (figure 2).
@@ -40,6 +48,10 @@ pub(crate) struct Node {
     pub(crate) handed: Index,
     /// Up to where the state machine's state is known to be durable.
     pub(crate) checkpoint: Index,
+    /// Up to where followers have the log that are catching up with this leader.
+    pub(crate) awaited: Option<Index>,
+    /// Numbers the snapshots that were sent.
+    snapshots_sent: u64,
     /// The snapshot that the driver is installing.
     pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
@@ -67,12 +79,12 @@ pub(crate) struct Node {
 impl Node {
     /// A node with what was found durable.
     pub(crate) fn new(config: Config, durable: Durable, now: Time) -> Node {
-        let quorum = Quorum::new(config.voters.clone());
-        let others = quorum.voters().iter().copied();
         let HardState { term, vote, commit } = durable.hard_state;
-        Node {
-            others: others.filter(|&machine| machine != config.local).collect(),
-            quorum,
+        let mut node = Node {
+            configurations: Configurations::new(config.local, durable.configurations),
+            others: Vec::new(),
+            removed_by: None,
+            quorum: Quorum::new(&Configuration::default()),
             now,
             term,
             vote,
@@ -81,6 +93,8 @@ impl Node {
             commit: commit.max(durable.applied),
             handed: durable.applied,
             checkpoint: durable.base.index,
+            awaited: None,
+            snapshots_sent: 0,
             installing: None,
             asked: (term, vote),
             durable: (term, vote),
@@ -94,7 +108,30 @@ impl Node {
             answers: Vec::new(),
             random: Random::new(config.seed ^ config.local.0.rotate_left(32)),
             config,
-        }
+        };
+        node.configure();
+        node
+    }
+
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configurations.latest().configuration
+    }
+
+    /// Puts the latest configuration of the log in force, be it committed or not (§6).
+    pub(crate) fn configure(&mut self) {
+        let configuration = &self.configurations.latest().configuration;
+        self.quorum = Quorum::new(configuration);
+        let local = self.config.local;
+        let mut others = configuration.members();
+        others.retain(|&machine| machine != local && configuration.has_vote(machine));
+        self.others = others;
+    }
+
+    /// Whether this machine has a vote by the configuration in force. It gives its vote without looking, to whoever asks with a
+    /// good log: that one may know of a later configuration (dissertation 4.2.2).
+    pub(crate) fn is_voter(&self) -> bool {
+        self.quorum.contains(self.config.local)
     }
 
     /// Forgets what chance will bring; visits every moment that it keeps.
@@ -121,9 +158,58 @@ impl Node {
         self.full_since = full.then(|| self.full_since.unwrap_or(self.now));
     }
 
+    /// Whether this machine may stand for election. One that loses its vote may until that is committed: perhaps it alone holds
+    /// the entry, and nobody else can win (dissertation 4.2.2).
+    pub(crate) fn may_campaign(&self) -> bool {
+        let committed = &self.configurations.committed(self.commit).configuration;
+        let has_vote = self.is_voter() || committed.has_vote(self.config.local);
+        has_vote && self.removed_by.is_none()
+    }
+
+    /// How this machine takes part.
+    pub(crate) fn member(&self) -> Member {
+        let (local, configuration) = (self.config.local, self.configuration());
+        let committed = &self.configurations.committed(self.commit).configuration;
+        if self.removed_by.is_some() {
+            Member::Removed
+        } else if configuration.voters.contains(&local) {
+            Member::Voter
+        } else if configuration.has_vote(local) {
+            Member::Outgoing
+        } else if configuration.contains(local) {
+            Member::Learner
+        } else if committed.contains(local) {
+            Member::Outgoing
+        } else if self.configurations.took_part() {
+            Member::Removed
+        } else {
+            Member::None
+        }
+    }
+
     /// Whether this machine is the only voter.
     pub(crate) fn is_alone(&self) -> bool {
-        self.others.is_empty()
+        self.others.is_empty() && self.is_voter()
+    }
+
+    /// Appends an entry. A configuration is in force from then on.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        if let Payload::Configuration { configuration, .. } = &entry.payload {
+            self.configurations.push(Configured {
+                index: entry.id.index,
+                configuration: configuration.clone(),
+            });
+            self.configure();
+        }
+        self.log.append(entry);
+    }
+
+    /// Removes the entry at `from` and all after it. If a configuration was among them, the one before is in force again.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        self.log.truncate(from, self.term);
+        if self.configurations.truncate(from) {
+            self.configure();
+        }
     }
 
     /// A new random election timeout (§5.2, rule of §9.3: drawn anew for each election).
@@ -189,7 +275,7 @@ impl Node {
     }
 
     /// Takes Storage's notice of what is durable.
-    pub(crate) fn persisted(&mut self, hard_state: HardState, last: crate::EntryId) {
+    pub(crate) fn persisted(&mut self, hard_state: HardState, last: EntryId) {
         let HardState { term, vote, .. } = hard_state;
         let (durable_term, durable_vote) = self.durable;
         let older = term < durable_term
@@ -228,8 +314,15 @@ impl Node {
     }
 
     /// Has a snapshot sent.
-    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) {
-        self.sends.push(Effect::SendSnapshot { to, at_least });
+    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) -> u64 {
+        self.snapshots_sent += 1;
+        self.sends.push(Effect::SendSnapshot {
+            to,
+            number: self.snapshots_sent,
+            term: self.term,
+            at_least,
+        });
+        self.snapshots_sent
     }
 
     /// Hands out an effect after all that is to be made durable, sent and applied.
@@ -259,6 +352,20 @@ impl Node {
         }
     }
 
+    /// Answers a change of any machine's client that is not begun.
+    pub(crate) fn refuse_change(
+        &mut self,
+        from: MachineId,
+        request: RequestId,
+        reason: ChangeRefused,
+    ) {
+        if from == self.config.local {
+            self.answers.push(Effect::ChangeRefused { request, reason });
+        } else {
+            self.send(vec![from], Body::ChangeRefused { request, reason });
+        }
+    }
+
     /// Sends the proposals of this machine's clients to the leader, in as few messages as their size allows.
     pub(crate) fn forward_proposals(&mut self, leader: MachineId) {
         while !self.proposals.is_empty() {
@@ -285,6 +392,13 @@ impl Node {
         requests.retain(|request| request.machine == local);
         if !requests.is_empty() {
             self.answers.push(Effect::Refused { requests, reason });
+        }
+    }
+
+    /// Hands another machine's refusal of a change to this machine's client.
+    pub(crate) fn change_refused_elsewhere(&mut self, request: RequestId, reason: ChangeRefused) {
+        if request.machine == self.config.local {
+            self.answers.push(Effect::ChangeRefused { request, reason });
         }
     }
 

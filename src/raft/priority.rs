@@ -75,7 +75,7 @@ impl Leader {
         let patience: Duration = node.config.heartbeat_interval * 2;
         let own = node.config.priority(node.config.local);
         let fit = self.followers.iter().rev().filter(|&(&machine, follower)| {
-            node.quorum.contains(machine)
+            node.quorum.stays(machine)
                 && node.config.priority(machine) > own
                 && node.now.since(follower.heard) <= patience
                 && follower.is_replicating()

@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     reported: Index,
     /// When its log was last seen to move, or when the wait for an answer began, if that was later.
     moved: Time,
+    /// Whether it was sent a snapshot and has not had the whole log since.
+    catches_up: bool,
     /// Whether to send an append without entries, for the follower to confirm or deny all that was sent.
     inquire: bool,
 }
@@ -51,6 +53,8 @@ enum State {
     },
     /// What it lacks is compacted: a snapshot is on its way, and nothing else (§7).
     Snapshot {
+        /// Tells this sending from earlier ones.
+        number: u64,
         /// The least that the snapshot has applied.
         at_least: Index,
         /// When to ask the follower what became of it.
@@ -83,6 +87,7 @@ impl Progress {
             reading: None,
             reported: Index(0),
             moved: now,
+            catches_up: false,
             inquire: false,
         }
     }
@@ -136,17 +141,42 @@ impl Progress {
     }
 
     /// A snapshot of at least this index goes out.
-    pub(crate) fn send_snapshot(&mut self, at_least: Index, until: Time) {
-        self.state = State::Snapshot { at_least, until };
+    pub(crate) fn send_snapshot(&mut self, number: u64, at_least: Index, until: Time) {
+        self.state = State::Snapshot {
+            number,
+            at_least,
+            until,
+        };
+        self.catches_up = true;
         self.inquire = false;
         self.reading = None;
     }
 
-    /// Nothing is on its way any more. The follower's acknowledgement may be; if it does not come, the follower is asked at this
-    /// moment, and not at once, since what failed would fail again.
-    pub(crate) fn snapshot_ended(&mut self, at: Time) {
-        if let State::Snapshot { until, .. } = &mut self.state {
+    /// More of the snapshot has arrived: the rest may take until this moment.
+    pub(crate) fn snapshot_moves(&mut self, moved: u64, at: Time) {
+        if let State::Snapshot { number, until, .. } = &mut self.state
+            && *number == moved
+        {
+            *until = at;
+        }
+    }
+
+    /// Nothing of the snapshot is on its way any more. The follower's acknowledgement may be; if it does not come, the follower is
+    /// asked at this moment, and not at once, since what failed would fail again. The end of an earlier sending tells nothing
+    /// of this one.
+    pub(crate) fn snapshot_ended(&mut self, ended: u64, at: Time) {
+        if let State::Snapshot { number, until, .. } = &mut self.state
+            && *number == ended
+        {
             *until = at.min(*until);
+        }
+    }
+
+    /// Up to where a follower has the log, or will have it, that gets a snapshot or has yet to catch up after one.
+    pub(crate) fn awaited(&self) -> Option<Index> {
+        match self.state {
+            State::Snapshot { at_least, .. } => Some(at_least),
+            _ => self.catches_up.then_some(self.matched),
         }
     }
 
@@ -162,8 +192,9 @@ impl Progress {
         }
     }
 
-    /// The follower acknowledged its log up to `matched`.
-    pub(crate) fn appended(&mut self, matched: Index, now: Time) {
+    /// The follower acknowledged its log up to `matched`, of one that is committed up to `commit`.
+    pub(crate) fn appended(&mut self, matched: Index, commit: Index, now: Time) {
+        self.catches_up &= matched < commit;
         if matched > self.matched {
             self.matched = matched;
             self.moved = now;

@@ -1,99 +1,151 @@
-//! What a majority of the voters has reached. Joint consensus will ask the same questions of two sets of voters (§6).
+//! What a quorum of the voters has reached: a majority of them, and while joint a majority of each side (§6).
 
-use crate::MachineId;
+use crate::{Configuration, MachineId};
 
-/// The voters of a domain, of whom a majority decides (§5.1).
-///
-/// Invariants: sorted, without repetition, not empty.
+/// The voters of a domain, of whom a majority decides (§5.1); while joint, a majority of either side (§6).
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Quorum {
     voters: Vec<MachineId>,
+    /// The voters of the configuration being left; empty unless joint.
+    outgoing: Vec<MachineId>,
 }
 
 impl Quorum {
-    /// The quorum of these voters, in any order.
-    pub(crate) fn new(mut voters: Vec<MachineId>) -> Quorum {
-        voters.sort_unstable();
-        voters.dedup();
-        Quorum { voters }
-    }
-
-    /// All voters, sorted.
-    pub(crate) fn voters(&self) -> &[MachineId] {
-        &self.voters
+    /// The quorum of a configuration.
+    pub(crate) fn new(configuration: &Configuration) -> Quorum {
+        Quorum {
+            voters: configuration.voters.clone(),
+            outgoing: configuration.outgoing.clone(),
+        }
     }
 
     /// Whether this machine has a vote.
     pub(crate) fn contains(&self, machine: MachineId) -> bool {
+        self.voters.binary_search(&machine).is_ok() || self.outgoing.binary_search(&machine).is_ok()
+    }
+
+    /// Whether this machine has a vote, and keeps it once a change that is under way is complete.
+    pub(crate) fn stays(&self, machine: MachineId) -> bool {
         self.voters.binary_search(&machine).is_ok()
     }
 
-    /// The greatest value that a majority has reached, given what each voter has. The voters are few, so that counting
-    /// beats sorting, and needs no memory.
+    /// The greatest value that a quorum has reached, given what each voter has; none without voters.
     pub(crate) fn reached<T: Ord + Copy>(&self, value: impl Fn(MachineId) -> T) -> Option<T> {
-        let values = || self.voters.iter().map(|&voter| value(voter));
-        values()
-            .filter(|candidate| self.is_majority(values().filter(|v| v >= candidate).count()))
-            .max()
+        let of_voters = reached(&self.voters, &value)?;
+        match reached(&self.outgoing, &value) {
+            Some(of_outgoing) => Some(of_voters.min(of_outgoing)),
+            None => Some(of_voters),
+        }
     }
 
-    /// Whether a majority says yes.
+    /// Whether a quorum says yes.
     pub(crate) fn agrees(&self, yes: impl Fn(MachineId) -> bool) -> bool {
-        self.is_majority(self.voters.iter().filter(|&&voter| yes(voter)).count())
+        agrees(&self.voters, &yes) && (self.outgoing.is_empty() || agrees(&self.outgoing, &yes))
     }
+}
 
-    fn is_majority(&self, count: usize) -> bool {
-        count > self.voters.len() / 2
-    }
+/// The greatest value that a majority has reached. The voters are few, so that counting beats sorting, and needs no memory.
+fn reached<T: Ord + Copy>(voters: &[MachineId], value: impl Fn(MachineId) -> T) -> Option<T> {
+    let values = || voters.iter().map(|&voter| value(voter));
+    values()
+        .filter(|candidate| is_majority(voters, values().filter(|v| v >= candidate).count()))
+        .max()
+}
 
-    /// Asserts the invariants.
-    pub(crate) fn check(&self) {
-        assert!(!self.voters.is_empty(), "a domain has voters");
-        assert!(
-            self.voters.windows(2).all(|pair| pair[0] < pair[1]),
-            "voters are sorted and distinct"
-        );
-    }
+/// Whether a majority says yes.
+fn agrees(voters: &[MachineId], yes: impl Fn(MachineId) -> bool) -> bool {
+    is_majority(voters, voters.iter().filter(|&&voter| yes(voter)).count())
+}
+
+fn is_majority(voters: &[MachineId], count: usize) -> bool {
+    count > voters.len() / 2
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
     /// The naive twin: sort, and take the value that stands at the place of the majority.
-    fn reached_by_sorting(mut values: Vec<u64>) -> u64 {
+    fn reached_by_sorting(voters: &[MachineId], values: &[u64]) -> u64 {
+        let mut values: Vec<u64> = voters.iter().map(|id| values[id.0 as usize]).collect();
         values.sort_unstable_by(|a, b| b.cmp(a));
         values[values.len() / 2]
+    }
+
+    /// Up to nine machines, at least one.
+    fn voters() -> impl Strategy<Value = Vec<MachineId>> {
+        prop::collection::btree_set(1u64..12, 1..9)
+            .prop_map(|ids: BTreeSet<u64>| ids.into_iter().map(MachineId).collect())
+    }
+
+    fn quorum(voters: &[MachineId], outgoing: &[MachineId]) -> Quorum {
+        Quorum {
+            voters: voters.to_vec(),
+            outgoing: outgoing.to_vec(),
+        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn counting_finds_what_sorting_finds(values in prop::collection::vec(0u64..12, 1..9)) {
-            let quorum = Quorum::new((1..=values.len() as u64).map(MachineId).collect());
-            quorum.check();
-            let found = quorum.reached(|machine| values[machine.0 as usize - 1]);
-            prop_assert_eq!(found, Some(reached_by_sorting(values)));
+        fn counting_finds_what_sorting_finds(
+            voters in voters(),
+            outgoing in voters(),
+            values in prop::collection::vec(0u64..12, 12),
+        ) {
+            let value = |machine: MachineId| values[machine.0 as usize];
+            let (new, old) = (reached_by_sorting(&voters, &values), reached_by_sorting(&outgoing, &values));
+            prop_assert_eq!(quorum(&voters, &[]).reached(value), Some(new));
+            prop_assert_eq!(quorum(&voters, &outgoing).reached(value), Some(new.min(old)));
         }
 
         #[test]
-        fn two_majorities_share_a_voter(first in prop::collection::vec(any::<bool>(), 1..9), seed in any::<u64>()) {
-            let quorum = Quorum::new((1..=first.len() as u64).map(MachineId).collect());
-            let one = |machine: MachineId| first[machine.0 as usize - 1];
-            let other = |machine: MachineId| seed >> machine.0 & 1 == 1;
-            if quorum.agrees(one) && quorum.agrees(other) {
-                prop_assert!(quorum.voters().iter().any(|&machine| one(machine) && other(machine)));
+        fn a_quorum_agrees_exactly_if_it_reached_yes(voters in voters(), outgoing in voters(), yes in any::<u64>()) {
+            let says = |machine: MachineId| yes >> machine.0 & 1 == 1;
+            for quorum in [quorum(&voters, &[]), quorum(&voters, &outgoing)] {
+                prop_assert_eq!(quorum.agrees(says), quorum.reached(says) == Some(true));
+            }
+        }
+
+        #[test]
+        fn a_joint_quorum_meets_every_majority_of_either_side(
+            voters in voters(),
+            outgoing in voters(),
+            joint in any::<u64>(),
+            other in any::<u64>(),
+        ) {
+            let says = |bits: u64| move |machine: MachineId| bits >> machine.0 & 1 == 1;
+            if !quorum(&voters, &outgoing).agrees(says(joint)) {
+                return Ok(());
+            }
+            for side in [&voters, &outgoing] {
+                // The naive twin counts in a set.
+                let yes: BTreeSet<_> = side.iter().filter(|&&id| says(other)(id)).collect();
+                let is_majority = 2 * yes.len() > side.len();
+                prop_assert_eq!(quorum(side, &[]).agrees(says(other)), is_majority);
+                if is_majority {
+                    prop_assert!(yes.iter().any(|&&id| says(joint)(id)));
+                }
             }
         }
     }
 
     #[test]
     fn a_lone_voter_is_a_majority() {
-        let quorum = Quorum::new(vec![MachineId(7)]);
+        let quorum = quorum(&[MachineId(7)], &[]);
         assert!(quorum.agrees(|machine| machine == MachineId(7)));
         assert!(!quorum.agrees(|_| false));
+    }
+
+    #[test]
+    fn without_voters_nothing_is_decided() {
+        let quorum = quorum(&[], &[]);
+        assert!(!quorum.agrees(|_| true));
+        assert_eq!(quorum.reached(|_| 1), None);
     }
 }

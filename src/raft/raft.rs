@@ -5,8 +5,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, Config, ConfigError, Durable, Effect, EntryId, HardState, Input, MachineId, Message,
-    Refusal, Role, Snapshot, Status, Term, Time, TransferOutcome, vote,
+    Body, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId, HardState,
+    Input, MachineId, Message, Refusal, Role, Snapshot, Status, Term, Time, TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -56,7 +56,6 @@ impl Raft {
         config.check()?;
         durable.check()?;
         let mut node = Node::new(config, durable, now);
-        node.quorum.check();
         let state = State::Follower(Follower::new(&mut node, None));
         Ok(Raft { node, state })
     }
@@ -72,6 +71,7 @@ impl Raft {
                 }
                 _ => self.node.proposals.extend(proposals),
             },
+            Input::Change { request, change } => self.change(request, change),
             Input::Read { read, mode } => self.node.read(read, mode),
             Input::Received { from, message } => self.received(from, message),
             Input::Persisted { hard_state, last } => self.persisted(hard_state, last),
@@ -85,8 +85,11 @@ impl Raft {
                 self.lead(Leader::space_changed);
             }
             Input::Checkpointed { applied } => self.node.checkpointed(applied),
-            Input::SnapshotSent { to, .. } | Input::SnapshotFailed { to } => {
-                self.lead(|leader, node| leader.snapshot_ended(node, to));
+            Input::SnapshotMoves { to, number } => {
+                self.lead(|leader, node| leader.snapshot_moves(node, to, number));
+            }
+            Input::SnapshotEnded { to, number } => {
+                self.lead(|leader, node| leader.snapshot_ended(node, to, number));
             }
             Input::SnapshotReceived {
                 from,
@@ -101,7 +104,7 @@ impl Raft {
                 }
             }
             Input::Campaign => {
-                if !matches!(self.state, State::Leader(_)) {
+                if !matches!(self.state, State::Leader(_)) && self.node.may_campaign() {
                     self.turn(Turn::Campaign {
                         leader_gave_way: true,
                     });
@@ -116,17 +119,23 @@ impl Raft {
         self.check();
     }
 
-    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
+    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages,
     /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
     /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
+        self.node.awaited = None;
         match &mut self.state {
             State::Leader(leader) => {
                 let waiting = std::mem::take(&mut self.node.proposals);
                 let local = self.node.config.local;
                 leader.propose(&mut self.node, local, waiting);
                 leader.flush(&mut self.node);
+                self.node.awaited = leader.awaited(&self.node);
+                if leader.has_left(&self.node) {
+                    leader.leave_to_successor(&mut self.node);
+                    self.turn(Turn::Follow);
+                }
             }
             State::Follower(follower) => follower.flush(&mut self.node),
             State::Candidate(_) => {}
@@ -157,6 +166,7 @@ impl Raft {
                 State::Candidate(candidate) => candidate.role(),
                 State::Leader(_) => Role::Leader,
             },
+            member: self.node.member(),
             term: self.node.term,
             leader: self.leader(),
             base: self.node.log.base(),
@@ -166,7 +176,12 @@ impl Raft {
         }
     }
 
-    fn leader(&self) -> Option<MachineId> {
+    /// The configuration in force: the latest of the log, committed or not (§6).
+    pub fn configured(&self) -> &Configured {
+        self.node.configurations.latest()
+    }
+
+    pub(crate) fn leader(&self) -> Option<MachineId> {
         match &self.state {
             State::Follower(follower) => follower.leader(),
             State::Candidate(_) => None,
@@ -189,8 +204,8 @@ impl Raft {
 
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
-        let known = from != self.node.config.local && self.node.quorum.contains(from);
-        if known && message.is_sound() && self.settle_term(from, &message) {
+        let heard = from != self.node.config.local && self.hears(from, &message);
+        if heard && message.is_sound() && self.settle_term(from, &message) {
             self.perform(from, message);
         }
     }
@@ -206,7 +221,12 @@ impl Raft {
         match &message.body {
             Body::PreVoteRequest { .. } | Body::PreVoteResponse { granted: true } => true,
             // What they ask, or tell of a request, holds in any term.
-            Body::Propose { .. } | Body::ReadIndexRequest { .. } | Body::ProposeRefused { .. }
+            Body::Propose { .. }
+            | Body::ProposeRefused { .. }
+            | Body::ProposeChange { .. }
+            | Body::ChangeRefused { .. }
+            | Body::ReadIndexRequest { .. }
+            | Body::Removed { .. }
                 if theirs <= ours =>
             {
                 true
@@ -240,6 +260,7 @@ impl Raft {
             Body::PreVoteRequest { last } => {
                 let hears_leader = self.hears_leader_besides(from);
                 vote::pre_vote_requested(&mut self.node, from, term, last, hears_leader);
+                vote::tell_removed(&mut self.node, from);
             }
             Body::VoteRequest {
                 last,
@@ -253,6 +274,7 @@ impl Raft {
                     State::Candidate(candidate) => candidate.rivalled(&mut self.node),
                     _ => {}
                 }
+                vote::tell_removed(&mut self.node, from);
             }
             Body::PreVoteResponse { granted } => {
                 if granted && term == self.node.term.next() {
@@ -286,6 +308,17 @@ impl Raft {
             Body::ProposeRefused { requests, reason } => {
                 self.node.refused_elsewhere(requests, reason);
             }
+            Body::ProposeChange { request, change } => match &mut self.state {
+                State::Leader(leader) => leader.change(&mut self.node, from, request, &change),
+                _ => {
+                    let reason = ChangeRefused::NotLeader;
+                    self.node.refuse_change(from, request, reason);
+                }
+            },
+            Body::ChangeRefused { request, reason } => {
+                self.node.change_refused_elsewhere(request, reason);
+            }
+            Body::Removed { configured } => self.told_removed(configured),
             Body::ReadIndexRequest { read, mode } => match &mut self.state {
                 State::Leader(leader) => {
                     leader.read_index_requested(&mut self.node, from, read, mode);
@@ -311,7 +344,7 @@ impl Raft {
             } => self.lead(|leader, node| leader.rejected(node, from, previous, hint, round)),
             Body::CampaignNow => {
                 // Only the leader itself can give way.
-                if self.leader() == Some(from) {
+                if self.leader() == Some(from) && self.node.may_campaign() {
                     self.turn(Turn::Campaign {
                         leader_gave_way: true,
                     });
@@ -356,8 +389,8 @@ impl Raft {
     /// Takes a snapshot: first the rule for terms, then its content, if the leader of this term sent it. Whatever becomes of it,
     /// the driver is told, since it holds the content.
     fn snapshot_received(&mut self, from: MachineId, term: Term, snapshot: Snapshot) {
-        let known = from != self.node.config.local && self.node.quorum.contains(from);
-        if !known || term == Term(0) || !snapshot.is_sound(term) {
+        // Whoever leads may be unknown to a machine that joins, or whose log lags, as with appends.
+        if from == self.node.config.local || term == Term(0) || !snapshot.is_sound(term) {
             return self.node.discard(snapshot);
         }
         if term > self.node.term {
@@ -431,7 +464,7 @@ impl Raft {
     }
 
     /// Takes a role.
-    fn turn(&mut self, turn: Turn) {
+    pub(crate) fn turn(&mut self, turn: Turn) {
         let state = match turn {
             Turn::Stay => return,
             Turn::Follow => State::Follower(Follower::new(&mut self.node, None)),

@@ -20,6 +20,8 @@ impl Snapshot {
             && last.index < Index::LIMIT
             && last.term <= term
             && configured.index <= last.index
+            && !configured.configuration.voters.is_empty()
+            && configured.configuration.check().is_ok()
     }
 }
 
@@ -33,21 +35,20 @@ impl Node {
     /// it stands for. An older snapshot would take the state back (§7).
     pub(crate) fn offered(&mut self, snapshot: Snapshot) -> bool {
         let has_all = snapshot.last.index <= self.commit;
-        match &self.installing {
-            // Its content is in use.
-            Some(awaited) if *awaited == snapshot => {}
-            None if !has_all => {
-                self.installing = Some(snapshot.clone());
-                self.answer(Effect::Install(snapshot));
-            }
-            _ => self.discard(snapshot),
+        if has_all || self.is_installing() {
+            self.discard(snapshot);
+        } else {
+            self.installing = Some(snapshot.clone());
+            self.answer(Effect::Install(snapshot));
         }
         has_all
     }
 
-    /// Has the content of a snapshot thrown away.
+    /// Has the content of a snapshot thrown away, unless it is in use: it is the one that is being installed.
     pub(crate) fn discard(&mut self, snapshot: Snapshot) {
-        self.answer(Effect::Discard(snapshot));
+        if self.installing.as_ref() != Some(&snapshot) {
+            self.answer(Effect::Discard(snapshot));
+        }
     }
 
     /// The driver installed a snapshot; false if it is not the one that this core waits for.
@@ -57,6 +58,10 @@ impl Node {
             return false;
         }
         let last = snapshot.last;
+        let keeps_suffix = self.log.holds(last);
+        self.configurations
+            .install(&snapshot.configured, last.index, keeps_suffix, self.commit);
+        self.configure();
         self.log.install(last, self.term);
         self.commit_to(last.index);
         self.handed = self.handed.max(last.index);

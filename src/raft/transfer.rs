@@ -82,7 +82,7 @@ impl Leader {
     }
 
     fn check_target(&self, node: &Node, to: MachineId) -> Result<(), TransferOutcome> {
-        if !node.quorum.contains(to) {
+        if !node.quorum.stays(to) {
             return Err(TransferOutcome::NotVoter);
         }
         if to != node.config.local && !self.hears(node, to) {
@@ -92,7 +92,7 @@ impl Leader {
     }
 
     /// Whether a follower was heard within an election timeout.
-    fn hears(&self, node: &Node, machine: MachineId) -> bool {
+    pub(crate) fn hears(&self, node: &Node, machine: MachineId) -> bool {
         let follower = self.followers.get(&machine);
         follower
             .is_some_and(|follower| node.now.since(follower.heard) < node.config.election_timeout)
@@ -102,11 +102,19 @@ impl Leader {
     fn furthest_follower(&self, node: &Node) -> Option<MachineId> {
         let heard = self.followers.iter().rev();
         let heard = heard.filter(|&(&machine, follower)| {
-            node.quorum.contains(machine) && self.hears(node, machine) && !follower.full
+            node.quorum.stays(machine) && self.hears(node, machine) && !follower.full
         });
         heard
             .max_by_key(|(_, follower)| follower.matched)
             .map(|(&machine, _)| machine)
+    }
+
+    /// A leader that has led its own departure to the end tells its best successor, so that nobody waits for an election timeout.
+    pub(crate) fn leave_to_successor(&mut self, node: &mut Node) {
+        if let Some(successor) = self.furthest_follower(node) {
+            self.lease.forfeit();
+            node.send(vec![successor], Body::CampaignNow);
+        }
     }
 
     /// Tells the target to campaign once it has the whole log, and again after a while: the message may be lost.
@@ -157,6 +165,11 @@ impl Node {
     /// have to wait for.
     pub(crate) fn refuses_proposals(&self) -> Option<Refusal> {
         self.transfer.map(|_| Refusal::Transferring)
+    }
+
+    /// Whether leadership is being handed over to this machine.
+    pub(crate) fn transfers_to(&self, machine: MachineId) -> bool {
+        self.transfer.is_some_and(|transfer| transfer.to == machine)
     }
 
     /// When the transfer that is under way counts as failed.

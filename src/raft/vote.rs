@@ -1,7 +1,7 @@
 //! What a machine answers when it is asked for its vote, whatever its role.
 
 use crate::node::Node;
-use crate::{Body, EntryId, MachineId, Term};
+use crate::{Body, EntryId, Index, MachineId, Term};
 
 /// Answers a pre-vote request: would this machine vote for the sender in `term`? (dissertation 9.6)
 ///
@@ -35,6 +35,20 @@ pub(crate) fn vote_requested(
     }
     node.promise(from, Body::VoteResponse { granted });
     granted
+}
+
+/// Tells a machine that asks for a vote that it takes part no more, by an entry that is committed here.
+pub(crate) fn tell_removed(node: &mut Node, from: MachineId) {
+    let committed = node.configurations.committed(node.commit);
+    let is_listed = committed.configuration.contains(from) || node.configuration().contains(from);
+    // Where the entry is compacted the base speaks for it: a log that holds the base has applied it.
+    let known = committed.index.max(node.log.base().index);
+    if committed.index > Index(0)
+        && !is_listed
+        && let Some(configured) = node.log.id_at(known)
+    {
+        node.send(vec![from], Body::Removed { configured });
+    }
 }
 
 /// Whether a log that ends with `last` is at least as up to date as this machine's: the later term decides, and within a

@@ -6,12 +6,17 @@
 //! |-------|--------------------------------------------------|
 //! | 4     | CRC-32C of the key and the rest of the value     |
 //! | 8     | term                                             |
-//! | 1     | kind: 0 empty, 1 command                         |
-//! | 8, 8  | the request's machine and number (command only)  |
-//! | ...   | the command (command only)                       |
+//! | 1     | kind: 0 empty, 1 command, 2 configuration        |
+//! | 8, 8  | the request's machine and number; zeros for none |
+//! | ...   | the command, or the configuration                |
+//!
+//! An empty entry ends behind its kind. A configuration is four lists, each behind its length in four bytes: voters, outgoing
+//! voters, learners, and what is told about machines, each of these with the machine and its own length before it.
 
 use bytes::Bytes;
-use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
+use rm_raft::{
+    Configuration, Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term,
+};
 
 use crate::{
     LogError,
@@ -21,6 +26,7 @@ use crate::{
 const CHECKSUM: usize = 4;
 const EMPTY: u8 = 0;
 const COMMAND: u8 = 1;
+const CONFIGURATION: u8 = 2;
 
 /// A key: the index of an entry.
 pub(crate) fn key(index: Index) -> [u8; 8] {
@@ -45,9 +51,16 @@ pub(crate) fn encode(entry: &Entry, buffer: &mut Vec<u8>) {
         Payload::Empty => buffer.push(EMPTY),
         Payload::Command(proposal) => {
             buffer.push(COMMAND);
-            buffer.extend_from_slice(&proposal.request.machine.0.to_le_bytes());
-            buffer.extend_from_slice(&proposal.request.number.to_le_bytes());
+            put_request(proposal.request, buffer);
             buffer.extend_from_slice(&proposal.command);
+        }
+        Payload::Configuration {
+            request,
+            configuration,
+        } => {
+            buffer.push(CONFIGURATION);
+            put_request(request.unwrap_or_default(), buffer);
+            put_configuration(configuration, buffer);
         }
     }
     let checksum = checksum(&key(entry.id.index), &buffer[CHECKSUM..]);
@@ -69,12 +82,13 @@ pub(crate) fn decode(index: Index, value: &[u8]) -> Result<Entry, LogError> {
         let payload = match rest.byte()? {
             EMPTY => Payload::Empty,
             COMMAND => Payload::Command(Proposal {
-                request: RequestId {
-                    machine: MachineId(rest.number()?),
-                    number: rest.number()?,
-                },
+                request: rest.request()?,
                 command: Bytes::copy_from_slice(rest.0),
             }),
+            CONFIGURATION => Payload::Configuration {
+                request: Some(rest.request()?).filter(|request| request.machine.0 != 0),
+                configuration: rest.configuration()?,
+            },
             _ => return None,
         };
         Some(Entry {
@@ -83,6 +97,49 @@ pub(crate) fn decode(index: Index, value: &[u8]) -> Result<Entry, LogError> {
         })
     };
     entry().ok_or(damaged("it is of a kind that never existed"))
+}
+
+/// A configuration as bytes, for whoever keeps it elsewhere than in the log: in the state, and so in snapshots.
+pub fn encode_configuration(configuration: &Configuration) -> Bytes {
+    let mut buffer = Vec::new();
+    put_configuration(configuration, &mut buffer);
+    buffer.into()
+}
+
+/// Reads what [`encode_configuration`] wrote; none if it did not write it.
+pub fn decode_configuration(bytes: &[u8]) -> Option<Configuration> {
+    let configuration = Rest(bytes).configuration()?;
+    configuration.check().is_ok().then_some(configuration)
+}
+
+fn put_request(request: RequestId, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&request.machine.0.to_le_bytes());
+    buffer.extend_from_slice(&request.number.to_le_bytes());
+}
+
+fn put_configuration(configuration: &Configuration, buffer: &mut Vec<u8>) {
+    let length = |length: usize| {
+        let length = u32::try_from(length).expect("a configuration is small");
+        length.to_le_bytes()
+    };
+    let Configuration {
+        voters,
+        outgoing,
+        learners,
+        about,
+    } = configuration;
+    for machines in [voters, outgoing, learners] {
+        buffer.extend_from_slice(&length(machines.len()));
+        for machine in machines {
+            buffer.extend_from_slice(&machine.0.to_le_bytes());
+        }
+    }
+    buffer.extend_from_slice(&length(about.len()));
+    for (machine, about) in about {
+        buffer.extend_from_slice(&machine.0.to_le_bytes());
+        buffer.extend_from_slice(&length(about.len()));
+        buffer.extend_from_slice(about);
+    }
 }
 
 /// The size of a parameter, in bytes: a checksum and three numbers.
@@ -162,6 +219,48 @@ impl Rest<'_> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*number))
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        let (length, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        usize::try_from(u32::from_le_bytes(*length)).ok()
+    }
+
+    fn request(&mut self) -> Option<RequestId> {
+        Some(RequestId {
+            machine: MachineId(self.number()?),
+            number: self.number()?,
+        })
+    }
+
+    fn machines(&mut self) -> Option<Vec<MachineId>> {
+        let count = self.length()?;
+        // Nothing is allocated for more than the value can hold.
+        let fits = count <= self.0.len() / 8;
+        (0..count)
+            .take_while(|_| fits)
+            .map(|_| self.number().map(MachineId))
+            .collect::<Option<Vec<MachineId>>>()
+            .filter(|_| fits)
+    }
+
+    fn configuration(&mut self) -> Option<Configuration> {
+        let mut configuration = Configuration {
+            voters: self.machines()?,
+            outgoing: self.machines()?,
+            learners: self.machines()?,
+            ..Configuration::default()
+        };
+        for _ in 0..self.length()? {
+            let machine = MachineId(self.number()?);
+            let length = self.length()?;
+            let (about, rest) = self.0.split_at_checked(length)?;
+            self.0 = rest;
+            let about = Bytes::copy_from_slice(about);
+            configuration.about.insert(machine, about);
+        }
+        self.0.is_empty().then_some(configuration)
     }
 
     fn byte(&mut self) -> Option<u8> {

@@ -1,6 +1,6 @@
 //! Compaction of the log, and the switch to the state of a snapshot: both move the base, in the transaction of an append.
 
-use rm_raft::{EntryId, Index};
+use rm_raft::{Configured, EntryId, Index};
 
 use crate::{Append, LogError, Point};
 
@@ -45,12 +45,17 @@ impl Append<'_> {
     ///
     /// Entries that follow on the snapshot's last one and match are kept, which is so exactly when the log has that very entry
     /// (log matching, §5.3, §7); else none is. The commit index goes up to the snapshot's last entry at least, since a
-    /// snapshot holds only what is committed.
+    /// snapshot holds only what is committed. The snapshot's configuration takes the place of all up to its last entry.
     ///
     /// # Errors
     /// [`LogError::StaleSnapshot`] for one before the base, of a later term than the hard state's, or with a generation that was in force
     /// before; [`LogError::Committed`] for one that contradicts what is committed here. Both change nothing.
-    pub fn install(&mut self, generation: u64, base: EntryId) -> Result<EntryId, LogError> {
+    pub fn install(
+        &mut self,
+        generation: u64,
+        base: EntryId,
+        configured: &Configured,
+    ) -> Result<EntryId, LogError> {
         if self.broken {
             return Err(LogError::Broken);
         }
@@ -70,6 +75,9 @@ impl Append<'_> {
             self.first = base.index.next();
             self.last = base;
         }
+        self.log
+            .tables
+            .put_configuration(&mut self.txn, base, configured)?;
         self.broken = false;
         self.hard_state.commit = commit.max(base.index);
         self.base.generation = generation;
@@ -126,6 +134,61 @@ mod tests {
     use super::*;
     use crate::testing::{Place, entries, entry, hard_state, identity, persist};
     use crate::{DataDirectory, Environment, Log};
+    use rm_raft::{Configuration, Entry, MachineId, Payload};
+
+    fn configured(index: u64) -> Configured {
+        Configured {
+            index: Index(index),
+            configuration: Configuration::of_voters([MachineId(index + 1)]),
+        }
+    }
+
+    /// The entry that holds it.
+    fn configuration(term: u64, index: u64) -> Entry {
+        let Configured { configuration, .. } = configured(index);
+        Entry {
+            id: entry(term, index, 0).id,
+            payload: Payload::Configuration {
+                request: None,
+                configuration,
+            },
+        }
+    }
+
+    #[test]
+    fn the_configuration_in_force_at_the_base_stays_when_its_entry_goes() {
+        let place = Place::new();
+        let (directory, log) = place.open();
+        let mut all = entries(1, 1, 9);
+        for index in [2, 4, 8] {
+            all[index as usize - 1] = configuration(1, index);
+        }
+        persist(&log, hard_state(1, 0, 9), &all);
+        let mut append = log.begin().unwrap();
+        append.compact(entry(1, 6, 40).id).unwrap();
+        append.commit().unwrap();
+        let kept = [configured(4), configured(8)];
+        assert_eq!(log.load().unwrap().configurations, kept);
+        drop((directory, log));
+        let (_directory, log) = place.open();
+        assert_eq!(log.load().unwrap().configurations, kept);
+        let mut append = log.begin().unwrap();
+        append
+            .install(1, entry(1, 7, 40).id, &configured(5))
+            .unwrap();
+        append.commit().unwrap();
+        let kept = [configured(5), configured(8)];
+        assert_eq!(log.load().unwrap().configurations, kept);
+    }
+
+    #[test]
+    fn a_log_that_holds_a_configuration_is_of_the_second_format() {
+        let place = Place::new();
+        let (_directory, log) = place.open();
+        persist(&log, hard_state(1, 0, 0), &[configuration(1, 1)]);
+        let txn = log.environment.env().read_txn().unwrap();
+        assert_eq!(log.tables.format(&txn).unwrap(), Some(2));
+    }
 
     #[test]
     fn a_large_compaction_is_spread_over_commits() {
@@ -211,7 +274,9 @@ mod tests {
             let (_directory, log) = place.open();
             persist(&log, hard_state(2, 0, 3), &entries(1, 1, 9));
             let mut append = log.begin().unwrap();
-            let last = append.install(1, entry(term, 6, 40).id).unwrap();
+            let last = append
+                .install(1, entry(term, 6, 40).id, &configured(5))
+                .unwrap();
             assert_eq!(last.index, Index(kept));
             append.commit().unwrap();
             drop((_directory, log));
@@ -220,6 +285,7 @@ mod tests {
             assert_eq!((loaded.base, loaded.generation), (entry(term, 6, 40).id, 1));
             assert_eq!((loaded.last, loaded.first), (last, Index(7)));
             assert_eq!(loaded.hard_state, hard_state(2, 0, 6));
+            assert_eq!(loaded.configurations, [configured(5)]);
             persist(&log, hard_state(2, 0, 6), &entries(2, 7, 8));
             assert_eq!(log.load().unwrap().terms, [entry(2, 7, 40).id]);
         }
@@ -232,13 +298,15 @@ mod tests {
         persist(&log, hard_state(2, 0, 6), &entries(1, 1, 9));
         let mut append = log.begin().unwrap();
         append.compact(entry(1, 4, 40).id).unwrap();
-        append.install(3, entry(1, 5, 40).id).unwrap();
+        append
+            .install(3, entry(1, 5, 40).id, &configured(5))
+            .unwrap();
         for (generation, base) in [(3, (1, 7)), (4, (1, 4)), (4, (3, 12))] {
-            let error = append.install(generation, entry(base.0, base.1, 40).id);
+            let error = append.install(generation, entry(base.0, base.1, 40).id, &configured(1));
             let error = error.expect_err("it is stale");
             assert!(matches!(error, LogError::StaleSnapshot { .. }), "{error}");
         }
-        let error = append.install(4, entry(2, 6, 40).id);
+        let error = append.install(4, entry(2, 6, 40).id, &configured(5));
         let error = error.expect_err("entry 6 is committed in term 1");
         assert!(matches!(error, LogError::Committed { .. }), "{error}");
         append.commit().expect("a refusal breaks nothing");

@@ -29,6 +29,7 @@ mod walk;
 mod writer;
 
 pub use append::Append;
+pub use codec::{decode_configuration, encode_configuration};
 pub use directory::{DataDirectory, SoundFile};
 pub use environment::{Durability, Environment, Options, Space};
 pub use error::{LogError, OpenError, SnapshotError};

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rm_raft::{EntryId, HardState, Index};
+use rm_raft::{Configured, EntryId, HardState, Index};
 
 use crate::{
     Append, Environment, LogError, LogReader,
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub first: Index,
     /// The last entry; the base when there is none behind it.
     pub last: EntryId,
+    /// The configuration in force at the base, if one is known, and those that the log holds behind it, in order.
+    pub configurations: Vec<Configured>,
 }
 
 impl Log {
@@ -66,6 +68,7 @@ impl Log {
         self.tables.check_terms(&txn, &terms, first, last)?;
         let base = self.tables.base(&txn)?;
         self.tables.check_base(&txn, base.entry, first, last)?;
+        let configurations = self.tables.configurations(&txn, base.entry.index)?;
         let last = last.unwrap_or(base.entry);
         let commits = base.entry.index..=last.index;
         if !commits.contains(&hard_state.commit) || hard_state.term < last.term {
@@ -81,6 +84,7 @@ impl Log {
             generation: base.generation,
             first: base.entry.index.next(),
             last,
+            configurations,
         })
     }
 

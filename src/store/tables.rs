@@ -1,15 +1,17 @@
 //! The tables of the log, and what can be asked of them in any transaction.
 
+use std::ops::Bound;
+
 use heed::{CommitOrAbort, Database, RoTxn, RwTxn, types::Bytes};
-use rm_raft::{Entry, EntryId, HardState, Index, Term};
+use rm_raft::{Configured, Entry, EntryId, HardState, Index, Payload, Term};
 
 use crate::{Environment, LogError, codec};
 
-/// The format of a log that was never compacted.
-const FORMAT_WHOLE: u32 = 1;
+/// The oldest format: no base, and no table of the configurations.
+const FORMAT_FIRST: u32 = 1;
 
-/// The format of a log with a base, and the newest that this program reads. It is written with the first base, so that a
-/// program that would miss the entries before it refuses the log.
+/// The format of a log with a base, and of one that holds configurations: the newest that this program reads. It is written
+/// with the first of either, so that a program that would miss entries before the base, or the members, refuses the log.
 const FORMAT: u32 = 2;
 
 /// What the base is called among the parameters.
@@ -29,6 +31,9 @@ pub(crate) struct Tables {
     pub(crate) log: Table,
     /// The term of the first entry of each term, by that entry's index.
     terms: Table,
+    /// The entries that hold a configuration, once more, by index: so that they are found without the rest of the log. Of those
+    /// at or before the base the last one stays: it is in force there.
+    configurations: Table,
 }
 
 /// What stands for the entries that are no longer in the log.
@@ -61,12 +66,14 @@ impl Tables {
             let parameter = opener.create_database::<Bytes, Bytes>(txn, Some("parameter"))?;
             let log = opener.create_database::<Bytes, Bytes>(txn, Some("log"))?;
             let terms = opener.create_database::<Bytes, Bytes>(txn, Some("terms"))?;
+            let configurations =
+                opener.create_database::<Bytes, Bytes>(txn, Some("configurations"))?;
             match parameter
                 .get(txn, FORMAT_KEY)?
                 .map(parse_format)
                 .transpose()?
             {
-                Some(FORMAT_WHOLE | FORMAT) => {}
+                Some(FORMAT_FIRST | FORMAT) => {}
                 Some(found) => {
                     return Err(LogError::NewerFormat {
                         found,
@@ -74,19 +81,23 @@ impl Tables {
                     });
                 }
                 None => {
-                    parameter.put(txn, FORMAT_KEY, &FORMAT_WHOLE.to_le_bytes())?;
+                    parameter.put(txn, FORMAT_KEY, &FORMAT_FIRST.to_le_bytes())?;
                     environment.stamp(txn)?;
                 }
             }
             Ok(CommitOrAbort::<_, LogError>::Commit((
-                parameter, log, terms,
-            )))
-        })?;
-        match opened {
-            CommitOrAbort::Commit((parameter, log, terms)) => Ok(Tables {
                 parameter,
                 log,
                 terms,
+                configurations,
+            )))
+        })?;
+        match opened {
+            CommitOrAbort::Commit((parameter, log, terms, configurations)) => Ok(Tables {
+                parameter,
+                log,
+                terms,
+                configurations,
             }),
             CommitOrAbort::Abort(error) => Err(error),
         }
@@ -180,6 +191,60 @@ impl Tables {
         Ok(terms)
     }
 
+    /// The configuration in force at the base, if one is known, and those that the log holds behind it, in order.
+    pub(crate) fn configurations(
+        &self,
+        txn: &RoTxn<'_>,
+        base: Index,
+    ) -> Result<Vec<Configured>, LogError> {
+        let mut configurations: Vec<Configured> = Vec::new();
+        for item in self.configurations.iter(txn)? {
+            let (key, value) = item?;
+            let index = codec::index(key)?;
+            let Payload::Configuration { configuration, .. } = codec::decode(index, value)?.payload
+            else {
+                return Err(LogError::Damaged {
+                    index,
+                    reason: "the record of its configuration holds none",
+                });
+            };
+            if index <= base {
+                configurations.clear();
+            }
+            configurations.push(Configured {
+                index,
+                configuration,
+            });
+        }
+        Ok(configurations)
+    }
+
+    /// Writes the configuration that a snapshot brings in the place of all at or before its last entry.
+    pub(crate) fn put_configuration(
+        &self,
+        txn: &mut RwTxn<'_>,
+        base: EntryId,
+        configured: &Configured,
+    ) -> Result<(), LogError> {
+        self.configurations
+            .delete_range(txn, &up_to(&codec::key(base.index)))?;
+        // It stands for the entry that held it, whose own term and request nobody asks for any more.
+        let entry = Entry {
+            id: EntryId {
+                term: base.term,
+                index: configured.index,
+            },
+            payload: Payload::Configuration {
+                request: None,
+                configuration: configured.configuration.clone(),
+            },
+        };
+        let mut value = Vec::new();
+        codec::encode(&entry, &mut value);
+        let key = codec::key(configured.index);
+        Ok(self.configurations.put(txn, &key, &value)?)
+    }
+
     /// Checks that the log has as many entries as its ends say.
     pub(crate) fn check_count(
         &self,
@@ -261,22 +326,17 @@ impl Tables {
     /// Removes every entry from an index on.
     pub(crate) fn truncate(&self, txn: &mut RwTxn<'_>, from: Index) -> Result<(), LogError> {
         let from = codec::key(from);
-        let range = (
-            std::ops::Bound::Included(&from[..]),
-            std::ops::Bound::Unbounded,
-        );
+        let range = (Bound::Included(&from[..]), Bound::Unbounded);
         self.log.delete_range(txn, &range)?;
         self.terms.delete_range(txn, &range)?;
+        self.configurations.delete_range(txn, &range)?;
         Ok(())
     }
 
     /// Removes the entries up to an index, and keeps the beginning of the term that goes on behind it.
-    pub(crate) fn trim(&self, txn: &mut RwTxn<'_>, up_to: Index) -> Result<(), LogError> {
-        let (cut, next) = (codec::key(up_to), codec::key(up_to.next()));
-        let range = (
-            std::ops::Bound::Unbounded,
-            std::ops::Bound::Included(&cut[..]),
-        );
+    pub(crate) fn trim(&self, txn: &mut RwTxn<'_>, index: Index) -> Result<(), LogError> {
+        let (cut, next) = (codec::key(index), codec::key(index.next()));
+        let range = up_to(&cut);
         let goes_on = self.log.get(txn, &next)?.is_some() && self.terms.get(txn, &next)?.is_none();
         let term = self.terms.get_lower_than_or_equal_to(txn, &cut)?;
         let term = term.filter(|_| goes_on).map(|(_, term)| term.to_vec());
@@ -285,12 +345,22 @@ impl Tables {
         if let Some(term) = term {
             self.terms.put(txn, &next, &term)?;
         }
+        let in_force = self.configurations.get_lower_than_or_equal_to(txn, &cut)?;
+        if let Some(before) = in_force
+            .map(|(key, _)| codec::index(key))
+            .transpose()?
+            .filter(|index| *index > Index(0))
+        {
+            let before = codec::key(before.previous());
+            self.configurations.delete_range(txn, &up_to(&before))?;
+        }
         Ok(())
     }
 
     /// Removes every entry.
     pub(crate) fn clear(&self, txn: &mut RwTxn<'_>) -> Result<(), LogError> {
         self.log.clear(txn)?;
+        self.configurations.clear(txn)?;
         Ok(self.terms.clear(txn)?)
     }
 
@@ -308,9 +378,18 @@ impl Tables {
                 self.terms.put(txn, &key, &term)?;
                 previous = Some(term.to_vec());
             }
+            if let Payload::Configuration { .. } = entry.payload {
+                self.put_format(txn, FORMAT)?;
+                self.configurations.put(txn, &key, &value)?;
+            }
         }
         Ok(())
     }
+}
+
+/// All keys up to this one.
+fn up_to(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (Bound::Unbounded, Bound::Included(key))
 }
 
 fn entry_id((key, value): (&[u8], &[u8])) -> Result<EntryId, LogError> {

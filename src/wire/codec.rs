@@ -10,6 +10,7 @@ use rm_raft::{
 };
 
 use crate::frame::{self, Fields, FrameError};
+use crate::members;
 
 /// What a frame's body is.
 mod kind {
@@ -27,9 +28,12 @@ mod kind {
     pub(super) const READ_INDEX_REQUEST: u8 = 27;
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
+    pub(super) const PROPOSE_CHANGE: u8 = 30;
+    pub(super) const CHANGE_REFUSED: u8 = 31;
     pub(super) const CAMPAIGN_NOW: u8 = 32;
     /// A read index request whose read is content with a lease.
     pub(super) const READ_INDEX_BY_LEASE_REQUEST: u8 = 33;
+    pub(super) const REMOVED: u8 = 34;
 }
 
 const TERM_BYTES: usize = 8;
@@ -42,6 +46,7 @@ const ENTRY_BYTES: usize = ENTRY_ID_BYTES + 1;
 
 const PAYLOAD_EMPTY: u8 = 0;
 const PAYLOAD_COMMAND: u8 = 1;
+const PAYLOAD_CONFIGURATION: u8 = 2;
 
 const REFUSAL_NO_LEADER: u8 = 0;
 const REFUSAL_NOT_LEADER: u8 = 1;
@@ -91,6 +96,9 @@ fn kind_of(body: &Body) -> u8 {
             ReadMode::Lease => kind::READ_INDEX_BY_LEASE_REQUEST,
         },
         Body::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
+        Body::ProposeChange { .. } => kind::PROPOSE_CHANGE,
+        Body::ChangeRefused { .. } => kind::CHANGE_REFUSED,
+        Body::Removed { .. } => kind::REMOVED,
         Body::CampaignNow => kind::CAMPAIGN_NOW,
     }
 }
@@ -102,6 +110,7 @@ fn body_bytes(body: &Body) -> usize {
         Body::AppendRequest { entries, .. } => entries.iter().map(entry_bytes).sum(),
         Body::Propose { proposals } => proposals.iter().map(proposal_bytes).sum(),
         Body::ProposeRefused { requests, .. } => requests.len() * REQUEST_ID_BYTES,
+        Body::ProposeChange { change, .. } => members::change_bytes(change),
         _ => 0,
     };
     TERM_BYTES + FIXED_FIELDS + lists
@@ -112,6 +121,9 @@ fn entry_bytes(entry: &Entry) -> usize {
         + match &entry.payload {
             Payload::Empty => 0,
             Payload::Command(proposal) => proposal_bytes(proposal),
+            Payload::Configuration { configuration, .. } => {
+                members::configuration_bytes(configuration)
+            }
         }
 }
 
@@ -170,6 +182,15 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_list(out, requests, put_request_id);
             out.put_u8(refusal_number(*reason));
         }
+        Body::ProposeChange { request, change } => {
+            put_request_id(out, request);
+            members::put_change(out, change);
+        }
+        Body::ChangeRefused { request, reason } => {
+            put_request_id(out, request);
+            members::put_change_refused(out, reason);
+        }
+        Body::Removed { configured } => put_entry_id(out, *configured),
         Body::ReadIndexRequest { read, mode: _ } => out.put_u64(read.0),
         Body::CampaignNow => {}
         Body::ReadIndexResponse { read, index } => {
@@ -238,16 +259,27 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
             read: ReadId(fields.u64("read id")?),
             index: take_optional_index(fields)?,
         },
+        kind::PROPOSE_CHANGE => Body::ProposeChange {
+            request: take_request_id(fields)?,
+            change: members::take_change(fields)?,
+        },
+        kind::CHANGE_REFUSED => Body::ChangeRefused {
+            request: take_request_id(fields)?,
+            reason: members::take_change_refused(fields)?,
+        },
+        kind::REMOVED => Body::Removed {
+            configured: take_entry_id(fields, "entry of the configuration")?,
+        },
         kind::CAMPAIGN_NOW => Body::CampaignNow,
         found => return Err(FrameError::Kind { found }),
     })
 }
 
-fn put_bool(out: &mut BytesMut, value: bool) {
+pub(crate) fn put_bool(out: &mut BytesMut, value: bool) {
     out.put_u8(value.into());
 }
 
-fn put_list<T>(out: &mut BytesMut, items: &[T], put: impl Fn(&mut BytesMut, &T)) {
+pub(crate) fn put_list<T>(out: &mut BytesMut, items: &[T], put: impl Fn(&mut BytesMut, &T)) {
     let count = u32::try_from(items.len()).expect("a frame has less than 4 GiB");
     out.put_u32(count);
     for item in items {
@@ -255,7 +287,7 @@ fn put_list<T>(out: &mut BytesMut, items: &[T], put: impl Fn(&mut BytesMut, &T))
     }
 }
 
-fn take_list<T>(
+pub(crate) fn take_list<T>(
     fields: &mut Fields,
     what: &'static str,
     item_bytes: usize,
@@ -285,6 +317,13 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
             out.put_u8(PAYLOAD_COMMAND);
             put_proposal(out, proposal);
         }
+        Payload::Configuration {
+            request,
+            configuration,
+        } => {
+            out.put_u8(PAYLOAD_CONFIGURATION);
+            members::put_configuration(out, request, configuration);
+        }
     }
 }
 
@@ -293,6 +332,13 @@ fn take_entry(fields: &mut Fields) -> Result<Entry, FrameError> {
     let payload = match fields.u8("payload")? {
         PAYLOAD_EMPTY => Payload::Empty,
         PAYLOAD_COMMAND => Payload::Command(take_proposal(fields)?),
+        PAYLOAD_CONFIGURATION => {
+            let (request, configuration) = members::take_configuration(fields)?;
+            Payload::Configuration {
+                request,
+                configuration,
+            }
+        }
         found => {
             return Err(FrameError::Value {
                 what: "payload",
@@ -319,12 +365,12 @@ fn take_proposal(fields: &mut Fields) -> Result<Proposal, FrameError> {
     })
 }
 
-fn put_request_id(out: &mut BytesMut, request: &RequestId) {
+pub(crate) fn put_request_id(out: &mut BytesMut, request: &RequestId) {
     out.put_u64(request.machine.0);
     out.put_u64(request.number);
 }
 
-fn take_request_id(fields: &mut Fields) -> Result<RequestId, FrameError> {
+pub(crate) fn take_request_id(fields: &mut Fields) -> Result<RequestId, FrameError> {
     Ok(RequestId {
         machine: MachineId(fields.u64("machine of the request")?),
         number: fields.u64("number of the request")?,

@@ -20,6 +20,7 @@ mod hello;
 mod identity;
 mod inbound;
 mod link;
+mod members;
 mod options;
 mod outbound;
 mod presence;

@@ -1,6 +1,11 @@
 //! A machine's disk: what is durable, and what it was asked to make so.
 
-use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Message, Persist};
+use rm_raft::{
+    Configuration, Configured, Entry, EntryId, HardState, Index, MachineId, Message, Payload,
+    Persist,
+};
+
+use super::machine::MACHINES;
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +46,22 @@ impl Disk {
             }
         }
         terms
+    }
+
+    /// The configuration with which all began, and those of the log.
+    pub(crate) fn configurations(&self) -> Vec<Configured> {
+        let first = Configured {
+            index: Index(0),
+            configuration: Configuration::of_voters(MACHINES),
+        };
+        let in_log = self.log.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration { configuration, .. } => Some(Configured {
+                index: entry.id.index,
+                configuration: configuration.clone(),
+            }),
+            Payload::Empty | Payload::Command(_) => None,
+        });
+        std::iter::once(first).chain(in_log).collect()
     }
 
     /// Does a job. Gives back what the core is told of it, and the messages that it promised to send when it is done.

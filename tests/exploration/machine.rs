@@ -66,7 +66,6 @@ impl Machine {
         let bytes = |single| if single { 1 } else { 1 << 20 };
         let config = Config {
             local,
-            voters: MACHINES.to_vec(),
             election_timeout: TIMEOUT,
             heartbeat_interval: HEARTBEAT,
             seed: 0,
@@ -229,6 +228,7 @@ impl Machine {
                 Effect::Readable { .. }
                 | Effect::ReadRefused { .. }
                 | Effect::Refused { .. }
+                | Effect::ChangeRefused { .. }
                 | Effect::Transferred { .. } => {}
             }
         }
@@ -323,6 +323,7 @@ fn start(config: &Config, disk: &Disk) -> Raft {
         terms: disk.terms(),
         last: disk.last(),
         applied: Index(0),
+        configurations: disk.configurations(),
     };
     Raft::new(config.clone(), durable, NOW).expect("the disk is sound")
 }

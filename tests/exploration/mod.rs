@@ -6,6 +6,7 @@
 mod bounds;
 mod catalog;
 mod disk;
+mod fault;
 mod history;
 mod machine;
 mod options;

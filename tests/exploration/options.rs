@@ -13,7 +13,7 @@ Explores all that three Raft cores can do within bounds, and checks the properti
 --bounds  small, elections, votes, figure-8 or large (default: large)
 --depth   the most steps from the start (default: no limit)
 --minutes the most time, about (default: no limit)
---mutant  plant a fault first: figure-8 or vote-not-durable; then something must be found
+--mutant  plant a fault of tests/mutants first; then something must be found
 Exit codes: 0 nothing found, 1 a property is broken (its trace is printed), 2 wrong usage or no build";
 
 /// What was asked.

@@ -1,9 +1,11 @@
-//! Faults that are planted to see that they are found: a copy of the core with one of the patches `mutants/explore-*.patch` is
-//! built, with this same exploration around it. No build of the project itself contains them.
+//! Faults that are planted to see that they are found: a copy of the core with one of the faults in `tests/mutants` is built,
+//! with this same exploration around it. No build of the project itself contains them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::fault;
 
 /// Builds an exploration of the core with a planted fault, and runs it with these arguments, `--mutant` and its name left out.
 /// Gives back whether something was found.
@@ -32,13 +34,15 @@ pub fn explore_planted(mutant: &str, arguments: &[String]) -> Result<bool, Strin
 fn build(mutant: &str) -> Result<PathBuf, String> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = tests.parent().expect("the tests lie in the workspace");
-    let patch = tests.join(format!("mutants/explore-{mutant}.patch"));
-    if !patch.exists() {
-        return Err(format!(
-            "there is no fault {mutant}: {} is missing",
-            patch.display()
-        ));
-    }
+    let described = tests.join(format!("mutants/{mutant}.mutant"));
+    let described = fs::read_to_string(&described).map_err(|error| {
+        format!(
+            "there is no fault {mutant}: {}: {error}",
+            described.display()
+        )
+    })?;
+    let edits =
+        fault::parse(&described).map_err(|error| format!("{mutant} is no fault: {error}"))?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut folders = program.ancestors();
     let profile = folders.find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
@@ -46,11 +50,8 @@ fn build(mutant: &str) -> Result<PathBuf, String> {
     let target = target.ok_or("this program does not lie in a folder of cargo's")?;
     let folder = target.join("exploration").join(mutant);
     write(root, mutant, &folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    run(Command::new("patch")
-        .args(["--quiet", "--strip=1", "--directory"])
-        .arg(&folder)
-        .arg("--input")
-        .arg(&patch))?;
+    fault::plant(&edits, &folder.join("src/raft"))
+        .map_err(|error| format!("{mutant} cannot be planted: {error}"))?;
     let target = target.join("exploration/target");
     run(Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--release", "--offline", "--target-dir"])

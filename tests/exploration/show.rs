@@ -1,6 +1,6 @@
 //! How a step is told.
 
-use rm_raft::{Body, Entry, Message, Payload, Role};
+use rm_raft::{Body, Entry, MachineId, Message, Payload, Role};
 
 use super::catalog::Catalog;
 use super::machine::{MACHINES, Step};
@@ -80,5 +80,18 @@ fn entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => entry.id.to_string(),
         Payload::Command(proposal) => format!("{}=command {}", entry.id, proposal.request.number),
+        Payload::Configuration { configuration, .. } => {
+            let numbers = |machines: &[MachineId]| {
+                let numbers: Vec<String> = machines.iter().map(MachineId::to_string).collect();
+                numbers.join(" ")
+            };
+            let voters = numbers(&configuration.voters);
+            if configuration.is_joint() {
+                let outgoing = numbers(&configuration.outgoing);
+                format!("{}=voters {voters}, leaving {outgoing}", entry.id)
+            } else {
+                format!("{}=voters {voters}", entry.id)
+            }
+        }
     }
 }

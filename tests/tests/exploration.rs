@@ -35,7 +35,10 @@ fn no_property_is_broken_by_any_way_to_vote_in_one_term() {
 
 #[test]
 fn planted_faults_are_found() {
-    for (mutant, bounds) in [("figure-8", "figure-8"), ("vote-not-durable", "votes")] {
+    for (mutant, bounds) in [
+        ("commit_of_an_earlier_term", "figure-8"),
+        ("vote_before_it_is_durable", "votes"),
+    ] {
         let arguments = ["--bounds", bounds, "--mutant", mutant].map(String::from);
         assert_eq!(explore_planted(mutant, &arguments), Ok(true), "{mutant}");
     }

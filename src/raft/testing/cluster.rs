@@ -9,11 +9,13 @@ use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
 use crate::{
-    Effect, Entry, EntryId, Index, Input, MachineId, Message, Snapshot, Status, Term, Time,
+    Config, Effect, Entry, EntryId, Input, MachineId, Member, Message, Snapshot, Status, Term, Time,
 };
 
 /// A snapshot that a machine was told to send.
+#[derive(Debug)]
 pub(super) struct Shipment {
+    pub(super) number: u64,
     /// The sender's term at that moment.
     pub(super) term: Term,
     pub(super) snapshot: Snapshot,
@@ -24,6 +26,8 @@ pub(super) struct Shipment {
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) now: Time,
+    /// With what machines are started.
+    pub(super) config: Option<Config>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
     /// The clocks of those machines whose clock is not right.
     pub(super) clocks: BTreeMap<MachineId, Clock>,
@@ -79,8 +83,14 @@ impl Cluster {
             return;
         };
         core.step(now, input);
-        let after = core.status();
-        if (before.role, before.term) != (after.role, after.term) {
+        self.tell_role(id, &before);
+    }
+
+    /// Shows whether a machine's role is another than before.
+    fn tell_role(&mut self, id: MachineId, before: &Status) {
+        if let Ok(after) = self.status(id)
+            && (before.role, before.term) != (after.role, after.term)
+        {
             let role = show::role(after.role);
             self.tell(id, &format!("is {role} in term {}", after.term));
         }
@@ -92,7 +102,10 @@ impl Cluster {
             let Some(core) = self.machines.get_mut(&id).and_then(|m| m.core.as_mut()) else {
                 return;
             };
-            for effect in core.effects(now) {
+            let before = core.status();
+            let effects = core.effects(now);
+            self.tell_role(id, &before);
+            for effect in effects {
                 let text = show::effect(&effect);
                 self.tell(id, &text);
                 let machine = self.machines.get_mut(&id).expect("it runs");
@@ -102,7 +115,21 @@ impl Cluster {
                             self.send(id, to, message.clone());
                         }
                     }
-                    Some(Effect::SendSnapshot { to, at_least }) => self.load(id, to, at_least),
+                    Some(Effect::SendSnapshot {
+                        to,
+                        number,
+                        term,
+                        at_least,
+                    }) => {
+                        let (snapshot, content) = self.machines[&id].snapshot(at_least);
+                        let shipment = Shipment {
+                            number,
+                            term,
+                            snapshot,
+                            content,
+                        };
+                        self.shipments.insert((id, to), shipment);
+                    }
                     _ => {}
                 }
             }
@@ -112,24 +139,13 @@ impl Cluster {
         }
     }
 
-    /// Makes the snapshot that a machine is to send.
-    fn load(&mut self, from: MachineId, to: MachineId, at_least: Index) {
-        let term = self.status(from).expect("it runs").term;
-        let (snapshot, content) = self.machines[&from].snapshot(at_least);
-        let shipment = Shipment {
-            term,
-            snapshot,
-            content,
-        };
-        self.shipments.insert((from, to), shipment);
-    }
-
     /// A snapshot arrives.
     pub(super) fn unload(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
         let Shipment {
             term,
             snapshot,
             content,
+            ..
         } = shipment;
         if let Some(machine) = self.machines.get_mut(&to) {
             let input = machine.receive(from, term, snapshot, content);
@@ -246,12 +262,16 @@ impl Cluster {
                 self.tell(id, "is down");
                 continue;
             };
+            let member = match status.member {
+                Member::Voter => String::new(),
+                other => format!(" member={}", show::member(other)),
+            };
             let base = match status.base {
                 base if base == EntryId::default() => String::new(),
                 base => format!("base={base} "),
             };
             let text = format!(
-                "{} term={} leader={} {base}last={} durable={} commit={}",
+                "{} term={} leader={} {base}last={} durable={} commit={}{member}",
                 show::role(status.role),
                 status.term,
                 show::machine(status.leader),
@@ -267,6 +287,26 @@ impl Cluster {
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
             let entries = log(&self.machines[&id]);
             self.tell(id, &format!("[{}]", show::list(&entries, show::entry)));
+        }
+    }
+
+    pub(super) fn show_members(&mut self) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            let Some(core) = self.machines[&id].core.as_ref() else {
+                continue;
+            };
+            let (status, latest) = (core.status(), core.configured().clone());
+            let mut text = format!(
+                "{} by {}={}",
+                show::member(status.member),
+                latest.index,
+                show::configuration(&latest.configuration)
+            );
+            for (machine, about) in &latest.configuration.about {
+                write!(text, " {machine}:{}", String::from_utf8_lossy(about))
+                    .expect("a string takes all");
+            }
+            self.tell(id, &text);
         }
     }
 

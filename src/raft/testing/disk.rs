@@ -1,6 +1,6 @@
 //! What survives a crash of a machine under test: the hard state and the log, which may be compacted.
 
-use crate::{Entry, EntryId, HardState, Index};
+use crate::{Configured, Entry, EntryId, HardState, Index, Payload};
 
 /// The durable half of Storage.
 #[derive(Clone, Debug, Default)]
@@ -8,6 +8,8 @@ pub(super) struct Disk {
     pub(super) hard_state: HardState,
     /// The entry up to which the log is compacted.
     pub(super) base: EntryId,
+    /// The configuration in force there, if the log or a snapshot held one.
+    pub(super) configured: Option<Configured>,
     /// The entries after it.
     pub(super) log: Vec<Entry>,
 }
@@ -35,18 +37,27 @@ impl Disk {
     /// Removes what is before `up_to`, and that entry too.
     pub(super) fn compact(&mut self, up_to: EntryId) {
         assert!(self.holds(up_to), "what is compacted is there");
+        let mut held = self.configurations().into_iter();
+        let at_base = held.rfind(|each| each.index <= up_to.index);
+        self.configured = at_base.or(self.configured.take());
         self.log.retain(|entry| entry.id.index > up_to.index);
         self.base = up_to;
     }
 
     /// Makes room for a snapshot that ends with `last`.
-    pub(super) fn install(&mut self, last: EntryId) {
+    pub(super) fn install(&mut self, last: EntryId, configured: Configured) {
         if self.holds(last) {
             self.compact(last);
         } else {
             self.log.clear();
             self.base = last;
         }
+        self.configured = Some(configured);
+    }
+
+    /// The configurations that the entries hold.
+    pub(super) fn configurations(&self) -> Vec<Configured> {
+        configurations(&self.log)
     }
 
     pub(super) fn persist(&mut self, hard_state: HardState, entries: Vec<Entry>) {
@@ -72,4 +83,16 @@ impl Disk {
             self.log.extend(entries);
         }
     }
+}
+
+/// The configurations that entries hold, in order.
+pub(super) fn configurations(entries: &[Entry]) -> Vec<Configured> {
+    let held = entries.iter().filter_map(|entry| match &entry.payload {
+        Payload::Configuration { configuration, .. } => Some(Configured {
+            index: entry.id.index,
+            configuration: configuration.clone(),
+        }),
+        Payload::Empty | Payload::Command(_) => None,
+    });
+    held.collect()
 }

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use crate::{
-    Config, Durable, Effect, Entry, EntryId, Index, Input, MachineId, Message, Persist, Raft,
-    Snapshot, Time,
+    Config, Configuration, Configured, Durable, Effect, Entry, EntryId, Index, Input, MachineId,
+    Message, Persist, Raft, Snapshot, Time,
 };
 
 /// A core and what its driver keeps for it.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) config: Config,
+    /// The configuration that it began with.
+    pub(super) first: Configuration,
     /// None while the machine is down.
     pub(super) core: Option<Raft>,
     pub(super) disk: Disk,
@@ -50,9 +52,10 @@ pub(super) struct Done {
 
 impl Machine {
     /// A machine that runs, with an empty disk.
-    pub(super) fn new(config: Config, now: Time) -> Machine {
+    pub(super) fn new(config: Config, first: Configuration, now: Time) -> Machine {
         let mut machine = Machine {
             config,
+            first,
             core: None,
             disk: Disk::default(),
             jobs: VecDeque::new(),
@@ -75,7 +78,8 @@ impl Machine {
         if let Some(last) = self.applied.last().map(|entry| entry.id)
             && !self.disk.holds(last)
         {
-            self.disk.install(last);
+            let configured = self.configured_in(&self.applied);
+            self.disk.install(last, configured);
         }
         let mut terms: Vec<EntryId> = Vec::new();
         for entry in &self.disk.log {
@@ -90,9 +94,31 @@ impl Machine {
             terms,
             last: self.disk.last(),
             applied,
+            configurations: self.configurations(),
         };
         let core = Raft::new(self.config.clone(), durable, now).expect("the disk is sound");
         self.core = Some(core);
+    }
+
+    /// The configuration that is in force at the log's base, and those that the log holds.
+    pub(super) fn configurations(&self) -> Vec<Configured> {
+        let first = self.disk.configured.clone();
+        let first = first.unwrap_or_else(|| self.begun_with());
+        let logged = self.disk.configurations();
+        [first].into_iter().chain(logged).collect()
+    }
+
+    fn begun_with(&self) -> Configured {
+        Configured {
+            index: Index(0),
+            configuration: self.first.clone(),
+        }
+    }
+
+    /// The configuration of a state that all these entries made.
+    pub(super) fn configured_in(&self, applied: &[Entry]) -> Configured {
+        let last = disk::configurations(applied).pop();
+        last.unwrap_or_else(|| self.begun_with())
     }
 
     /// Loses everything but the disk, and what was under way.
@@ -117,7 +143,7 @@ impl Machine {
         );
         let content = &self.applied[..self.checkpoint.0 as usize];
         let last = content.last().map(|entry| entry.id).unwrap_or_default();
-        let configured = Default::default();
+        let configured = self.configured_in(content);
         (Snapshot { last, configured }, content.to_vec())
     }
 
@@ -144,7 +170,9 @@ impl Machine {
             match job {
                 Job::Persist(persist) => disk.persist(persist.hard_state, persist.entries.clone()),
                 Job::Compact(up_to) => disk.compact(*up_to),
-                Job::InstallLog(snapshot) => disk.install(snapshot.last),
+                Job::InstallLog(snapshot) => {
+                    disk.install(snapshot.last, snapshot.configured.clone());
+                }
                 Job::Read { .. } | Job::InstallState(_) => {}
             }
         }
@@ -243,7 +271,8 @@ impl Machine {
                 Some(Done::default())
             }
             Job::InstallLog(snapshot) => {
-                self.disk.install(snapshot.last);
+                self.disk
+                    .install(snapshot.last, snapshot.configured.clone());
                 let answer = Some(Input::Installed(snapshot));
                 Some(Done {
                     answer,

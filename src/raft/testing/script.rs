@@ -10,6 +10,9 @@
 //! | `tick SPAN` | moves the clock for all; nothing is delivered |
 //! | `jump SPAN` | moves the clock by so much at once |
 //! | `run SPAN` | moves the clock for all, and delivers all that is sent |
+//! | `join N` | starts machine N, which is in no configuration and knows of none |
+//! | `change N STEP.. [force]` | a client of machine N wants other members: `add-M`, `addvoter-M`, `promote-M`, `demote-M`, `remove-M`, `update-M` |
+//! | `members` | shows the configuration that each machine's log holds last, and what it takes itself for |
 //! | `propose N COMMAND.. [size=]`, `read N NUMBER [mode=lease]` | clients come to machine N |
 //! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
 //! | `drop [A-B] [at=]`, `copy A-B at=` | loses, repeats messages |
@@ -22,13 +25,14 @@
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
 //! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
 //! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
-//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
+//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B has ended; it is lost |
+//! | `moves A-B NUMBER`, `ended A-B NUMBER` | A hears that its snapshot of this number to B moves on, or has ended |
 //! | `crash N`, `restart N [applied=]` | |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
 //! | `transfer N [TO]` | machine N, if it leads, is to hand over |
-//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B` | B gets this message from A |
+//! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B`, `removed A-B ..` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
@@ -44,8 +48,8 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Config, Entry, EntryId, Index, Input, MachineId, Message, Payload, Proposal, ReadId,
-    ReadMode, RequestId, Role, Snapshot, Term,
+    Body, Change, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
+    Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -101,6 +105,20 @@ fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
     })
 }
 
+/// A step of a change; what is told about a machine is the step that told it.
+fn step(what: &str, machine: MachineId) -> Result<Step, String> {
+    let about = Bytes::copy_from_slice(what.as_bytes());
+    Ok(match what {
+        "add" => Step::Add(machine, about),
+        "addvoter" => Step::AddVoter(machine, about),
+        "promote" => Step::Promote(machine),
+        "demote" => Step::Demote(machine),
+        "remove" => Step::Remove(machine),
+        "update" => Step::Update(machine, about),
+        _ => return Err(format!("no step {what}")),
+    })
+}
+
 fn span(text: &str) -> Result<Duration, Box<dyn Error>> {
     let millis = text.strip_suffix("ms").ok_or("a span is in ms")?;
     Ok(Duration::from_millis(millis.parse()?))
@@ -131,6 +149,17 @@ impl Cluster {
                 self.now = self.now.after(span(args.next_pos().ok_or("how long?")?)?);
                 self.run_clock(Duration::from_millis(10), false);
             }
+            "join" => {
+                let id = next_machine(args)?;
+                let config = Config {
+                    local: id,
+                    ..self.config.clone().ok_or("no cluster to join")?
+                };
+                let machine = Machine::new(config, Configuration::default(), self.now);
+                self.machines.insert(id, machine);
+            }
+            "change" => self.change(args)?,
+            "members" => self.show_members(),
             "propose" => self.propose(args)?,
             "batch" => self.batch(args)?,
             "read" => {
@@ -215,10 +244,15 @@ impl Cluster {
             "fail" | "sent" => {
                 let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
                 let shipment = self.shipments.remove(&(from, to));
-                let last = shipment.ok_or("no snapshot is on its way")?.snapshot.last;
+                let number = shipment.ok_or("no snapshot is on its way")?.number;
+                self.input(from, Input::SnapshotEnded { to, number });
+            }
+            "moves" | "ended" => {
+                let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+                let number = next(args)?;
                 let input = match name {
-                    "fail" => Input::SnapshotFailed { to },
-                    _ => Input::SnapshotSent { to, last },
+                    "moves" => Input::SnapshotMoves { to, number },
+                    _ => Input::SnapshotEnded { to, number },
                 };
                 self.input(from, input);
             }
@@ -259,7 +293,7 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.input(id, Input::Campaign);
             }
-            "heartbeat" | "append" | "appended" | "rejected" | "vote" | "prevote"
+            "heartbeat" | "append" | "appended" | "rejected" | "vote" | "prevote" | "removed"
             | "campaignnow" => {
                 self.inject(name, args)?;
             }
@@ -278,7 +312,6 @@ impl Cluster {
         let count = next(args)?;
         let config = Config {
             local: MachineId(0),
-            voters: (1..=count).map(MachineId).collect(),
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
             seed: key(args, "seed", 1)?,
@@ -300,15 +333,34 @@ impl Cluster {
             snapshot_timeout: Duration::from_millis(5000),
         };
         if args.take_key("disk") == Some("manual") {
-            self.manual.extend(config.voters.iter().copied());
+            self.manual.extend((1..=count).map(MachineId));
         }
-        for &local in &config.voters {
+        self.config = Some(config.clone());
+        let first = Configuration::of_voters((1..=count).map(MachineId));
+        for &local in &first.voters {
             let config = Config {
                 local,
                 ..config.clone()
             };
-            self.machines.insert(local, Machine::new(config, self.now));
+            let machine = Machine::new(config, first.clone(), self.now);
+            self.machines.insert(local, machine);
         }
+        Ok(())
+    }
+
+    fn change(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
+        let machine = next_machine(args)?;
+        let mut change = Change::default();
+        while let Some(text) = args.next_pos() {
+            match text.split_once('-') {
+                Some((what, id)) => change.steps.push(step(what, MachineId(id.parse()?))?),
+                None => change.force = text == "force",
+            }
+        }
+        self.requests += 1;
+        let number = self.requests;
+        let request = RequestId { machine, number };
+        self.input(machine, Input::Change { request, change });
         Ok(())
     }
 
@@ -386,21 +438,21 @@ impl Cluster {
         let Some(last) = args.take_key("last") else {
             let shipment = self.shipments.remove(&(from, to));
             let shipment = shipment.ok_or("no snapshot is on its way")?;
-            let last = shipment.snapshot.last;
+            let number = shipment.number;
             self.unload(from, to, shipment);
             if told {
-                self.input(from, Input::SnapshotSent { to, last });
+                self.input(from, Input::SnapshotEnded { to, number });
             }
             return Ok(());
         };
         let last = entry_id(last)?;
+        let content = self.content(last);
+        let configured = self.machine(to)?.configured_in(&content);
         let shipment = Shipment {
+            number: 0,
             term: Term(key(args, "term", 1)?),
-            content: self.content(last),
-            snapshot: Snapshot {
-                last,
-                ..Snapshot::default()
-            },
+            content,
+            snapshot: Snapshot { last, configured },
         };
         self.unload(from, to, shipment);
         Ok(())
@@ -421,6 +473,9 @@ impl Cluster {
             "vote" => Body::VoteRequest {
                 last,
                 leader_gave_way: false,
+            },
+            "removed" => Body::Removed {
+                configured: entry_id(args.take_key("configured").unwrap_or("0@0"))?,
             },
             "prevote" => Body::PreVoteRequest { last },
             "campaignnow" => Body::CampaignNow,

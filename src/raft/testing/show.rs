@@ -1,8 +1,8 @@
 //! How scripts show what a core says.
 
 use crate::{
-    Body, Effect, Entry, EntryId, MachineId, Message, Payload, Persist, Proposal, ReadMode,
-    Refusal, Role, TransferOutcome,
+    Body, Change, Configuration, Effect, Entry, EntryId, MachineId, Member, Message, Payload,
+    Persist, Proposal, ReadMode, Refusal, Role, Step, TransferOutcome,
 };
 
 /// Several things, with spaces between.
@@ -50,7 +50,27 @@ pub(super) fn entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => entry.id.to_string(),
         Payload::Command(command) => format!("{}={}", entry.id, proposal(command)),
+        Payload::Configuration {
+            configuration: what,
+            ..
+        } => format!("{}={}", entry.id, configuration(what)),
     }
+}
+
+/// A configuration as its voters, `from` those being left, `with` the learners.
+pub(super) fn configuration(configuration: &Configuration) -> String {
+    let ids = |ids: &[MachineId]| {
+        let numbers: Vec<String> = ids.iter().map(MachineId::to_string).collect();
+        numbers.join(",")
+    };
+    let mut text = format!("voters:{}", ids(&configuration.voters));
+    if configuration.is_joint() {
+        text += &format!("/from:{}", ids(&configuration.outgoing));
+    }
+    if !configuration.learners.is_empty() {
+        text += &format!("/learners:{}", ids(&configuration.learners));
+    }
+    text
 }
 
 fn proposal(proposal: &Proposal) -> String {
@@ -116,6 +136,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::ProposeRefused { requests, reason } => {
             format!("ProposeRefused {} ({})", requests.len(), refusal(*reason))
         }
+        Body::ProposeChange { change, .. } => format!("ProposeChange {}", steps(change)),
+        Body::ChangeRefused { reason, .. } => format!("ChangeRefused {reason}"),
+        Body::Removed { configured } => format!("Removed configured={}", id(configured)),
         Body::ReadIndexRequest { read, mode } => {
             let mode = match mode {
                 ReadMode::Quorum => "",
@@ -133,6 +156,29 @@ pub(super) fn message(message: &Message) -> String {
     format!("{name} term={} {rest}", message.term)
         .trim_end()
         .into()
+}
+
+fn steps(change: &Change) -> String {
+    let step = |step: &Step| match step {
+        Step::Add(machine, _) => format!("add-{machine}"),
+        Step::AddVoter(machine, _) => format!("addvoter-{machine}"),
+        Step::Promote(machine) => format!("promote-{machine}"),
+        Step::Demote(machine) => format!("demote-{machine}"),
+        Step::Remove(machine) => format!("remove-{machine}"),
+        Step::Update(machine, _) => format!("update-{machine}"),
+    };
+    let force = if change.force { " force" } else { "" };
+    list(&change.steps, step) + force
+}
+
+pub(super) fn member(member: Member) -> &'static str {
+    match member {
+        Member::Voter => "voter",
+        Member::Learner => "learner",
+        Member::Outgoing => "outgoing",
+        Member::Removed => "removed",
+        Member::None => "none",
+    }
 }
 
 fn yes(granted: bool) -> &'static str {
@@ -169,7 +215,7 @@ pub(super) fn effect(effect: &Effect) -> String {
             format!("apply up to {up_to} [{}]", list(entries, entry))
         }
         Effect::Compact { up_to } => format!("compact up to {up_to}"),
-        Effect::SendSnapshot { to, at_least } => {
+        Effect::SendSnapshot { to, at_least, .. } => {
             format!("send a snapshot to {to}, of {at_least} at least")
         }
         Effect::Install(snapshot) => format!("install the snapshot of {}", snapshot.last),
@@ -177,6 +223,9 @@ pub(super) fn effect(effect: &Effect) -> String {
         Effect::Readable { read, index } => format!("read {} is readable at {index}", read.0),
         Effect::ReadRefused { read, reason } => {
             format!("read {} refused ({})", read.0, refusal(*reason))
+        }
+        Effect::ChangeRefused { request, reason } => {
+            format!("change {} refused: {reason}", request.number)
         }
         Effect::Refused { requests, reason } => {
             let numbers = list(requests, |request| request.number.to_string());

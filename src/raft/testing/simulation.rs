@@ -4,6 +4,7 @@
 //! `RAFT_SEEDS=1000..5000 cargo test -p rm-raft simulation` runs these seeds instead of the few of every day.
 
 mod faults;
+mod members;
 mod snapshots;
 
 use std::cmp::Reverse;
@@ -14,17 +15,21 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::faults::Comeback;
+use self::members::members as leader_members;
 use super::clock::Clock;
+use super::cluster::Shipment;
 use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Effect, Entry, Input, MachineId, Message, Proposal, ReadId, ReadMode, RequestId,
-    Role, Snapshot, Term, Time,
+    Body, Config, Configuration, Effect, Input, MachineId, Message, Proposal, ReadId, ReadMode,
+    RequestId, Role, Time,
 };
 
 /// How long the network and the machines misbehave.
 const HOSTILE: Duration = Duration::from_secs(8);
+/// How many machines wait to be added.
+const JOINERS: u64 = 2;
 /// How long the cluster then has to come to rest.
 const HEALING: Duration = Duration::from_secs(3);
 
@@ -40,9 +45,7 @@ enum Event {
     Snapshot {
         from: MachineId,
         to: MachineId,
-        term: Term,
-        snapshot: Snapshot,
-        content: Vec<Entry>,
+        shipment: Shipment,
     },
     /// A machine's disk may do its next jobs.
     Disk(MachineId),
@@ -85,10 +88,11 @@ impl Simulation {
         let mut random = Random::new(seed);
         let count = [1, 2, 3, 3, 3, 5, 5][(random.next() % 7) as usize];
         let voters: Vec<MachineId> = (1..=count).map(MachineId).collect();
+        // Some machines know of no configuration, and may be added.
+        let all: Vec<MachineId> = (1..=count + JOINERS).map(MachineId).collect();
         let small = random.next().is_multiple_of(2);
         let config = |local: MachineId| Config {
             local,
-            voters: voters.clone(),
             election_timeout: Duration::from_millis(100),
             heartbeat_interval: Duration::from_millis(20),
             seed: seed ^ 0x5EED,
@@ -112,7 +116,7 @@ impl Simulation {
             snapshot_timeout: Duration::from_millis(300),
         };
         // The election timeout is five heartbeats: clocks that differ by a factor of two leave a cluster able to work.
-        let clocks: BTreeMap<MachineId, Clock> = voters
+        let clocks: BTreeMap<MachineId, Clock> = all
             .iter()
             .map(|&id| {
                 let offset = Duration::from_micros(random.next() % 1_000_000_000);
@@ -120,9 +124,15 @@ impl Simulation {
                 (id, Clock { offset, percent })
             })
             .collect();
-        let machines = voters.iter().map(|&id| {
+        let first = Configuration::of_voters(voters.iter().copied());
+        let machines = all.iter().map(|&id| {
             let now = clocks[&id].at(Time::default());
-            (id, Machine::new(config(id), now))
+            let begun = if voters.contains(&id) {
+                first.clone()
+            } else {
+                Configuration::default()
+            };
+            (id, Machine::new(config(id), begun, now))
         });
         let mut simulation = Simulation {
             now: Time::default(),
@@ -143,7 +153,7 @@ impl Simulation {
             reads: Reads::default(),
             history: DefaultHasher::new(),
         };
-        for &id in &voters {
+        for &id in &all {
             simulation.schedule(0, Event::Tick(id));
         }
         simulation.schedule(0, Event::Client);
@@ -190,13 +200,7 @@ impl Simulation {
                 }
                 self.input(to, Input::Received { from, message });
             }
-            Event::Snapshot {
-                from,
-                to,
-                term,
-                snapshot,
-                content,
-            } => self.snapshot_arrives(from, to, term, snapshot, content),
+            Event::Snapshot { from, to, shipment } => self.snapshot_arrives(from, to, shipment),
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
             Event::Client => self.client(),
@@ -258,13 +262,25 @@ impl Simulation {
                         self.send(id, to, message.clone());
                     }
                 }
-                Some(Effect::SendSnapshot { to, at_least }) => {
-                    self.send_snapshot(id, to, at_least);
+                Some(Effect::SendSnapshot {
+                    to,
+                    number,
+                    term,
+                    at_least,
+                }) => {
+                    let (snapshot, content) = self.machine(id).snapshot(at_least);
+                    let shipment = Shipment {
+                        number,
+                        term,
+                        snapshot,
+                        content,
+                    };
+                    self.send_snapshot(id, to, shipment);
                 }
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
                 Some(Effect::Refused { requests, .. }) => self.proposals.refused(requests),
-                Some(Effect::Transferred { .. }) => {}
+                Some(Effect::ChangeRefused { .. } | Effect::Transferred { .. }) => {}
                 Some(other) => panic!("{other:?} concerns the machine alone"),
                 None => {}
             }
@@ -388,6 +404,9 @@ impl Simulation {
             }
         }
         if self.hostile {
+            if self.chance(8) {
+                self.change_members();
+            }
             let delay = 1_000 + self.below(20_000);
             self.schedule(delay, Event::Client);
         }
@@ -400,6 +419,7 @@ impl Simulation {
         self.cut.clear();
         self.stalled_until.clear();
         self.paused_until.clear();
+        self.space_for_all(false);
         self.run_until(self.now.after(HEALING));
         let leaders: Vec<MachineId> = self.machines.values().filter_map(leads).collect();
         assert_eq!(leaders.len(), 1, "one leader after healing");
@@ -411,6 +431,7 @@ impl Simulation {
             let mode = ReadMode::Quorum;
             self.input(id, Input::Read { read, mode });
         }
+        // Whoever takes no part finds no leader, and has its reads refused in time.
         self.run_until(self.now.after(Duration::from_secs(1)));
         assert_eq!(self.reads.open(), 0, "every read has an answer");
         let leader = &self.machines[&leaders[0]];
@@ -418,7 +439,15 @@ impl Simulation {
             matches!(&entry.payload, crate::Payload::Command(proposal) if *proposal == last_proposal(leaders[0]))
         });
         assert!(done, "a proposal is applied after healing");
+        let members = leader_members(leader);
         for machine in self.machines.values() {
+            if !members.contains(&machine.config.local) {
+                assert!(
+                    leader.applied.starts_with(&machine.applied),
+                    "whoever left applied no other"
+                );
+                continue;
+            }
             assert!(
                 machine.applied == leader.applied,
                 "all machines applied the same"

@@ -12,7 +12,7 @@ use std::{
 };
 
 use heed::{CommitOrAbort, Database, types::Bytes};
-use rm_raft::{EntryId, HardState, Index, MachineId, Term};
+use rm_raft::{Configured, EntryId, HardState, Index, MachineId, Term};
 use rm_store::{
     DataDirectory, Environment, Identity, Log, Options, SnapshotOptions, Snapshots, remove_others,
 };
@@ -93,7 +93,7 @@ fn main() -> Outcome<()> {
         term: Term(1),
         index: Index(1),
     };
-    append.install(1, base)?;
+    append.install(1, base, &Configured::default())?;
     append.commit()?;
     remove_others(&receiver.directory, 1)?;
     note_peak(&peak);

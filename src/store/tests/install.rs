@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use rm_raft::{EntryId, Index, Term};
+use rm_raft::{Configured, EntryId, Index, Term};
 use rm_store::{
     DataDirectory, Environment, FaultHook, OpenError, Point, SnapshotOptions, Snapshots,
 };
@@ -232,7 +232,7 @@ fn a_crash_after_each_step_of_an_installation_leaves_the_old_or_the_new_state() 
     )
     .unwrap();
     let mut append = log.begin().unwrap();
-    append.install(1, base(50)).unwrap();
+    append.install(1, base(50), &Configured::default()).unwrap();
     append.commit().unwrap();
     keep("installed");
     rm_store::remove_others(directory, 1).unwrap();

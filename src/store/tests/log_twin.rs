@@ -11,7 +11,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rm_raft::{Entry, EntryId, HardState, Index, Term};
+use rm_raft::{
+    Configuration, Configured, Entry, EntryId, HardState, Index, MachineId, Payload, RequestId,
+    Term,
+};
 use rm_store::{Append, FaultHook, LogError, Point};
 use support::{entry, open, options, read_all};
 use tempfile::TempDir;
@@ -22,6 +25,8 @@ struct Twin {
     hard_state: HardState,
     generation: u64,
     base: EntryId,
+    /// The configuration in force at the base.
+    configured: Option<Configured>,
     entries: Vec<Entry>,
 }
 
@@ -39,6 +44,9 @@ impl Twin {
     }
 
     fn remove_up_to(&mut self, base: EntryId) {
+        let mut held = self.configurations().into_iter();
+        let at_base = held.rfind(|each| each.index <= base.index);
+        self.configured = at_base;
         self.entries.retain(|entry| entry.id.index > base.index);
         self.base = base;
     }
@@ -57,7 +65,7 @@ impl Twin {
     }
 
     /// What the log must be after a snapshot is installed; none if it must be refused.
-    fn install(&self, generation: u64, base: EntryId) -> Option<Twin> {
+    fn install(&self, generation: u64, base: EntryId, configured: &Configured) -> Option<Twin> {
         let stale = generation <= self.generation || base.index < self.base.index;
         if stale || base.term > self.hard_state.term {
             return None;
@@ -71,6 +79,7 @@ impl Twin {
         if !matches {
             next.entries.clear();
         }
+        next.configured = Some(configured.clone());
         next.generation = generation;
         next.hard_state.commit = next.hard_state.commit.max(base.index);
         Some(next)
@@ -120,6 +129,39 @@ impl Twin {
         terms.dedup_by_key(|id| id.term);
         terms
     }
+
+    fn configurations(&self) -> Vec<Configured> {
+        let configured = |entry: &Entry| match &entry.payload {
+            Payload::Configuration { configuration, .. } => Some(Configured {
+                index: entry.id.index,
+                configuration: configuration.clone(),
+            }),
+            Payload::Empty | Payload::Command(_) => None,
+        };
+        let held = self.entries.iter().filter_map(configured);
+        self.configured.iter().cloned().chain(held).collect()
+    }
+}
+
+/// An entry of the twin's log: now and then a configuration.
+fn some_entry(term: u64, index: u64, bytes: usize) -> Entry {
+    let mut entry = entry(term, index, bytes);
+    if bytes.is_multiple_of(7) {
+        let machine = MachineId(term);
+        let mut configuration = Configuration::of_voters([MachineId(index), machine]);
+        configuration.outgoing = vec![machine];
+        configuration.learners = vec![MachineId(index + term)];
+        configuration.about = [(machine, vec![7; bytes / 8].into())].into();
+        let request = bytes.is_multiple_of(2).then_some(RequestId {
+            machine,
+            number: index,
+        });
+        entry.payload = Payload::Configuration {
+            request,
+            configuration,
+        };
+    }
+    entry
 }
 
 /// How a batch ends.
@@ -198,8 +240,13 @@ fn carry_out(
                 index,
             });
             let generation = twin.generation + generation_up;
-            let expected = twin.install(generation, base);
-            (append.install(generation, base).map(drop), expected)
+            let configured = Configured {
+                index: Index(base.index.0 / 2),
+                configuration: Configuration::of_voters([MachineId(generation + 1)]),
+            };
+            let expected = twin.install(generation, base, &configured);
+            let installed = append.install(generation, base, &configured);
+            (installed.map(drop), expected)
         }
     }
 }
@@ -261,7 +308,7 @@ fn ask(twin: &Twin, step: &Step) -> (HardState, Vec<Entry>) {
     };
     let first = (twin.last().index.0 as i64 + 1 - step.back).max(0) as u64;
     let entries: Vec<Entry> = (first..first + step.count)
-        .map(|index| entry(term, index, step.bytes))
+        .map(|index| some_entry(term, index, step.bytes))
         .collect();
     let commit = (twin.hard_state.commit.0 as i64 + step.commit_up).max(0) as u64;
     let hard_state = HardState {
@@ -368,6 +415,7 @@ proptest! {
             prop_assert_eq!(loaded.hard_state, twin.hard_state);
             prop_assert_eq!(loaded.last, twin.last());
             prop_assert_eq!(loaded.terms, twin.terms());
+            prop_assert_eq!(loaded.configurations, twin.configurations());
             prop_assert_eq!((loaded.base, loaded.generation), (twin.base, twin.generation));
             prop_assert_eq!(loaded.first, twin.base.index.next());
             prop_assert_eq!(read_all(&opened.1).unwrap(), twin.entries.clone());

@@ -1,10 +1,14 @@
 //! The format of frames: what is written is read again, what is damaged is refused, and the bytes do not change.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
 use rm_raft::{
-    Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
-    RequestId, Term,
+    Body, Change, ChangeRefused, Configuration, Entry, EntryId, Index, MachineId, Message, Payload,
+    Proposal, ReadId, ReadMode, Refusal, RequestId, Step, Term,
 };
 use rm_wire::{FrameError, decode, encode};
 
@@ -31,11 +35,84 @@ fn proposal() -> impl Strategy<Value = Proposal> {
     })
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
-    (entry_id(), option::of(proposal())).prop_map(|(id, proposal)| Entry {
-        id,
-        payload: proposal.map_or(Payload::Empty, Payload::Command),
+fn machine() -> impl Strategy<Value = MachineId> {
+    any::<u64>().prop_map(MachineId)
+}
+
+fn about() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..32).prop_map(Bytes::from)
+}
+
+fn configuration() -> impl Strategy<Value = Configuration> {
+    let machines = || vec(machine(), 0..4);
+    let about = btree_map(machine(), about(), 0..4);
+    (machines(), machines(), machines(), about).prop_map(|(voters, outgoing, learners, about)| {
+        Configuration {
+            voters,
+            outgoing,
+            learners,
+            about,
+        }
     })
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        Just(Payload::Empty),
+        proposal().prop_map(Payload::Command),
+        (option::of(request_id()), configuration()).prop_map(|(request, configuration)| {
+            Payload::Configuration {
+                request,
+                configuration,
+            }
+        }),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (entry_id(), payload()).prop_map(|(id, payload)| Entry { id, payload })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (machine(), about()).prop_map(|(machine, about)| Step::Add(machine, about)),
+        (machine(), about()).prop_map(|(machine, about)| Step::AddVoter(machine, about)),
+        machine().prop_map(Step::Promote),
+        machine().prop_map(Step::Demote),
+        machine().prop_map(Step::Remove),
+        (machine(), about()).prop_map(|(machine, about)| Step::Update(machine, about)),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    (vec(step(), 0..5), any::<bool>()).prop_map(|(steps, force)| Change { steps, force })
+}
+
+fn change_refused() -> impl Strategy<Value = ChangeRefused> {
+    prop_oneof![
+        Just(ChangeRefused::NotLeader),
+        Just(ChangeRefused::UnderWay),
+        Just(ChangeRefused::LeaderIsNew),
+        Just(ChangeRefused::Transferring),
+        Just(ChangeRefused::Empty),
+        Just(ChangeRefused::MachineZero),
+        machine().prop_map(ChangeRefused::NoSuchMachine),
+        machine().prop_map(ChangeRefused::AlreadyMember),
+        machine().prop_map(ChangeRefused::AlreadyVoter),
+        machine().prop_map(ChangeRefused::AlreadyLearner),
+        (machine(), any::<u64>(), any::<u64>()).prop_map(|(machine, matched, last)| {
+            ChangeRefused::NotCaughtUp {
+                machine,
+                matched: Index(matched),
+                last: Index(last),
+            }
+        }),
+        Just(ChangeRefused::NoVoterLeft),
+        (0..64_usize, 0..64_usize)
+            .prop_map(|(heard, needed)| ChangeRefused::QuorumAtRisk { heard, needed }),
+        Just(ChangeRefused::TooMany),
+        machine().prop_map(ChangeRefused::AboutTooLong),
+    ]
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
@@ -88,6 +165,11 @@ fn body() -> impl Strategy<Value = Body> {
         vec(proposal(), 0..5).prop_map(|proposals| Body::Propose { proposals }),
         (vec(request_id(), 0..5), refusal())
             .prop_map(|(requests, reason)| Body::ProposeRefused { requests, reason }),
+        (request_id(), change())
+            .prop_map(|(request, change)| Body::ProposeChange { request, change }),
+        (request_id(), change_refused())
+            .prop_map(|(request, reason)| Body::ChangeRefused { request, reason }),
+        entry_id().prop_map(|configured| Body::Removed { configured }),
         (number(), any::<bool>()).prop_map(|(read, lease)| Body::ReadIndexRequest {
             read: ReadId(read),
             mode: if lease {
@@ -157,7 +239,7 @@ proptest! {
     /// Behind a right checksum the body alone decides; whatever is accepted says exactly what its bytes say.
     #[test]
     fn a_body_of_random_bytes_is_refused_or_means_just_these_bytes(
-        kind in 14_u8..32,
+        kind in 14_u8..36,
         body in vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..120),
     ) {
         let frame = sealed(kind, &body);
@@ -269,6 +351,18 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
                     id: id(7, 4),
                     payload: Payload::Command(proposal.clone()),
                 },
+                Entry {
+                    id: id(7, 5),
+                    payload: Payload::Configuration {
+                        request: Some(request),
+                        configuration: Configuration {
+                            voters: vec![MachineId(1), MachineId(4)],
+                            outgoing: vec![MachineId(1)],
+                            learners: vec![MachineId(5)],
+                            about: [(MachineId(4), Bytes::from_static(b"four"))].into(),
+                        },
+                    },
+                },
             ],
             commit: Index(2),
             round: 5,
@@ -305,6 +399,31 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
         Body::ReadIndexResponse {
             read: ReadId(6),
             index: Some(Index(4)),
+        },
+        Body::ProposeChange {
+            request,
+            change: Change {
+                steps: vec![
+                    Step::Add(MachineId(4), Bytes::from_static(b"four")),
+                    Step::AddVoter(MachineId(5), Bytes::new()),
+                    Step::Promote(MachineId(4)),
+                    Step::Demote(MachineId(2)),
+                    Step::Remove(MachineId(1)),
+                    Step::Update(MachineId(3), Bytes::from_static(b"three")),
+                ],
+                force: true,
+            },
+        },
+        Body::ChangeRefused {
+            request,
+            reason: ChangeRefused::NotCaughtUp {
+                machine: MachineId(4),
+                matched: Index(1),
+                last: Index(2),
+            },
+        },
+        Body::Removed {
+            configured: id(1, 2),
         },
         Body::CampaignNow,
         Body::ReadIndexRequest {

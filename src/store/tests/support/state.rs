@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database};
-use rm_raft::EntryId;
+use rm_raft::{Configured, EntryId};
 use rm_store::{
     DataDirectory, Environment, Incoming, Log, OpenError, Options, Received, SnapshotError,
     SnapshotFile, SnapshotOptions, Snapshots,
@@ -125,7 +125,7 @@ pub(crate) fn install(
     let generation = log.generation()? + 1;
     let state = received.prepare(directory, generation, options)?;
     let mut append = log.begin()?;
-    append.install(generation, base)?;
+    append.install(generation, base, &Configured::default())?;
     append.commit()?;
     rm_store::remove_others(directory, generation)?;
     Ok(state)
