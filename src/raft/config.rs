@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{ConfigurationError, Configured, EntryId, HardState, Index, MachineId, Term};
 
 /// What a machine's core is built from, besides what it finds durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This machine.
     pub local: MachineId,

@@ -96,7 +96,7 @@ pub enum Input {
 }
 
 /// What a machine is to do. Effects are performed in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Make durable.
     Persist(Persist),
@@ -186,7 +186,7 @@ pub enum Effect {
 }
 
 /// What Storage is to make durable, in one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// Term, vote and commit index, as they are after this.
     pub hard_state: HardState,

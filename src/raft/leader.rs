@@ -18,7 +18,7 @@ use crate::{
 const DISK_PATIENCE: u32 = 4;
 
 /// A machine that leads.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Leader {
     /// All to whom the leader sends: every other member, and those who leave.
     pub(crate) followers: BTreeMap<MachineId, Progress>,
@@ -220,6 +220,20 @@ impl Leader {
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self) -> Time {
         self.heartbeat_at
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.heartbeat_at);
+        visit(&mut self.disk_moved);
+        self.lease.each_moment(visit);
+        self.preference.each_moment(visit);
+        for follower in self.followers.values_mut() {
+            follower.each_moment(visit);
+        }
+        for leaving in self.leaving.values_mut() {
+            leaving.each_moment(visit);
+        }
     }
 
     /// Stops leading: other machines learn that their reads have no answer here.

@@ -16,7 +16,7 @@ const ROUNDS_MAX: usize = 16;
 /// A machine that answered a round had heard the leader after the round was sent, and says for how long from then it votes
 /// for no other. So while that lasts on a majority, counted from the moment of sending, nobody else can lead; by this
 /// machine's clock, which may be the slower one, it lasts somewhat less.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Lease {
     /// By how many percent the rates of the clocks may differ; none where leases are off.
     drift_percent: Option<u8>,
@@ -56,6 +56,13 @@ impl Lease {
         let drift = u32::from(self.drift_percent?);
         let (_, sent) = self.rounds.iter().find(|(number, _)| *number == round)?;
         Some(sent.after(promised.min(self.longest) * (100 - drift) / 100))
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        for (_, moment) in &mut self.rounds {
+            visit(moment);
+        }
     }
 
     /// Ends it for good: another machine was told to campaign at once.
@@ -110,7 +117,7 @@ impl Leader {
 /// What the other machines' leases rest on: for an election timeout since it heard a leader this machine votes for no
 /// other, whatever term it enters meanwhile. Since its process forgets, it also waits that long after it starts, though
 /// leases may be off by then.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Promise {
     /// Whom it is given to; nobody in particular after a start.
     leader: Option<MachineId>,
@@ -128,6 +135,11 @@ impl Promise {
                 Time::default()
             },
         }
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.until);
     }
 }
 

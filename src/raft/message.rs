@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// One message between two machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender's term. In a pre-vote request, and in the answer that grants it, the term that the sender would
     /// campaign in (dissertation 9.6).
@@ -63,7 +63,7 @@ fn is_sound_payload(payload: &Payload) -> bool {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me? (dissertation 9.6)
     PreVoteRequest {

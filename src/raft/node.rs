@@ -23,7 +23,7 @@ const PROMISES_MAX: usize = 1024;
 /// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
 /// handed to the state machine is durable; `base <= checkpoint <= commit`, and nothing is handed over while a snapshot is being
 /// installed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Node {
     pub(crate) config: Config,
     /// The configurations of the log; the latest is in force (§6).
@@ -132,6 +132,20 @@ impl Node {
     /// good log: that one may know of a later configuration (dissertation 4.2.2).
     pub(crate) fn is_voter(&self) -> bool {
         self.quorum.contains(self.config.local)
+    }
+
+    /// Forgets what chance will bring; visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        self.random = Random::new(0);
+        visit(&mut self.now);
+        if let Some(since) = &mut self.full_since {
+            visit(since);
+        }
+        self.loyalty.each_moment(visit);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.each_moment(visit);
+        }
+        self.reads.each_moment(visit);
     }
 
     /// Whether this machine's disk is full.

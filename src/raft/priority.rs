@@ -15,7 +15,7 @@ const BACKOFF: u32 = 8;
 const DOUBLINGS_MAX: u32 = 6;
 
 /// What a leader knows about the voter that is preferred to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Preference {
     /// The preferred voter, if it is fit, and since when; at first this machine's election.
     fit: Option<MachineId>,
@@ -36,6 +36,12 @@ impl Preference {
             failures: 0,
             not_before: now,
         }
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.since);
+        visit(&mut self.not_before);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{Config, Index, Time};
 ///
 /// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating. While a snapshot is on
 /// its way, `next` is an entry that is compacted, or was lately acknowledged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     /// Up to where the follower's durable log is known to match; never goes back.
     pub(crate) matched: Index,
@@ -39,7 +39,7 @@ pub(crate) struct Progress {
     inquire: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     /// Where the logs meet is not known: one request at a time.
     Probe {
@@ -274,6 +274,19 @@ impl Progress {
     /// Whether the follower's log has met the leader's, so that many requests may be on their way.
     pub(crate) fn is_replicating(&self) -> bool {
         matches!(self.state, State::Replicate { .. })
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.heard);
+        visit(&mut self.loyal_until);
+        visit(&mut self.moved);
+        if let Some(at) = &mut self.reading {
+            visit(at);
+        }
+        if let State::Snapshot { until, .. } = &mut self.state {
+            visit(until);
+        }
     }
 
     /// Asserts the invariants; those that take a walk through what is in flight only in debug builds.

@@ -15,14 +15,14 @@ use crate::{
 ///
 /// A driver gives it all inputs that wait, one by one, to [`Raft::step`]; then asks once for the [`Raft::effects`] and
 /// performs them in order. The same inputs always give the same effects.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Raft {
     pub(crate) node: Node,
     pub(crate) state: State,
 }
 
 /// The role, with what belongs to it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum State {
     Follower(Follower),
     Candidate(Candidate),

@@ -9,12 +9,12 @@ use crate::{Index, MachineId, ReadId, ReadMode, Time};
 ///
 /// An index that is safe for one read is safe for every read that came before it, so one answer serves all of those; but a
 /// lease serves only who trusts it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct WaitingReads {
     queue: VecDeque<WaitingRead>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct WaitingRead {
     read: ReadId,
     mode: ReadMode,
@@ -79,6 +79,13 @@ impl WaitingReads {
             .collect()
     }
 
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        for waiting in &mut self.queue {
+            visit(&mut waiting.deadline);
+        }
+    }
+
     /// When the first of them is given up.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.queue.front().map(|waiting| waiting.deadline)
@@ -87,7 +94,7 @@ impl WaitingReads {
 
 /// A leader's rounds of confirmation: at most one is under way, and reads that come meanwhile wait for the next, because
 /// only answers to what was sent after a read came can confirm it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Confirmation {
     /// The latest round; it stands in every heartbeat and append.
     round: u64,
@@ -98,7 +105,7 @@ pub(crate) struct Confirmation {
 }
 
 /// Reads that are confirmed once a majority answers to their round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Round {
     /// The commit index when the round began.
     pub(crate) index: Index,

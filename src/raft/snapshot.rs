@@ -4,7 +4,7 @@ use crate::node::Node;
 use crate::{Configured, Effect, EntryId, Index, Term};
 
 /// What a snapshot is, without its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The last entry that its state has applied.
     pub last: EntryId,

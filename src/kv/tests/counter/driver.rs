@@ -276,7 +276,7 @@ impl<S: StateMachine> Machine<S> {
 
     /// A snapshot is a copy of the environment as of its last commit; what it holds is read from the copy.
     fn send_snapshot(&mut self, to: MachineId, at_least: Index, term: Term) -> Outcome<()> {
-        let file = self.snapshots.make(&self.state, || true)?;
+        let file = self.snapshots.make(&self.state, |_| true)?;
         let snapshot = describe::<S>(&file.inspect(&options())?)?;
         assert!(
             snapshot.last.index >= at_least,
