@@ -38,6 +38,12 @@ impl Ahead {
         }
     }
 
+    /// Forgets what it keeps: another state goes on elsewhere in the log.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
     /// The entry at `next`; of the log nothing beyond `up_to` is read. None if the log does not hold it.
     ///
     /// # Errors

@@ -6,15 +6,16 @@
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_kv::{Failure, Keyspace, KvError, Reply, RequestError};
+use rm_kv::{Keyspace, KvError, Reply, RequestError, StateMachine};
 use rm_raft::{Entry, Index, Payload, RequestId};
-use slog::{debug, error, info, trace, warn};
+use rm_store::LogError;
+use slog::{debug, error, info, trace};
 
 use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answer, Answers, Apply, Attach, Attached, Changed, Flush, Poke, Retire, Serve, Tick, WriteDown,
+    Answers, Apply, Attach, Attached, Changed, Flush, Poke, Retire, Serve, Switch, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -31,16 +32,18 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The actor.
 pub(crate) struct Applier {
-    machine: Machine,
+    pub(crate) machine: Machine,
     /// None only between a failure and the next attempt to open it.
-    keyspace: Option<Keyspace>,
+    pub(crate) keyspace: Option<Keyspace>,
+    /// Which state that is or was.
+    generation: u64,
     /// Up to where to apply.
     target: Index,
     ahead: Ahead,
     reads: Reads,
     /// What an earlier life may have shown: nothing older is served.
     floor: Index,
-    checkpoint_at: Instant,
+    pub(crate) checkpoint_at: Instant,
     /// Messages since the last work.
     batched: usize,
     work_is_due: bool,
@@ -51,13 +54,14 @@ pub(crate) struct Applier {
 impl Derived for Applier {
     fn build(machine: Machine) -> Result<Self, String> {
         let resources = &machine.shared.resources;
-        let keyspace = open(&machine).map_err(|error| error.to_string())?;
+        let (keyspace, generation) = open(&machine).map_err(|error| error.to_string())?;
         let room = machine.shared.config.config.limits.log_cache_bytes_max;
         let ahead = Ahead::new(resources.log.reader(), room);
         let floor = machine.shared.board.applied();
         let mut applier = Applier {
             machine,
             keyspace: Some(keyspace),
+            generation,
             target: Index(0),
             ahead,
             reads: Reads::default(),
@@ -104,8 +108,9 @@ impl Applier {
         }
     }
 
-    fn post_sizes(&mut self) {
-        match self.machine.shared.resources.state.space() {
+    pub(crate) fn post_sizes(&mut self) {
+        let state = self.machine.shared.resources.states.present();
+        match state.environment.space() {
             Ok(space) => {
                 let board = &self.machine.shared.board;
                 board.post_sizes(space.file_bytes, space.used_bytes);
@@ -116,13 +121,30 @@ impl Applier {
         }
     }
 
-    fn attach(&mut self, incarnation: u64) {
+    /// LogicCenter asks only once it has the log from Storage, so that the state is no older than that; the notice of a new one
+    /// may have died with an earlier life.
+    fn attach(&mut self, incarnation: u64, context: &mut Context<Self>) {
+        self.switch(context);
         let applied = self.applied();
         let message = Attached {
             incarnation,
             applied,
         };
         self.machine.shared.slots.logic_center.tell(message);
+        self.tell_checkpoint();
+    }
+
+    /// Goes over to the state that is in force. The earlier one is closed, and its space given back, when its last reader is gone.
+    fn switch(&mut self, context: &mut Context<Self>) {
+        if self.machine.shared.resources.states.present().generation == self.generation {
+            return;
+        }
+        self.keyspace = None;
+        self.ahead.clear();
+        self.reopen(context);
+        self.post();
+        self.post_sizes();
+        self.tell_checkpoint();
     }
 
     fn apply(&mut self, request: Apply, context: &mut Context<Self>) {
@@ -248,9 +270,9 @@ impl Applier {
             let answer = match &read.query {
                 None => Ok(None),
                 Some(query) => match keyspace.query(query) {
-                    Ok(reply) => Ok(Some(reply)),
-                    Err(Failure::Request(error)) => Err(Refusal::Request(error)),
-                    Err(Failure::Store(error)) => {
+                    Ok(Ok(reply)) => Ok(Some(reply)),
+                    Ok(Err(error)) => Err(Refusal::Request(error)),
+                    Err(error) => {
                         let text = error.to_string();
                         error!(self.machine.log, "a read found damage"; "error" => &text);
                         self.recover(error.into(), context);
@@ -261,23 +283,6 @@ impl Applier {
             // A client that has gone away needs no answer.
             let _ = read.answer.send(answer);
         }
-    }
-
-    fn checkpoint_if_large(&mut self, context: &mut Context<Self>) {
-        let most = self.machine.shared.config.config.storage.checkpoint_bytes;
-        if self.dirty_bytes() >= most {
-            self.checkpoint(context);
-        }
-    }
-
-    fn dirty_bytes(&self) -> usize {
-        self.keyspace.as_ref().map_or(0, Keyspace::dirty_bytes)
-    }
-
-    /// Whether anything was applied since the last checkpoint.
-    fn is_dirty(&self) -> bool {
-        let keyspace = self.keyspace.as_ref();
-        keyspace.is_some_and(|keyspace| keyspace.applied() != keyspace.checkpointed())
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -298,72 +303,19 @@ impl Applier {
         context.notify_later(Tick, TICK);
     }
 
-    /// Writes the state down durably. Put off while the disk has no room for it.
-    fn checkpoint(&mut self, context: &mut Context<Self>) {
-        let dirty = self.dirty_bytes() as u64;
-        let free = self.machine.shared.resources.free_bytes();
-        if free < dirty.saturating_mul(2) {
-            return self.report_full();
-        }
-        // The disk may have room and the map none; then this checkpoint still fits, and nothing more is taken.
-        let map_is_full = self.map_is_nearly_full();
-        if let Err(error) = self.machine.strike_disk(Point::Checkpoint) {
-            // As if LMDB had met the error itself: the open transaction is lost.
-            self.keyspace = None;
-            let trouble = match error.kind() {
-                std::io::ErrorKind::StorageFull => Trouble::Keyspace(KvError::NoSpace),
-                _ => Trouble::Disk(error),
-            };
-            return self.recover(trouble, context);
-        }
-        let Some(keyspace) = &mut self.keyspace else {
-            return;
-        };
-        match keyspace.checkpoint() {
-            Ok(report) => {
-                debug!(self.machine.log, "checkpoint"; "report" => ?report);
-                self.checkpoint_at = Instant::now();
-                self.post_sizes();
-                if map_is_full {
-                    self.report_full();
-                } else if self.machine.shared.board.post_state_full(false) {
-                    info!(self.machine.log, "there is space for the state again");
-                }
-            }
-            Err(error) => self.recover(error.into(), context),
-        }
-    }
-
-    /// Whether what may still be committed might not fit into the map. Later is too late: what is committed must be
-    /// applied.
-    fn map_is_nearly_full(&self) -> bool {
-        let Ok(space) = self.machine.shared.resources.state.space() else {
-            return false;
-        };
-        let config = &self.machine.shared.config.config;
-        let under_way = config.limits.uncommitted_bytes_max + config.storage.checkpoint_bytes;
-        let reserve = (2 * under_way as u64).min(space.map_bytes / 4);
-        space.used_bytes + reserve > space.map_bytes
-    }
-
-    fn report_full(&mut self) {
-        if self.machine.shared.board.post_state_full(true) {
-            warn!(
-                self.machine.log,
-                "no space for a checkpoint: writes are refused until there is"
-            );
-        }
-    }
-
     /// After a full disk the key space is opened again as it was at the last checkpoint; nothing is lost, since the log
     /// holds the rest. Any other trouble ends this life.
-    fn recover(&mut self, trouble: Trouble, context: &mut Context<Self>) {
+    pub(crate) fn recover(&mut self, trouble: Trouble, context: &mut Context<Self>) {
         match trouble {
-            Trouble::Keyspace(KvError::NoSpace | KvError::MapFull | KvError::GivenUp) => {
+            Trouble::Keyspace(error) if Keyspace::is_no_space(&error) => {
                 self.report_full();
                 self.keyspace = None;
                 self.floor = self.machine.shared.board.applied();
                 // The next tick opens it again.
+            }
+            // Only a snapshot takes away what is not applied: its state is in force, and the notice of that is on its way.
+            Trouble::Log(LogError::Compacted { .. }) => {
+                debug!(self.machine.log, "the log is compacted beyond this state");
             }
             trouble => {
                 error!(self.machine.log, "the state cannot go on"; "error" => %trouble);
@@ -374,7 +326,8 @@ impl Applier {
 
     fn reopen(&mut self, context: &mut Context<Self>) {
         match open(&self.machine) {
-            Ok(keyspace) => {
+            Ok((keyspace, generation)) => {
+                self.generation = generation;
                 info!(self.machine.log, "the key space is open again"; "applied" => keyspace.applied().index.0);
                 self.keyspace = Some(keyspace);
                 self.checkpoint_at = Instant::now();
@@ -383,45 +336,25 @@ impl Applier {
             Err(error) => self.recover(error.into(), context),
         }
     }
-
-    /// Writes the state down for somebody who reads it from another thread.
-    fn write_down(&mut self, answer: Answer<i64>, context: &mut Context<Self>) {
-        if self.is_dirty() {
-            self.checkpoint(context);
-        }
-        let written = match &self.keyspace {
-            Some(keyspace) if keyspace.applied() == keyspace.checkpointed() => {
-                Ok(keyspace.revision())
-            }
-            _ => Err(Refusal::NoSpace),
-        };
-        // Whoever asked may have gone away.
-        let _ = answer.send(written);
-    }
-
-    fn retire(&mut self, context: &mut Context<Self>) {
-        if self.is_dirty() {
-            self.checkpoint(context);
-        }
-    }
 }
 
 /// Opens the key space as of its last checkpoint. However long one command or query takes, its steps show that the actor
 /// gets on.
-fn open(machine: &Machine) -> Result<Keyspace, KvError> {
-    let mut keyspace = Keyspace::open(&machine.shared.resources.state)?;
+fn open(machine: &Machine) -> Result<(Keyspace, u64), KvError> {
+    let state = machine.shared.resources.states.present();
+    let mut keyspace = Keyspace::open(&state.environment)?;
     let life = machine.life.clone();
     keyspace.on_progress(Box::new(move || life.progresses()));
-    Ok(keyspace)
+    Ok((keyspace, state.generation))
 }
 
 /// What may go wrong while entries are applied.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(crate) enum Trouble {
     #[error(transparent)]
     Keyspace(#[from] KvError),
     #[error(transparent)]
-    Log(#[from] rm_store::LogError),
+    Log(#[from] LogError),
     #[error("the disk failed: {0}; look for disk errors in the system's log")]
     Disk(std::io::Error),
     #[error(
@@ -450,7 +383,15 @@ impl Handler<Attach> for Applier {
     type Result = ();
     fn handle(&mut self, message: Attach, context: &mut Context<Self>) {
         self.enter(context);
-        self.attach(message.incarnation);
+        self.attach(message.incarnation, context);
+    }
+}
+
+impl Handler<Switch> for Applier {
+    type Result = ();
+    fn handle(&mut self, _: Switch, context: &mut Context<Self>) {
+        self.enter(context);
+        self.switch(context);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a machine shows of itself: numbers that its actors post and that anyone may read without asking them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rm_raft::{Index, MachineId, Role, Status, Term};
 
@@ -15,6 +16,8 @@ pub(crate) struct Board {
     revision: AtomicI64,
     used_bytes: AtomicU64,
     file_bytes: AtomicU64,
+    log_bytes: AtomicU64,
+    snapshots: Mutex<Snapshots>,
     log_full: AtomicBool,
     state_full: AtomicBool,
     refused: AtomicU64,
@@ -28,8 +31,17 @@ pub(crate) struct RaftNumbers {
     pub(crate) role: Role,
     pub(crate) term: Term,
     pub(crate) leader: Option<MachineId>,
+    /// Up to where the log is compacted.
+    pub(crate) base: Index,
     pub(crate) last: Index,
     pub(crate) commit: Index,
+}
+
+/// The snapshots on their way: the other machine, the bytes that have gone or come, and all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshots {
+    pub(crate) sending: BTreeMap<MachineId, (u64, u64)>,
+    pub(crate) receiving: Option<(MachineId, u64, u64)>,
 }
 
 impl Board {
@@ -39,6 +51,7 @@ impl Board {
                 role: Role::Follower,
                 term: Term(0),
                 leader: None,
+                base: Index(0),
                 last: Index(0),
                 commit: Index(0),
             }),
@@ -46,6 +59,8 @@ impl Board {
             revision: AtomicI64::new(1),
             used_bytes: AtomicU64::new(0),
             file_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
+            snapshots: Mutex::default(),
             log_full: AtomicBool::new(false),
             state_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -59,6 +74,7 @@ impl Board {
             role: status.role,
             term: status.term,
             leader: status.leader,
+            base: status.base.index,
             last: status.last.index,
             commit: status.commit,
         };
@@ -95,6 +111,37 @@ impl Board {
             self.file_bytes.load(Ordering::Relaxed),
             self.used_bytes.load(Ordering::Relaxed),
         )
+    }
+
+    /// Posts the bytes of the log that are in use.
+    pub(crate) fn post_log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Posts how far a snapshot to a machine has got; none when it goes no further.
+    pub(crate) fn post_sending(&self, to: MachineId, progress: Option<(u64, u64)>) {
+        let mut snapshots = self.snapshots_slot();
+        match progress {
+            Some(progress) => snapshots.sending.insert(to, progress),
+            None => snapshots.sending.remove(&to),
+        };
+    }
+
+    /// Posts how far a snapshot from a machine has come; none when it comes no further.
+    pub(crate) fn post_receiving(&self, progress: Option<(MachineId, u64, u64)>) {
+        self.snapshots_slot().receiving = progress;
+    }
+
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.snapshots_slot().clone()
+    }
+
+    fn snapshots_slot(&self) -> MutexGuard<'_, Snapshots> {
+        self.snapshots.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Posts whether the log finds room on its disk; true if that is news.

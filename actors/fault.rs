@@ -27,9 +27,23 @@ pub(crate) enum Point {
     Checkpoint,
     /// When the Sender sends a message.
     Send,
+    /// While a snapshot is copied for the Sender.
+    Copy,
+    /// When a piece of a snapshot is read for the Sender.
+    SendSnapshot,
+    /// When a piece of a snapshot has come to the Listener.
+    Receive,
+    /// When a snapshot is whole, and LogicCenter is not told yet.
+    Received,
+    /// Before a snapshot is made ready for LogicCenter.
+    Prepare,
+    /// Before Storage commits the installation of a snapshot.
+    Install,
+    /// After it, when nobody is told yet.
+    Installed,
 }
 
-const POINTS: [(&str, Point); 7] = [
+const POINTS: [(&str, Point); 14] = [
     ("handler", Point::Handler),
     ("started", Point::Started),
     ("future", Point::Future),
@@ -37,6 +51,13 @@ const POINTS: [(&str, Point); 7] = [
     ("commit", Point::Commit),
     ("checkpoint", Point::Checkpoint),
     ("send", Point::Send),
+    ("copy", Point::Copy),
+    ("send_snapshot", Point::SendSnapshot),
+    ("receive", Point::Receive),
+    ("received", Point::Received),
+    ("prepare", Point::Prepare),
+    ("install", Point::Install),
+    ("installed", Point::Installed),
 ];
 
 impl FromStr for Point {
@@ -106,6 +127,8 @@ impl Action {
     /// Whether the fault can do anything at this point of this actor.
     pub(crate) fn strikes_at(self, point: Point, actor: ActorName) -> bool {
         let everywhere = matches!(self, Action::Panic | Action::Hang | Action::Delay(_));
+        // On a thread that is no actor's, whose hang nobody would see.
+        let aside = everywhere && self != Action::Hang || self.io_error().is_some();
         match point {
             Point::Handler => everywhere || self == Action::Stop,
             Point::Started => everywhere,
@@ -121,6 +144,13 @@ impl Action {
                 actor == ActorName::Applier && (everywhere || self.io_error().is_some())
             }
             Point::Send => actor == ActorName::Sender && (everywhere || self == Action::Lose),
+            Point::Copy | Point::SendSnapshot => actor == ActorName::Sender && aside,
+            Point::Receive | Point::Received => actor == ActorName::Listener && aside,
+            Point::Prepare => actor == ActorName::LogicCenter && aside,
+            Point::Install => {
+                actor == ActorName::Storage && (everywhere || self.io_error().is_some())
+            }
+            Point::Installed => actor == ActorName::Storage && everywhere,
         }
     }
 

@@ -13,8 +13,8 @@ use crate::changes::Changes;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answer, Answers, Change, ChangeRefused, Changed, Flush, Poke, Propose, Refused, Submit,
-    SubmitChange, Tick, Unsettled,
+    Answer, Answers, Change, ChangeRefused, Changed, Flush, LeaderKnown, Poke, Propose, Refused,
+    Submit, SubmitChange, Tick, Unsettled,
 };
 use crate::port::Refusal;
 use crate::refusal::refusal;
@@ -165,7 +165,7 @@ impl Gate {
     }
 
     /// The core has refused: for certain these are not in the log. For want of a leader they are proposed again until
-    /// their deadline; the client only sees that it took longer.
+    /// their deadline, as soon as another one is known and now and then; the client only sees that it took longer.
     fn refused(&mut self, message: Refused, context: &mut Context<Self>) {
         for request in message.requests {
             match message.reason {
@@ -225,6 +225,9 @@ impl Gate {
     }
 
     fn propose_again(&mut self, context: &mut Context<Self>) {
+        if self.again.is_empty() {
+            return;
+        }
         let machine = self.machine.shared.local();
         for number in std::mem::take(&mut self.again) {
             if let Some(parked) = self.parked.get(&number) {
@@ -324,6 +327,14 @@ impl Handler<Unsettled> for Gate {
     fn handle(&mut self, message: Unsettled, context: &mut Context<Self>) {
         self.enter(context);
         self.unsettle(message.reason, context);
+    }
+}
+
+impl Handler<LeaderKnown> for Gate {
+    type Result = ();
+    fn handle(&mut self, _: LeaderKnown, context: &mut Context<Self>) {
+        self.enter(context);
+        self.propose_again(context);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{Incoming, PeerGone, PeersChanged, Poke, Received, Retire, Tick};
 use crate::roster::{Slot, Slots};
+use crate::snapshot_receiver::Sink;
 
 /// At most one refusal in this time is logged as a warning; all are counted.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
@@ -79,6 +80,8 @@ impl Listener {
             Arc::new(move |event| shared.slots.listener.tell(Incoming(event))),
         )
         .map_err(|error| error.to_string())?;
+        let shared = self.machine.shared.clone();
+        inbound.set_snapshot_sink(Some(Arc::new(Sink { shared })));
         self.inbound = Some(inbound);
         self.peers = peers;
         Ok(())

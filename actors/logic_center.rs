@@ -1,8 +1,10 @@
 //! LogicCenter: drains what waits for it into the Raft core, steps the core once, and performs its effects.
 
+mod handlers;
+
 use std::collections::HashMap;
 
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context};
 use rm_raft::{Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Role};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
@@ -11,9 +13,9 @@ use crate::fault::Point;
 use crate::finds::Finds;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Apply, Attach, Attached, Change, ChangeRefused, Elapsed, EntriesRead, Flush, Load, LoadedLog,
-    PeerGone, Persist, Persisted, Poke, Propose, Read, ReadEntries, ReadLinearizable, Received,
-    Refused, Send, Serve, Transfer, Transferred, Unsettled,
+    Apply, Attach, Attached, Change, ChangeRefused, EntriesRead, Flush, LeaderKnown, Load,
+    LoadedLog, Persist, Persisted, Propose, Read, ReadEntries, ReadLinearizable, Received, Refused,
+    Send, Serve, StopSnapshots, Transfer, Transferred, Unsettled,
 };
 use crate::participation;
 use crate::port::Refusal;
@@ -28,7 +30,7 @@ const APPLY_AHEAD_MAX: u64 = 16_384;
 
 /// The actor.
 pub(crate) struct LogicCenter {
-    machine: Machine,
+    pub(crate) machine: Machine,
     core: Core,
     /// Reads that came since the last flush, by what may confirm them.
     new_reads: HashMap<ReadMode, Vec<Read>>,
@@ -100,7 +102,6 @@ impl Actor for LogicCenter {
         let incarnation = self.machine.incarnation();
         let slots = &self.machine.shared.slots;
         slots.storage.tell(Load { incarnation });
-        slots.applier.tell(Attach { incarnation });
     }
 }
 
@@ -111,6 +112,13 @@ impl LogicCenter {
         }
         if let Core::Loading { log, .. } = &mut self.core {
             *log = Some(message.loaded);
+            // Not before: Storage has told the Applier by now of the state that goes with this log.
+            let incarnation = message.incarnation;
+            self.machine
+                .shared
+                .slots
+                .applier
+                .tell(Attach { incarnation });
             self.start_core(context);
         }
     }
@@ -246,7 +254,7 @@ impl LogicCenter {
 
     /// Gives the core an input; its effects follow at the end of the batch. A core that is not there yet hears nothing,
     /// as if the message had been lost.
-    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+    pub(crate) fn step(&mut self, input: Input, context: &mut Context<Self>) {
         let now = self.machine.shared.clock.now();
         if let Core::Running(raft) = &mut self.core {
             raft.step(now, input);
@@ -303,18 +311,26 @@ impl LogicCenter {
                 .shared
                 .take_configuration(&configured.configuration);
         }
-        self.post(&status);
+        let leader_is_new = self.post(&status);
         for effect in effects {
             self.perform(effect);
         }
+        // After the effects, among which may be what the last leader refused.
+        if leader_is_new {
+            self.machine.shared.slots.gate.tell(LeaderKnown);
+        }
     }
 
-    fn post(&mut self, status: &rm_raft::Status) {
+    /// Shows the status; tells whether it names another leader than before.
+    fn post(&mut self, status: &rm_raft::Status) -> bool {
         let board = &self.machine.shared.board;
         let before = board.raft();
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
             info!(self.machine.log, "role"; "role" => ?status.role, "term" => status.term.0,
                 "leader" => status.leader.map(|id| self.machine.shared.name_of(id)), "last" => %status.last);
+            if before.role == Role::Leader && status.role != Role::Leader {
+                self.machine.shared.slots.sender.tell(StopSnapshots);
+            }
             if before.leader.is_some() && before.leader != status.leader {
                 self.machine.shared.slots.gate.tell(Unsettled {
                     reason: Refusal::LeaderLost,
@@ -326,6 +342,7 @@ impl LogicCenter {
             self.left = true;
             participation::leave(&self.machine.shared, &self.machine.log);
         }
+        status.leader.is_some() && status.leader != before.leader
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -360,13 +377,10 @@ impl LogicCenter {
                 };
                 slots.applier.tell(Apply { up_to, entries });
             }
-            // The core compacts nothing before it hears of a checkpoint, sends no snapshot before it compacts, and so receives none.
-            Effect::Compact { .. }
+            effect @ (Effect::Compact { .. }
             | Effect::SendSnapshot { .. }
             | Effect::Install(_)
-            | Effect::Discard(_) => {
-                unreachable!("no checkpoint is told to the core, so that nothing is compacted")
-            }
+            | Effect::Discard(_)) => self.perform_compaction(effect),
             Effect::Readable { read, index } => {
                 if let Some(reads) = self.reads.remove(&read) {
                     slots.applier.tell(Serve { index, reads });
@@ -389,108 +403,5 @@ impl LogicCenter {
                 self.transfers.answer(Transferred { to, outcome });
             }
         }
-    }
-}
-
-impl Handler<Propose> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Propose, context: &mut Context<Self>) {
-        self.enter(context);
-        self.propose(message, context);
-    }
-}
-
-impl Handler<Change> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Change, context: &mut Context<Self>) {
-        self.enter(context);
-        self.change(message, context);
-    }
-}
-
-impl Handler<ReadLinearizable> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: ReadLinearizable, context: &mut Context<Self>) {
-        self.enter(context);
-        self.read(message, context);
-    }
-}
-
-impl Handler<Transfer> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Transfer, context: &mut Context<Self>) {
-        self.enter(context);
-        self.transfer(message, context);
-    }
-}
-
-impl Handler<Received> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Received, context: &mut Context<Self>) {
-        self.enter(context);
-        self.received(message, context);
-    }
-}
-
-impl Handler<PeerGone> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: PeerGone, context: &mut Context<Self>) {
-        self.enter(context);
-        self.step(Input::PeerGone(message.0), context);
-    }
-}
-
-impl Handler<LoadedLog> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: LoadedLog, context: &mut Context<Self>) {
-        self.enter(context);
-        self.loaded_log(message, context);
-    }
-}
-
-impl Handler<Attached> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Attached, context: &mut Context<Self>) {
-        self.enter(context);
-        self.attached(message, context);
-    }
-}
-
-impl Handler<Persisted> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: Persisted, context: &mut Context<Self>) {
-        self.enter(context);
-        self.persisted(message, context);
-    }
-}
-
-impl Handler<EntriesRead> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, message: EntriesRead, context: &mut Context<Self>) {
-        self.enter(context);
-        self.entries_read(message, context);
-    }
-}
-
-impl Handler<Elapsed> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, _: Elapsed, context: &mut Context<Self>) {
-        self.enter(context);
-        self.step(Input::Elapsed, context);
-    }
-}
-
-impl Handler<Flush> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, _: Flush, _: &mut Context<Self>) {
-        self.flush();
-    }
-}
-
-impl Handler<Poke> for LogicCenter {
-    type Result = ();
-    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
-        self.enter(context);
-        self.machine.spawn_fault_future(context);
     }
 }

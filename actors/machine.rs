@@ -10,6 +10,7 @@ use rm_config::Effective;
 use rm_raft::{Configuration, MachineId, Time};
 use slog::Logger;
 
+use crate::ActorName;
 use crate::board::Board;
 use crate::fault::{Action, Faults, Point};
 use crate::life::Life;
@@ -49,6 +50,20 @@ impl Shared {
             .set(self.local(), &self.members.peers());
         self.slots.sender.tell(PeersChanged);
         self.slots.listener.tell(PeersChanged);
+    }
+
+    /// Lets a fault of an actor strike in what is done for it on a thread that may block.
+    ///
+    /// # Errors
+    /// The error that the fault stands for.
+    pub(crate) fn strike_disk_of(&self, actor: ActorName, point: Point) -> io::Result<()> {
+        match self.faults.strike(actor, point) {
+            Some(Action::Panic) => panic!("a fault was injected at the point {point}"),
+            Some(Action::Delay(span)) => std::thread::sleep(span),
+            Some(action) => return action.io_error().map_or(Ok(()), Err),
+            None => {}
+        }
+        Ok(())
     }
 }
 

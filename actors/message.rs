@@ -5,17 +5,18 @@ use bytes::Bytes;
 use rm_kv::{Query, Reply, RequestError};
 use rm_raft::{
     Entry, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
-    RequestId, TransferOutcome,
+    RequestId, Snapshot, Term, TransferOutcome,
 };
 use rm_store::Loaded;
 use tokio::sync::oneshot;
 
 use crate::port::Refusal;
+use crate::snapshot_inbox::Installation;
 
 /// Where the answer to a client's request goes. Dropped unused, it tells the client that it was lost.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Port -> Applier: write a checkpoint, and say up to which revision.
+/// Port -> Applier, Sender -> Applier: write a checkpoint, and say up to which revision.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WriteDown(pub(crate) Answer<i64>);
@@ -76,6 +77,11 @@ pub(crate) struct Refused {
 pub(crate) struct Unsettled {
     pub(crate) reason: Refusal,
 }
+
+/// LogicCenter -> Gate: another leader than before is known.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaderKnown;
 
 /// Applier -> Gate: what the commands of this machine's clients have yielded, by request number.
 #[derive(Message)]
@@ -224,6 +230,96 @@ pub(crate) struct Attached {
 pub(crate) struct Apply {
     pub(crate) up_to: Index,
     pub(crate) entries: Vec<Entry>,
+}
+
+/// Applier -> LogicCenter: the state is durable up to this entry.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Checkpointed {
+    pub(crate) applied: EntryId,
+}
+
+/// LogicCenter -> Storage: remove the entries up to this one, which the durable state holds.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Compact {
+    pub(crate) incarnation: u64,
+    pub(crate) up_to: EntryId,
+}
+
+/// LogicCenter -> Sender: send a snapshot that has applied this entry at least. Answered by `SnapshotMoves` now and then, and by
+/// `SnapshotEnded`.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SendSnapshot {
+    pub(crate) incarnation: u64,
+    /// Tells it from what was asked before; it goes with every answer.
+    pub(crate) number: u64,
+    pub(crate) term: Term,
+    pub(crate) to: MachineId,
+    pub(crate) at_least: Index,
+}
+
+/// LogicCenter -> Sender: this machine leads no more, so its snapshots are of no use.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopSnapshots;
+
+/// Sender -> LogicCenter: more of a snapshot has arrived.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SnapshotMoves {
+    pub(crate) incarnation: u64,
+    pub(crate) to: MachineId,
+    pub(crate) number: u64,
+}
+
+/// Sender -> LogicCenter: nothing of it is on its way any more, whether it arrived or not.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SnapshotEnded {
+    pub(crate) incarnation: u64,
+    pub(crate) to: MachineId,
+    pub(crate) number: u64,
+}
+
+/// The peer port's threads -> LogicCenter: a snapshot is in the inbox, or all of it was here before.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SnapshotReceived {
+    pub(crate) from: MachineId,
+    /// The sender's when it began to send.
+    pub(crate) term: Term,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// LogicCenter's helper thread -> Storage: put this in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Install {
+    pub(crate) incarnation: u64,
+    pub(crate) installation: Installation,
+}
+
+/// Storage -> Applier: another state is in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Switch;
+
+/// Storage -> LogicCenter: the snapshot is in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Installed {
+    pub(crate) incarnation: u64,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Whoever held the snapshot last -> LogicCenter: it is not, and will not be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct InstallFailed {
+    pub(crate) incarnation: u64,
+    pub(crate) snapshot: Snapshot,
 }
 
 /// Timer -> LogicCenter: time has passed.

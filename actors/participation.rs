@@ -12,18 +12,21 @@ pub(crate) fn configurations(shared: &Shared, log: &Loaded) -> Vec<Configured> {
     let mut configurations = log.configurations.clone();
     let first = configurations.first();
     if first.is_none_or(|first| first.index > log.base.index) {
-        // One that joins takes part in nothing before its log says so.
-        let configuration = match shared.resources.owner().joined {
-            Some(_) => Configuration::default(),
-            None => begun_with(&shared.members.present()),
-        };
-        let begun = Configured {
-            index: Index(0),
-            configuration,
-        };
-        configurations.insert(0, begun);
+        configurations.insert(0, begun(shared));
     }
     configurations
+}
+
+/// The configuration that is in force until the log or the state tells of another. A machine that joins takes part in nothing
+/// before.
+pub(crate) fn begun(shared: &Shared) -> Configured {
+    Configured {
+        index: Index(0),
+        configuration: match shared.resources.owner().joined {
+            Some(_) => Configuration::default(),
+            None => begun_with(&shared.members.present()),
+        },
+    }
 }
 
 /// This machine takes part no more, for good: its number is never given again.

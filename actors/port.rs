@@ -21,7 +21,9 @@ use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transf
 pub use crate::admission::Newcomer;
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
-pub use crate::report::{ActorReport, Identity, Member, Report, Standing};
+pub use crate::report::{
+    ActorReport, Identity, Member, Report, Standing, Transfer as SnapshotTransfer,
+};
 
 /// The pause before a read that was lost with an actor is asked again.
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
@@ -226,7 +228,7 @@ impl Port {
         let newest = newest.map_err(|_| Refusal::TimedOut)?;
         let newest = newest.unwrap_or(Err(Refusal::Restarted))?;
         let revision = if revision == 0 { newest } else { revision };
-        let state = self.shared.resources.state.clone();
+        let state = self.shared.resources.states.present().environment;
         let hash = tokio::task::spawn_blocking(move || rm_kv::hash(&state, revision)).await;
         match hash.map_err(|_| Refusal::Restarted)? {
             Ok(hash) => Ok(hash),

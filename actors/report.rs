@@ -56,6 +56,14 @@ pub struct Report {
     pub term: Term,
     /// Whom it takes for the leader.
     pub leader: Option<MachineId>,
+    /// The first index of its log that is not compacted.
+    pub first: Index,
+    /// The bytes of its log that are in use.
+    pub log_bytes: u64,
+    /// The snapshots that it sends.
+    pub sending: Vec<Transfer>,
+    /// The snapshot that it receives.
+    pub receiving: Option<Transfer>,
     /// The last index of its log.
     pub last: Index,
     /// Up to where it knows the log to be committed.
@@ -78,6 +86,17 @@ pub struct Report {
     pub process: u32,
     /// Milliseconds since the process started.
     pub uptime_ms: u64,
+}
+
+/// How far a snapshot has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The machine that it goes to, or comes from.
+    pub peer: MachineId,
+    /// The bytes that have gone or come.
+    pub bytes: u64,
+    /// All of its bytes.
+    pub bytes_all: u64,
 }
 
 /// What the supervisor knows of one actor.
@@ -118,10 +137,23 @@ impl Port {
         let board = &self.shared.board;
         let raft = board.raft();
         let (file_bytes, used_bytes) = board.sizes();
+        let snapshots = board.snapshots();
+        let transfer = |(peer, bytes, bytes_all)| Transfer {
+            peer,
+            bytes,
+            bytes_all,
+        };
+        let sending = snapshots.sending.into_iter();
         Report {
             role: raft.role,
             term: raft.term,
             leader: raft.leader,
+            first: raft.base.next(),
+            log_bytes: board.log_bytes(),
+            sending: sending
+                .map(|(to, (bytes, all))| transfer((to, bytes, all)))
+                .collect(),
+            receiving: snapshots.receiving.map(transfer),
             last: raft.last,
             commit: raft.commit,
             applied: board.applied(),

@@ -7,17 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rm_config::{Durability, Effective};
-use rm_raft::MachineId;
-use rm_store::{DataDirectory, Environment, Log, LogError, OpenError};
+use rm_raft::{MachineId, Time};
+use rm_store::{
+    DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
+};
 use rm_wire::{Credentials, DataId, DataIds, WireError};
 
 use crate::addresses::Addresses;
 use crate::machine::Shared;
 use crate::members::listed;
 use crate::report::{Member, Standing};
+use crate::snapshot_inbox::Inbox;
+use crate::snapshot_maker::Maker;
+use crate::states::States;
 
 /// The numbers of one boot's requests; more would take centuries to give out.
 const REQUEST_BITS: u32 = 40;
+
+/// After so long without news of a snapshot that is on its way, the leader asks the machine what became of it. A transfer that
+/// still goes on then is left alone.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a frame may hold besides commands.
 const FRAME_REST_BYTES: usize = 1 << 20;
@@ -28,9 +37,14 @@ const _: () = assert!(rm_config::TRANSACTION_OPERATIONS_MAX <= rm_kv::MAX_TXN_OP
 
 /// What the actors find open.
 pub(crate) struct Resources {
-    directory: DataDirectory,
+    pub(crate) directory: DataDirectory,
     pub(crate) log: Log,
-    pub(crate) state: Environment,
+    pub(crate) states: States,
+    pub(crate) snapshots: Snapshots,
+    /// The snapshot that was made here, for whoever needs one.
+    pub(crate) maker: Maker,
+    /// The snapshot that came, until it is installed.
+    pub(crate) inbox: Inbox,
     pub(crate) peer_socket: UdpSocket,
     pub(crate) credentials: Credentials,
     pub(crate) wire_identity: rm_wire::Identity,
@@ -51,6 +65,9 @@ pub enum StartError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The folder of snapshots cannot be opened.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
     /// The peer port cannot be opened.
     #[error(
         "the peer port {address} cannot be opened: {source}. Is another machine running there? Else correct machines[].peer in the config"
@@ -95,8 +112,8 @@ impl Resources {
             "log",
             &options(config, true),
         )?)?;
-        let state =
-            Environment::open_state(&directory, log.generation()?, &options(config, false))?;
+        let states = States::open(&directory, log.generation()?, options(config, false))?;
+        let snapshots = Snapshots::open(&directory, snapshot_options(config))?;
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
         let members = known_members(config, &owner, &log)?;
@@ -105,7 +122,10 @@ impl Resources {
         let resources = Resources {
             directory,
             log,
-            state,
+            states,
+            snapshots,
+            maker: Maker::default(),
+            inbox: Inbox::default(),
             peer_socket: bind_peer_port(config, machine)?,
             credentials,
             wire_identity: rm_wire::Identity {
@@ -223,6 +243,15 @@ fn options(config: &Effective, is_log: bool) -> rm_store::Options {
     }
 }
 
+fn snapshot_options(config: &Effective) -> SnapshotOptions {
+    let limits = &config.config.limits;
+    SnapshotOptions {
+        reserve_bytes: limits.snapshot_reserve_bytes.max(limits.disk_reserve_bytes),
+        bytes_max: limits.map_bytes_max,
+        ..SnapshotOptions::default()
+    }
+}
+
 fn wire_options(config: &Effective) -> rm_wire::Options {
     let (timings, limits) = (&config.config.timings, &config.config.limits);
     let heartbeat = Duration::from_millis(timings.heartbeat_ms);
@@ -232,6 +261,7 @@ fn wire_options(config: &Effective) -> rm_wire::Options {
         backoff_min: Duration::from_millis(timings.reconnect_min_ms),
         backoff_max: Duration::from_millis(timings.reconnect_max_ms),
         queue_bytes_max: limits.peer_queue_bytes_max,
+        snapshot_bytes_per_second: limits.snapshot_bytes_per_second,
         // The largest message is one entry of the largest request, or a full append.
         frame_bytes_max: 2 * limits.append_bytes_max.max(limits.request_bytes_max)
             + FRAME_REST_BYTES,
@@ -264,9 +294,10 @@ impl Shared {
     pub(crate) fn core_config(&self, incarnation: u64) -> rm_raft::Config {
         let config = &self.config.config;
         let (timings, limits) = (&config.timings, &config.limits);
+        let election_timeout = Duration::from_millis(timings.election_timeout_ms);
         rm_raft::Config {
             local: self.local(),
-            election_timeout: Duration::from_millis(timings.election_timeout_ms),
+            election_timeout,
             heartbeat_interval: Duration::from_millis(timings.heartbeat_ms),
             seed: self.local().0
                 ^ self.resources.boot.rotate_left(32)
@@ -280,11 +311,15 @@ impl Shared {
             // A false report that the leader is gone would break its lease.
             trust_peer_gone: config.reads.clock_drift_percent.is_none(),
             lease_drift_percent: config.reads.clock_drift_percent,
+            // An earlier process may have had another config than this one.
+            may_have_promised: config.reads.clock_drift_percent.is_some()
+                || (self.resources.boot > 1
+                    && self.clock.now() < Time::default().after(election_timeout)),
             priorities: self.priorities(),
-            compaction_keep_entries: 10_000,
-            compaction_keep_bytes: limits.log_cache_bytes_max,
-            compaction_step_entries: 1_000,
-            snapshot_timeout: Duration::from_secs(60),
+            compaction_keep_entries: config.storage.compaction_keep_entries,
+            compaction_keep_bytes: config.storage.compaction_keep_bytes,
+            compaction_step_entries: config.storage.compaction_step_entries,
+            snapshot_timeout: SNAPSHOT_TIMEOUT,
         }
     }
 

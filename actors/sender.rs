@@ -13,14 +13,16 @@ use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
 use crate::message::{PeersChanged, Poke, Retire, Send, Tick};
 use crate::roster::{Slot, Slots};
+use crate::snapshot_sender::Sending;
 
 /// How often to look at addresses and at dropped frames.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub(crate) struct Sender {
-    machine: Machine,
-    outbound: Option<Outbound>,
+    pub(crate) machine: Machine,
+    pub(crate) outbound: Option<Outbound>,
+    pub(crate) sending: Sending,
     /// The machines that are dialled.
     peers: Arc<Vec<Peer>>,
     /// How many machines had no address at the last look.
@@ -34,6 +36,7 @@ impl Derived for Sender {
         let mut sender = Sender {
             machine,
             outbound: None,
+            sending: Sending::default(),
             peers: Arc::default(),
             missing: 0,
             dropped: BTreeMap::new(),
@@ -100,6 +103,8 @@ impl Sender {
             self.turn_to_peers(context);
         }
         self.warn_of_dropped_frames();
+        self.tell_of_moves();
+        self.tidy_snapshots(context);
         context.notify_later(Tick, LOOK_PAUSE);
     }
 

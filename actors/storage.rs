@@ -1,7 +1,7 @@
 //! Storage: the durable half. Drains what waits for it into one durable commit, and only then lets go what promises it.
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{EntryId, HardState};
+use rm_raft::{EntryId, HardState, Snapshot};
 use rm_store::LogError;
 use slog::{debug, error, info, trace, warn};
 use std::time::{Duration, Instant};
@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    EntriesRead, Flush, Load, LoadedLog, Persist, Persisted, Poke, ReadEntries, Retire, Send, Tick,
+    Compact, EntriesRead, Flush, Install, Installed, Load, LoadedLog, Persist, Persisted, Poke,
+    ReadEntries, Retire, Send, Switch, Tick,
 };
 use crate::roster::{Slot, Slots};
+use crate::snapshot_inbox::Installation;
 
 /// How long to wait before a commit that found no space is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often to look how much space is left while nothing is written.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// How long after one slice of compacted entries the next is removed while nothing is written.
+const TRIM_PAUSE: Duration = Duration::from_millis(20);
 /// The most requests in one commit, so that a flood cannot put it off for ever.
 const BATCH_MAX: usize = 512;
 
@@ -26,14 +30,26 @@ pub(crate) struct Storage {
     /// The LogicCenter that is served; what an earlier one asked for late is dropped.
     served: u64,
     /// What waits for the next commit, in order.
-    waiting: Vec<rm_raft::Persist>,
+    waiting: Vec<Task>,
     flush_is_due: bool,
     /// When to look after the space again, and to try again what found none.
     look_at: Instant,
 }
 
+/// What a commit makes durable.
+enum Task {
+    Persist(rm_raft::Persist),
+    Compact(EntryId),
+    Install(Box<Installation>),
+}
+
 impl Derived for Storage {
     fn build(machine: Machine) -> Result<Self, String> {
+        // An earlier life may have died between the commit that put a state in force and telling anyone.
+        let resources = &machine.shared.resources;
+        let generation = resources.log.generation().map_err(|e| e.to_string())?;
+        let followed = resources.states.follow(&resources.directory, generation);
+        followed.map_err(|error| error.to_string())?;
         Ok(Storage {
             machine,
             served: 0,
@@ -87,10 +103,15 @@ impl Storage {
     }
 
     fn persist(&mut self, request: Persist, context: &mut Context<Self>) {
-        if request.incarnation != self.served {
+        self.wait(request.incarnation, Task::Persist(request.persist), context);
+    }
+
+    /// Has something done with the next commit.
+    fn wait(&mut self, incarnation: u64, task: Task, context: &mut Context<Self>) {
+        if incarnation != self.served {
             return; // a LogicCenter that was replaced
         }
-        self.waiting.push(request.persist);
+        self.waiting.push(task);
         if self.waiting.len() >= BATCH_MAX {
             self.flush(context);
         } else if !self.flush_is_due {
@@ -120,16 +141,53 @@ impl Storage {
 
     fn commit(&self) -> Result<(HardState, EntryId), LogError> {
         let mut append = self.machine.shared.resources.log.begin()?;
-        let mut hard_state = HardState::default();
-        for persist in &self.waiting {
-            append.persist(&persist.hard_state, &persist.entries)?;
-            hard_state = persist.hard_state;
+        let mut installs = false;
+        for task in &self.waiting {
+            match task {
+                Task::Persist(persist) => append.persist(&persist.hard_state, &persist.entries)?,
+                Task::Compact(up_to) => {
+                    // What is compacted is committed, which may not have been worth a commit of its own until now.
+                    let mut hard_state = append.hard_state();
+                    hard_state.commit = hard_state.commit.max(up_to.index);
+                    append.persist(&hard_state, &[])?;
+                    append.compact(*up_to)?;
+                }
+                Task::Install(installation) => {
+                    let Snapshot { last, configured } = &installation.snapshot;
+                    append.install(installation.generation(), *last, configured)?;
+                    installs = true;
+                }
+            }
         }
         self.machine.strike_disk(Point::Transaction)?;
-        let last = append.last();
+        let durable = (append.hard_state(), append.last());
         self.machine.strike_disk(Point::Commit)?;
+        if installs {
+            self.machine.strike_disk(Point::Install)?;
+        }
         append.commit()?;
-        Ok((hard_state, last))
+        if installs {
+            self.machine.strike(Point::Installed);
+        }
+        Ok(durable)
+    }
+
+    /// Removes the next slice of compacted entries, where no other commit does.
+    fn trim(&mut self, context: &mut Context<Self>) {
+        let log = &self.machine.shared.resources.log;
+        if let Ok(space) = log.space() {
+            self.machine.shared.board.post_log_bytes(space.used_bytes);
+        }
+        let trimmed = log.untrimmed().and_then(|left| match left {
+            0 => Ok(false),
+            _ => log.begin()?.commit().map(|()| true),
+        });
+        match trimmed {
+            Ok(true) => self.plan_look(TRIM_PAUSE, context),
+            Ok(false) => self.plan_look(LOOK_PAUSE, context),
+            Err(error) if error.is_no_space() => self.hold_back(&error, context),
+            Err(error) => self.give_up(context, error.to_string()),
+        }
     }
 
     /// Tells whether more than the reserve is left. With less, nothing new is taken in; what was taken in before, votes and
@@ -152,19 +210,41 @@ impl Storage {
     /// All that waited is durable: sends what rests on it and tells LogicCenter.
     fn let_go(&mut self, hard_state: HardState, last: EntryId) {
         self.look_after_space();
+        let tasks = std::mem::take(&mut self.waiting);
         let shared = &self.machine.shared;
-        for persist in self.waiting.drain(..) {
-            for (to, message) in persist.then {
-                shared.slots.sender.tell(Send {
-                    to: vec![to],
-                    message,
-                });
+        for task in tasks {
+            match task {
+                Task::Persist(persist) => {
+                    for (to, message) in persist.then {
+                        shared.slots.sender.tell(Send {
+                            to: vec![to],
+                            message,
+                        });
+                    }
+                }
+                Task::Compact(up_to) => {
+                    debug!(self.machine.log, "compacted"; "up_to" => %up_to);
+                }
+                Task::Install(installation) => self.installed(*installation),
             }
         }
         shared.slots.logic_center.tell(Persisted {
             incarnation: self.served,
             hard_state,
             last,
+        });
+    }
+
+    /// A snapshot is in force. The Applier hears of it before LogicCenter does, and so before anyone asks it how far it is.
+    fn installed(&self, installation: Installation) {
+        let snapshot = installation.snapshot.clone();
+        info!(self.machine.log, "a snapshot is in force"; "last" => %snapshot.last, "generation" => installation.generation());
+        installation.let_be_found();
+        let slots = &self.machine.shared.slots;
+        slots.applier.tell(Switch);
+        slots.logic_center.tell(Installed {
+            incarnation: self.served,
+            snapshot,
         });
     }
 
@@ -191,7 +271,7 @@ impl Storage {
         }
         if self.waiting.is_empty() {
             self.look_after_space();
-            self.plan_look(LOOK_PAUSE, context);
+            self.trim(context);
         } else {
             self.flush(context);
             self.plan_look(RETRY_PAUSE, context);
@@ -205,8 +285,29 @@ impl Storage {
                 incarnation: request.incarnation,
                 entries,
             }),
+            // Asked for by a LogicCenter that has had it compacted since, or that was replaced.
+            Err(error @ LogError::Compacted { .. }) => {
+                debug!(self.machine.log, "not read"; "error" => %error);
+            }
             Err(error) => self.give_up(context, error.to_string()),
         }
+    }
+}
+
+impl Handler<Compact> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Compact, context: &mut Context<Self>) {
+        self.enter(context);
+        self.wait(message.incarnation, Task::Compact(message.up_to), context);
+    }
+}
+
+impl Handler<Install> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Install, context: &mut Context<Self>) {
+        self.enter(context);
+        let task = Task::Install(Box::new(message.installation));
+        self.wait(message.incarnation, task, context);
     }
 }
 

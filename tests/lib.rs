@@ -1,5 +1,5 @@
 //! The scaffolding of the tests that run real machines: processes started from a config, killed, paused and started
-//! again, clients that talk to them, and a checker of what the clients saw.
+//! again, clients that talk to them, and a checker of what the clients saw; and an exploration of all that three cores can do.
 //!
 //! Everything here panics with a text that says what was expected, since only tests call it.
 
@@ -8,11 +8,13 @@ pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod etcd;
+pub mod exploration;
 pub mod history;
 pub mod logs;
 pub mod machine;
 pub mod ports;
 pub mod settings;
+pub mod simulation;
 pub mod times;
 pub mod wait;
 pub mod workload;

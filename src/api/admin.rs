@@ -1,6 +1,8 @@
 //! Our own service for rmctl: the machine's view of itself, its actors, their logs and their faults.
 
-use rm_actors::port::{ActorReport, Failure, Fault, Level, MachineId, Port, Role};
+use rm_actors::port::{
+    ActorReport, Failure, Fault, Level, MachineId, Port, Role, SnapshotTransfer,
+};
 use rm_proto::raftmachine::v1 as pb;
 use rm_proto::raftmachine::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -44,6 +46,10 @@ impl Admin for AdminService {
             role: role_name(report.role).to_owned(),
             term: report.term.0,
             leader: report.leader.map_or(0, |leader| leader.0),
+            first_index: report.first.0,
+            log_bytes: report.log_bytes,
+            sending: report.sending.iter().map(snapshot_transfer).collect(),
+            receiving: report.receiving.as_ref().map(snapshot_transfer),
             last_index: report.last.0,
             commit_index: report.commit.0,
             applied_index: report.applied.0,
@@ -172,6 +178,14 @@ fn role_name(role: Role) -> &'static str {
         Role::PreCandidate => "pre-candidate",
         Role::Candidate => "candidate",
         Role::Leader => "leader",
+    }
+}
+
+fn snapshot_transfer(transfer: &SnapshotTransfer) -> pb::SnapshotTransfer {
+    pb::SnapshotTransfer {
+        peer: transfer.peer.0,
+        bytes: transfer.bytes,
+        bytes_all: transfer.bytes_all,
     }
 }
 

@@ -21,7 +21,9 @@ fn failed(outcome: TransferOutcome) -> Status {
         TransferOutcome::NotVoter => {
             Status::failed_precondition("etcdserver: bad leader transferee")
         }
-        TransferOutcome::Unheard => Status::unavailable("etcdserver: unhealthy cluster"),
+        TransferOutcome::Unheard => Status::unavailable(
+            "raftmachine: the machine that is to lead was not heard for an election timeout",
+        ),
         TransferOutcome::TimedOut => {
             Status::unavailable("etcdserver: request timed out, leader transfer took too long")
         }

@@ -11,6 +11,8 @@ use crate::schema::{
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// The most of anything that is counted.
 const COUNT_MAX: u64 = 1_000_000;
+/// The most entries that a log is told to keep.
+const ENTRIES_MAX: u64 = 1_000_000_000;
 /// The most bytes of anything that is held in memory.
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// The most that `limits.request_bytes_max` and `limits.append_bytes_max` may be, in bytes.
@@ -126,6 +128,8 @@ impl Rules {
             client_connections_max,
             client_streams_max,
             disk_reserve_bytes,
+            snapshot_reserve_bytes,
+            snapshot_bytes_per_second,
             map_bytes_max,
         } = *limits;
         let request = ("limits.request_bytes_max", request_bytes_max as u64);
@@ -158,11 +162,15 @@ impl Rules {
         ] {
             self.within(key, count, 1..=COUNT_MAX);
         }
-        self.within(
-            "limits.disk_reserve_bytes",
-            disk_reserve_bytes,
-            0..=FILE_BYTES_MAX,
+        let reserve = ("limits.disk_reserve_bytes", disk_reserve_bytes);
+        let snapshot_reserve = ("limits.snapshot_reserve_bytes", snapshot_reserve_bytes);
+        let snapshot_pace = (
+            "limits.snapshot_bytes_per_second",
+            snapshot_bytes_per_second,
         );
+        for (key, bytes) in [reserve, snapshot_reserve, snapshot_pace] {
+            self.within(key, bytes, 0..=FILE_BYTES_MAX);
+        }
         self.within(
             "limits.map_bytes_max",
             map_bytes_max,
@@ -180,6 +188,22 @@ impl Rules {
         self.within("storage.checkpoint_interval_ms", interval_ms, 1..=MS_MAX);
         let bytes = storage.checkpoint_bytes as u64;
         self.within("storage.checkpoint_bytes", bytes, 1..=MEMORY_BYTES_MAX);
+        let bytes = storage.compaction_keep_bytes as u64;
+        self.within("storage.compaction_keep_bytes", bytes, 0..=MEMORY_BYTES_MAX);
+        for (key, least, entries) in [
+            (
+                "storage.compaction_keep_entries",
+                0,
+                storage.compaction_keep_entries,
+            ),
+            (
+                "storage.compaction_step_entries",
+                1,
+                storage.compaction_step_entries,
+            ),
+        ] {
+            self.within(key, entries as u64, least..=ENTRIES_MAX);
+        }
     }
 
     fn supervision(&mut self, supervision: &Supervision) {

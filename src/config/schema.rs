@@ -152,6 +152,11 @@ pub struct Limits {
     pub client_streams_max: u32,
     /// The space that must stay free on the disk; below it writes are refused.
     pub disk_reserve_bytes: u64,
+    /// The space that no snapshot, made or received, may take. Where `disk_reserve_bytes` is more, that is what counts, so that a
+    /// snapshot alone never has writes refused.
+    pub snapshot_reserve_bytes: u64,
+    /// The most bytes of a snapshot that are copied, and that leave to one machine, in a second; 0 for no bound.
+    pub snapshot_bytes_per_second: u64,
     /// The largest file that the log or the state may become.
     pub map_bytes_max: u64,
 }
@@ -173,6 +178,8 @@ impl Default for Limits {
             client_connections_max: 10_000,
             client_streams_max: 1_024,
             disk_reserve_bytes: 16 << 20,
+            snapshot_reserve_bytes: 64 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             map_bytes_max: 1 << 40,
         }
     }
@@ -191,6 +198,14 @@ pub struct Storage {
     /// The largest data file, in bytes, whose structure is checked to the last page when the machine starts. Of a larger one
     /// only the ends are; `raft-machine --verify` checks the rest of it while the machine is down.
     pub verify_bytes_max: u64,
+    /// How many entries the log keeps that the state holds durably, for machines that are a little behind; those further behind
+    /// get a snapshot. With `compaction_keep_bytes` the smaller tail wins. While a machine catches up by a snapshot, its leader keeps
+    /// up to a hundred times as many, unless its disk is full.
+    pub compaction_keep_entries: usize,
+    /// About how many bytes of such entries the log keeps.
+    pub compaction_keep_bytes: usize,
+    /// The log is compacted by at least this many entries at once.
+    pub compaction_step_entries: usize,
 }
 
 impl Default for Storage {
@@ -200,6 +215,9 @@ impl Default for Storage {
             checkpoint_interval_ms: 5_000,
             checkpoint_bytes: 32 << 20,
             verify_bytes_max: 1 << 30,
+            compaction_keep_entries: 10_000,
+            compaction_keep_bytes: 64 << 20,
+            compaction_step_entries: 1_000,
         }
     }
 }
@@ -282,7 +300,7 @@ pub struct Reads {
     /// What confirms a linearizable read that does not say it.
     pub default: ReadMode,
     /// By how many percent the rates of two machines' clocks may differ at most. With it leaders hold leases; absent, every
-    /// read is confirmed by a quorum. The same on all machines.
+    /// read is confirmed by a quorum. A machine without it is of no use to the leases of others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_drift_percent: Option<u8>,
 }

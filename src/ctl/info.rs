@@ -9,7 +9,7 @@ use crate::error::{Error, Result, describe};
 use crate::output::{
     Format, grid, human_bytes, human_duration, print_json, print_table, right_align,
 };
-use crate::proto::{InfoRequest, InfoResponse};
+use crate::proto::{InfoRequest, InfoResponse, SnapshotTransfer};
 
 /// Asks one endpoint for the list of machines, then every machine, and prints a row for each.
 ///
@@ -61,12 +61,17 @@ pub(crate) struct Reached {
     pub(crate) term: u64,
     /// The leader's name; none when it knows of none.
     pub(crate) leader: Option<String>,
+    pub(crate) first_index: u64,
     pub(crate) last_index: u64,
     pub(crate) commit_index: u64,
     pub(crate) applied_index: u64,
     pub(crate) revision: i64,
     pub(crate) file_bytes: u64,
     pub(crate) used_bytes: u64,
+    pub(crate) log_bytes: u64,
+    /// The snapshots that it sends, and the one that it receives.
+    pub(crate) sending: Vec<Transfer>,
+    pub(crate) receiving: Option<Transfer>,
     pub(crate) no_space: bool,
     pub(crate) refused: u64,
     /// How often it was started on its data.
@@ -75,6 +80,31 @@ pub(crate) struct Reached {
     pub(crate) uptime_ms: u64,
     pub(crate) version: String,
     pub(crate) fault_injection: bool,
+}
+
+/// How far a snapshot has got.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Transfer {
+    /// The name of the machine that it goes to, or comes from.
+    pub(crate) peer: String,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_all: u64,
+}
+
+impl Transfer {
+    fn new(transfer: SnapshotTransfer, name: impl Fn(u64) -> String) -> Self {
+        Transfer {
+            peer: name(transfer.peer),
+            bytes: transfer.bytes,
+            bytes_all: transfer.bytes_all,
+        }
+    }
+
+    fn percent(&self) -> u64 {
+        (self.bytes * 100)
+            .checked_div(self.bytes_all)
+            .unwrap_or(100)
+    }
 }
 
 /// Asks every machine of the domain at the same time.
@@ -154,6 +184,16 @@ impl Reached {
             machine_id: answer.machine_id,
             role: answer.role,
             term: answer.term,
+            first_index: answer.first_index,
+            log_bytes: answer.log_bytes,
+            sending: answer
+                .sending
+                .into_iter()
+                .map(|transfer| Transfer::new(transfer, &name))
+                .collect(),
+            receiving: answer
+                .receiving
+                .map(|transfer| Transfer::new(transfer, &name)),
             last_index: answer.last_index,
             commit_index: answer.commit_index,
             applied_index: answer.applied_index,
@@ -180,7 +220,7 @@ impl Reached {
 pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = grid([
         "#", "name", "client", "domain", "role", "term", "leader", "commit", "applied", "revision",
-        "size", "boot", "up",
+        "size", "log", "snapshot", "boot", "up",
     ]);
     for row in rows {
         let mut cells = vec![row.number.to_string(), row.name.clone(), row.client.clone()];
@@ -194,6 +234,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
                 state.applied_index.to_string(),
                 state.revision.to_string(),
                 size(state),
+                log(state),
+                snapshots(state),
                 state.boot.to_string(),
                 human_duration(state.uptime_ms),
             ]),
@@ -203,13 +245,27 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         }
         table.add_row(cells);
     }
-    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 12]);
+    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 13, 14]);
     table
 }
 
 fn size(state: &Reached) -> String {
     let full = if state.no_space { ", disk full" } else { "" };
     format!("{}{full}", human_bytes(state.file_bytes))
+}
+
+/// The entries that the log holds, and their bytes.
+fn log(state: &Reached) -> String {
+    let entries = (state.last_index + 1).saturating_sub(state.first_index);
+    format!("{entries}, {}", human_bytes(state.log_bytes))
+}
+
+fn snapshots(state: &Reached) -> String {
+    let sending = state.sending.iter();
+    let sending = sending.map(|to| format!("to {} {} %", to.peer, to.percent()));
+    let receiving = state.receiving.iter();
+    let receiving = receiving.map(|from| format!("from {} {} %", from.peer, from.percent()));
+    sending.chain(receiving).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

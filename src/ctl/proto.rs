@@ -12,5 +12,5 @@ pub(crate) use rm_proto::raftmachine::v1::change_members_request::Change;
 pub(crate) use rm_proto::raftmachine::v1::{
     Actor, ActorsRequest, AddMember, ArmFaultRequest, ChangeMembersRequest, InfoRequest,
     InfoResponse, KillActorRequest, LogLevelsRequest, Machine, MembersRequest, ReplaceMember,
-    SetLogLevelRequest, TransferRequest, UpdateMember,
+    SetLogLevelRequest, SnapshotTransfer, TransferRequest, UpdateMember,
 };

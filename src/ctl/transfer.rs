@@ -1,6 +1,7 @@
 //! `rmctl transfer`: leadership from one machine to another.
 
 use clap::Args;
+use tonic::Status;
 
 use crate::client::{Endpoints, Link};
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ pub(crate) async fn run(endpoints: &Endpoints, flags: TransferFlags) -> Result<(
         Some(name) => target(&info, name)?.id,
         None => 0,
     };
+    if info.leader == 0 {
+        let status = Status::unavailable("no leader is known that could hand over");
+        return Err(asked.failed("transfer")(status));
+    }
     let leader = connect_to_leader(endpoints, asked, &info).await?;
     let answer = leader.admin().transfer(TransferRequest { to }).await;
     let now = answer.map_err(leader.failed("transfer"))?.into_inner();
@@ -64,7 +69,7 @@ async fn connect_to_leader(
             })?;
             endpoints.connect(&client).await
         }
-        // The asked machine leads, or says itself that nobody does.
+        // The asked machine leads, or will say itself that it does not.
         _ => Ok(asked),
     }
 }

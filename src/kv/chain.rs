@@ -134,6 +134,7 @@ mod tests {
     use crate::progress::Progress;
     use crate::range::ReplyRoom;
     use crate::span::Span;
+    use crate::state_machine::StateMachine;
     use crate::tables::Tables;
     use crate::testing::Disk;
 

@@ -53,7 +53,7 @@ pub enum RequestError {
 }
 
 /// Our own or the environment's fault. The open transaction is given up wherever a change was under way: open the
-/// key space anew and apply the log again from [`crate::Keyspace::applied`].
+/// key space anew and apply the log again from [`crate::StateMachine::applied`].
 #[derive(Debug, thiserror::Error)]
 pub enum KvError {
     /// Stored bytes are not what was written.

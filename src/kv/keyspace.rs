@@ -10,8 +10,10 @@ use crate::change::{Change, check_put};
 use crate::command::{Command, Query, Reply, ReplyBody};
 use crate::dirty::DirtyPages;
 use crate::error::{Failure, KvError, RequestError};
+use crate::peek::{Peek, peek};
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
+use crate::state_machine::StateMachine;
 use crate::tables::{Configuration, State, Tables};
 use crate::txn::Plan;
 use crate::view::View;
@@ -63,13 +65,19 @@ pub struct Size {
     pub changes: u64,
 }
 
-impl Keyspace {
+impl StateMachine for Keyspace {
+    type Query = Query;
+    type Reply = Reply;
+    type Refusal = RequestError;
+    type Error = KvError;
+    type Report = CheckpointReport;
+
     /// Opens the key space as of its last checkpoint, or makes an empty one, and begins the transaction. Reads three
     /// values, however large the key space is. The environment stays open for as long as the key space is there.
     ///
     /// # Errors
     /// [`KvError::NewerLayout`], [`KvError::Damaged`], or LMDB's own.
-    pub fn open(environment: &Environment) -> Result<Keyspace, KvError> {
+    fn open(environment: &Environment) -> Result<Keyspace, KvError> {
         let tables = Tables::open(environment)?;
         let writer = Writer::begin(environment.clone())?;
         let state = tables.state(writer.txn().ok_or(KvError::GivenUp)?)?;
@@ -86,30 +94,24 @@ impl Keyspace {
         })
     }
 
+    fn peek(environment: &Environment) -> Result<Peek, KvError> {
+        peek(environment)
+    }
+
     /// Has `report` called about every 1,024 keys that a request or a query looks at or changes, and more often where
     /// values are large: a request may take long, and whoever watches this thread shall see that it is at work.
-    pub fn on_progress(&mut self, report: Box<dyn Fn() + Send>) {
+    fn on_progress(&mut self, report: Box<dyn Fn() + Send>) {
         self.progress = Progress::new(report);
     }
 
-    /// Bounds the bytes of one reply, its keys and values above all; [`MAX_REPLY_BYTES`] when it is never called.
-    pub fn bound_replies(&mut self, bytes: usize) {
-        self.reply_bytes_max = bytes;
-    }
-
     /// The entry that was applied last.
-    pub fn applied(&self) -> EntryId {
+    fn applied(&self) -> EntryId {
         self.state.applied()
     }
 
     /// The entry up to which the last checkpoint made the key space durable.
-    pub fn checkpointed(&self) -> EntryId {
+    fn checkpointed(&self) -> EntryId {
         self.checkpointed.applied()
-    }
-
-    /// The revision of the key space; one when nothing was ever written.
-    pub fn revision(&self) -> i64 {
-        self.state.revision
     }
 
     /// Applies the next entry of the log: `None` is an empty entry. Without `answer` the reply lacks what only a
@@ -122,7 +124,7 @@ impl Keyspace {
     /// # Errors
     /// [`KvError::OutOfOrder`], [`KvError::NewerCommand`] and [`KvError::MalformedCommand`] without any effect; after any
     /// other the key space must be opened again.
-    pub fn apply(
+    fn apply(
         &mut self,
         entry: EntryId,
         command: Option<&[u8]>,
@@ -151,67 +153,12 @@ impl Keyspace {
         Ok(outcome)
     }
 
-    fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
-        command.check(MAX_TXN_OPERATIONS)?;
-        let room = ReplyRoom::new(self.reply_bytes_max);
-        let (made, overflowed, reply) = self.writer.with_txn(|txn| {
-            let mut change = Change {
-                tables: &self.tables,
-                txn: txn.ok_or(KvError::GivenUp)?,
-                state: &mut self.state,
-                scratch: &mut self.scratch,
-                answer,
-                overflowed: false,
-                progress: &self.progress,
-                room: &room,
-                made: 0,
-                bytes: 0,
-            };
-            let reply = carry_out(&mut change, command)?;
-            let (made, overflowed) = (change.made, change.overflowed);
-            self.dirty.wrote(made, change.bytes);
-            change.finish();
-            Ok::<_, Failure>((made, overflowed, reply))
-        })?;
-        match (overflowed, made) {
-            (false, _) => Ok(reply),
-            (true, 0) => Err(RequestError::ReplyTooLarge.into()),
-            (true, _) => Err(RequestError::ReplyTooLargeAfterChange.into()),
-        }
-    }
-
-    /// Answers a query from the key space as of the last applied entry.
-    ///
-    /// # Errors
-    /// [`Failure::Request`] by the client's fault, [`Failure::Store`] by ours; the key space stays as it is.
-    pub fn query(&self, query: &Query) -> Result<Reply, Failure> {
-        query.check(MAX_TXN_OPERATIONS)?;
-        let room = ReplyRoom::new(self.reply_bytes_max);
-        let view = self.view(&room)?;
-        let body = match query {
-            Query::Range(range) => ReplyBody::Range(view.range(range)?),
-            Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
-        };
-        Ok(Reply {
-            revision: view.revision,
-            body,
-        })
-    }
-
-    /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
-    /// keys, and close to the truth for keys in random order.
-    pub fn dirty_bytes(&self) -> usize {
-        self.writer
-            .txn()
-            .map_or(0, |txn| self.dirty.bytes(&self.tables, txn))
-    }
-
     /// Notes the configuration that the entry at an index holds: durable, as the applied entry is, with the next checkpoint.
     /// Its bytes are the driver's; here they are opaque.
     ///
     /// # Errors
     /// LMDB's own; the key space must then be opened again.
-    pub fn set_configuration(&mut self, index: Index, bytes: Bytes) -> Result<(), KvError> {
+    fn set_configuration(&mut self, index: Index, bytes: Bytes) -> Result<(), KvError> {
         let configuration = Configuration { index, bytes };
         let set = self.writer.with_txn(|txn| {
             let txn = txn.ok_or(KvError::GivenUp)?;
@@ -225,20 +172,27 @@ impl Keyspace {
         Ok(())
     }
 
-    /// The configuration that was noted last.
-    ///
-    /// # Errors
-    /// [`KvError::Damaged`], or LMDB's own.
-    pub fn configuration(&self) -> Result<Option<Configuration>, KvError> {
-        let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
-        self.tables.configuration(txn)
+    fn query(&self, query: &Query) -> Result<Result<Reply, RequestError>, KvError> {
+        match self.read(query) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Failure::Request(error)) => Ok(Err(error)),
+            Err(Failure::Store(error)) => Err(error),
+        }
+    }
+
+    /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
+    /// keys, and close to the truth for keys in random order.
+    fn dirty_bytes(&self) -> usize {
+        self.writer
+            .txn()
+            .map_or(0, |txn| self.dirty.bytes(&self.tables, txn))
     }
 
     /// Makes all that was applied durable, and begins the next transaction. Does nothing when nothing was applied since.
     ///
     /// # Errors
     /// [`KvError::NoSpace`] or LMDB's own; the key space must then be opened again, and is as of the checkpoint before.
-    pub fn checkpoint(&mut self) -> Result<CheckpointReport, KvError> {
+    fn checkpoint(&mut self) -> Result<CheckpointReport, KvError> {
         let bytes = self.dirty_bytes();
         if self.writer.txn().is_none() {
             return Err(KvError::GivenUp);
@@ -273,6 +227,63 @@ impl Keyspace {
         Ok(report)
     }
 
+    fn is_no_space(error: &KvError) -> bool {
+        matches!(
+            error,
+            KvError::NoSpace | KvError::MapFull | KvError::GivenUp
+        )
+    }
+}
+
+impl Keyspace {
+    /// Bounds the bytes of one reply, its keys and values above all; [`MAX_REPLY_BYTES`] when it is never called.
+    pub fn bound_replies(&mut self, bytes: usize) {
+        self.reply_bytes_max = bytes;
+    }
+
+    /// The revision of the key space; one when nothing was ever written.
+    pub fn revision(&self) -> i64 {
+        self.state.revision
+    }
+
+    fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
+        command.check(MAX_TXN_OPERATIONS)?;
+        let room = ReplyRoom::new(self.reply_bytes_max);
+        let (made, overflowed, reply) = self.writer.with_txn(|txn| {
+            let mut change = Change {
+                tables: &self.tables,
+                txn: txn.ok_or(KvError::GivenUp)?,
+                state: &mut self.state,
+                scratch: &mut self.scratch,
+                answer,
+                overflowed: false,
+                progress: &self.progress,
+                room: &room,
+                made: 0,
+                bytes: 0,
+            };
+            let reply = carry_out(&mut change, command)?;
+            let (made, overflowed) = (change.made, change.overflowed);
+            self.dirty.wrote(made, change.bytes);
+            change.finish();
+            Ok::<_, Failure>((made, overflowed, reply))
+        })?;
+        match (overflowed, made) {
+            (false, _) => Ok(reply),
+            (true, 0) => Err(RequestError::ReplyTooLarge.into()),
+            (true, _) => Err(RequestError::ReplyTooLargeAfterChange.into()),
+        }
+    }
+
+    /// The configuration that was noted last.
+    ///
+    /// # Errors
+    /// [`KvError::Damaged`], or LMDB's own.
+    pub fn configuration(&self) -> Result<Option<Configuration>, KvError> {
+        let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
+        self.tables.configuration(txn)
+    }
+
     /// How large the key space is, the open transaction included.
     ///
     /// # Errors
@@ -284,6 +295,20 @@ impl Keyspace {
             file_bytes: space.file_bytes,
             used_bytes: space.used_bytes,
             changes: self.tables.revisions.table.len(txn)?,
+        })
+    }
+
+    fn read(&self, query: &Query) -> Result<Reply, Failure> {
+        query.check(MAX_TXN_OPERATIONS)?;
+        let room = ReplyRoom::new(self.reply_bytes_max);
+        let view = self.view(&room)?;
+        let body = match query {
+            Query::Range(range) => ReplyBody::Range(view.range(range)?),
+            Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
+        };
+        Ok(Reply {
+            revision: view.revision,
+            body,
         })
     }
 

@@ -1,7 +1,8 @@
 //! The state machine: etcd's data model over LMDB tables, deterministic: the same commands in the same order give the
 //! same bytes on every machine.
 //!
-//! A [`Keyspace`] applies the [`Command`]s of the log and answers [`Query`]s. How its tables lie is told in `tables`.
+//! A [`Keyspace`] applies the [`Command`]s of the log and answers [`Query`]s. How its tables lie is told in `tables`. What a machine
+//! asks of it, and would of any other state machine, is the trait [`StateMachine`].
 
 mod chain;
 mod change;
@@ -19,6 +20,7 @@ mod progress;
 mod range;
 mod revision;
 mod span;
+mod state_machine;
 mod tables;
 mod txn;
 mod view;
@@ -30,6 +32,7 @@ pub use hash::{KeyspaceHash, hash};
 pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size};
 pub use peek::{Peek, peek};
 pub use range::MAX_REPLY_BYTES;
+pub use state_machine::{Answer, StateMachine};
 pub use tables::{Configuration, TABLES};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::error::KvError;
 use crate::tables::{Configuration, State, Tables};
 
 /// Where a state stands as of its last checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peek {
     /// The entry that was applied last.
     pub applied: EntryId,
@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::keyspace::Keyspace;
+    use crate::state_machine::StateMachine;
     use crate::testing::Disk;
 
     #[test]

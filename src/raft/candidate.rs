@@ -7,7 +7,7 @@ use crate::raft::Turn;
 use crate::{Body, MachineId, Role, Time};
 
 /// A machine that stands for election.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Candidate {
     ballot: Ballot,
     /// Who said yes. This machine itself says yes to a vote once its own vote is durable.
@@ -21,7 +21,7 @@ pub(crate) struct Candidate {
 }
 
 /// What the candidate asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Ballot {
     /// Whether others would vote for it in the next term.
     PreVote,
@@ -72,6 +72,12 @@ impl Candidate {
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self) -> Time {
         self.deadline.min(self.ask_at)
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.deadline);
+        visit(&mut self.ask_at);
     }
 
     /// Another machine answered a pre-vote request for the next term.

@@ -1,8 +1,12 @@
 //! Log compaction (§7): what a durable state holds need not stay in the log, but for a tail from which a follower that is a
 //! little behind gets entries instead of a snapshot.
 
+use crate::leader::Leader;
 use crate::node::Node;
 use crate::{Effect, EntryId, Index};
+
+/// How many times the tail of entries may become as long for the sake of followers that are catching up.
+const HOLD_FACTOR: u64 = 100;
 
 impl Node {
     /// The state machine's state is durable up to this entry.
@@ -26,12 +30,28 @@ impl Node {
     }
 
     /// The last entry that need not stay: before the smaller of the two tails, and never beyond what was handed to the state
-    /// machine (so committed, and durable here) and is durable in its state.
+    /// machine (so committed, and durable here) and is durable in its state. Nor, within a bound, beyond what followers need that
+    /// are catching up: else they would be in need of another snapshot by the time they have the one on its way.
     fn compactable(&mut self) -> Index {
         let last = self.log.last().index.0;
-        let by_entries = Index(last.saturating_sub(self.config.compaction_keep_entries as u64));
+        let keep = self.config.compaction_keep_entries as u64;
+        let before = |tail: u64| Index(last.saturating_sub(tail));
         let by_bytes = self.log.tail_start(self.config.compaction_keep_bytes);
-        let before_tail = by_entries.max(by_bytes);
-        before_tail.min(self.checkpoint).min(self.handed)
+        let before_tail = before(keep).max(by_bytes);
+        let held = match self.awaited {
+            // What is compacted is space, which a full disk needs more.
+            Some(index) if !self.is_full() => index.max(before(keep.saturating_mul(HOLD_FACTOR))),
+            _ => before_tail,
+        };
+        before_tail.min(held).min(self.checkpoint).min(self.handed)
+    }
+}
+
+impl Leader {
+    /// Up to where the slowest of the followers that are catching up by a snapshot, and are heard, has the log.
+    pub(crate) fn awaited(&self, node: &Node) -> Option<Index> {
+        let heard = self.followers.iter();
+        let heard = heard.filter(|&(&machine, _)| self.hears(node, machine));
+        heard.filter_map(|(_, follower)| follower.awaited()).min()
     }
 }

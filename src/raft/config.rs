@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{ConfigurationError, Configured, EntryId, HardState, Index, MachineId, Term};
 
 /// What a machine's core is built from, besides what it finds durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This machine.
     pub local: MachineId,
@@ -42,8 +42,12 @@ pub struct Config {
     /// with lease reads.
     pub trust_peer_gone: bool,
     /// By how many percent the rates of two machines' clocks may differ at most, so that leaders hold leases; none where
-    /// that is not known, and every read is confirmed by a quorum. The same on all machines of a domain.
+    /// that is not known, and every read is confirmed by a quorum. With it this machine keeps to what the leases of others
+    /// rest on, too; a leader counts on no machine that does not.
     pub lease_drift_percent: Option<u8>,
+    /// Whether an earlier life of this machine may have promised a leader its loyalty, with this config or another: if so it
+    /// gives no vote for an election timeout after it starts.
+    pub may_have_promised: bool,
     /// Which voters are preferred as leaders: the higher, the more. Who is not listed has the priority 0.
     pub priorities: BTreeMap<MachineId, u8>,
 }
@@ -260,6 +264,7 @@ mod tests {
             reads_max: 8,
             trust_peer_gone: false,
             lease_drift_percent: Some(10),
+            may_have_promised: false,
             priorities: BTreeMap::new(),
             compaction_keep_entries: 100,
             compaction_keep_bytes: 1 << 20,

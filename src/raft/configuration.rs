@@ -20,7 +20,7 @@ pub const ABOUT_BYTES_MAX: usize = 1024;
 /// - while joint there are voters on both sides;
 /// - `about` speaks only of machines that are listed;
 /// - there are at most [`MEMBERS_MAX`] machines, each with at most [`ABOUT_BYTES_MAX`] bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// The voters; while joint, those of the new configuration.
     pub voters: Vec<MachineId>,
@@ -150,7 +150,7 @@ fn holds(sorted: &[MachineId], machine: MachineId) -> bool {
 }
 
 /// A configuration and the entry that holds it; at index 0 stands the one with which this machine began.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configured {
     /// The index of the entry.
     pub index: Index,
@@ -161,7 +161,7 @@ pub struct Configured {
 /// The configurations of a machine's log, in order, from the one that was in force at the log's base.
 ///
 /// Invariants: never empty; indexes rise; only the first is at or before the base.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Configurations {
     all: Vec<Configured>,
     /// The machine whose log it is.

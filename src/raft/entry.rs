@@ -18,7 +18,7 @@ pub struct RequestId {
 }
 
 /// A command on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// Whose request it is.
     pub request: RequestId,
@@ -35,7 +35,7 @@ impl Proposal {
 }
 
 /// What an entry says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payload {
     /// Nothing: a new leader commits one to learn what is committed (§8).
     Empty,
@@ -51,7 +51,7 @@ pub enum Payload {
 }
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its term and index.
     pub id: EntryId,
@@ -72,7 +72,7 @@ impl Entry {
 
 /// What a machine must remember across restarts besides its log (figure 2), and how far it knew the log to be
 /// committed, which is only a help: it may be older than what the machine knew when it stopped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The latest term that the machine has seen.
     pub term: Term,

@@ -7,7 +7,7 @@ use crate::raft::Turn;
 use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, ReadMode, Time};
 
 /// A machine that follows.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Follower {
     /// The leader of the present term, if it is known.
     leader: Option<MachineId>,
@@ -29,7 +29,7 @@ pub(crate) struct Follower {
 }
 
 /// What this machine may tell the leader once it is durable.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct Acknowledgement {
     /// Up to where appends proved the logs to match.
     proved: Index,
@@ -65,6 +65,19 @@ impl Follower {
         let deadline = self.deadline;
         *self = Follower::new(node, None);
         self.deadline = self.deadline.min(deadline);
+    }
+
+    /// Forgets how long it drew to wait; visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, timeout: Duration, visit: &mut dyn FnMut(&mut Time)) {
+        self.timeout = timeout;
+        visit(&mut self.heard);
+        visit(&mut self.deadline);
+        if let Some((_, at)) = &mut self.answered {
+            visit(at);
+        }
+        for (_, at) in self.asked.iter_mut().flatten() {
+            visit(at);
+        }
     }
 
     /// The leader of the present term, if it is known.
@@ -265,8 +278,13 @@ impl Follower {
             return;
         }
         self.answered = Some((round, node.now));
-        let (last, full) = (node.log.durable(), node.is_full());
-        node.promise(leader, Body::HeartbeatResponse { round, last, full });
+        let body = Body::HeartbeatResponse {
+            round,
+            last: node.log.durable(),
+            full: node.is_full(),
+            loyal: node.loyalty_span(),
+        };
+        node.promise(leader, body);
     }
 
     /// Asks for the newest read of each mode, whose answer serves all; again after a while, since the request or its answer

@@ -53,17 +53,19 @@ pub enum Input {
         /// The last entry that it has applied.
         applied: EntryId,
     },
-    /// What `Effect::SendSnapshot` asked for is done: the whole content is at the other machine.
-    SnapshotSent {
+    /// Of the snapshot that `Effect::SendSnapshot` asked for more has arrived: it may take as long again.
+    SnapshotMoves {
         /// Where.
         to: MachineId,
-        /// The last entry of the snapshot.
-        last: EntryId,
+        /// The number from the effect.
+        number: u64,
     },
-    /// What `Effect::SendSnapshot` asked for has failed.
-    SnapshotFailed {
-        /// To which machine.
+    /// What `Effect::SendSnapshot` asked for has ended, well or not: what became of it the other machine tells.
+    SnapshotEnded {
+        /// Where.
         to: MachineId,
+        /// The number from the effect.
+        number: u64,
     },
     /// A snapshot came; its whole content is durable beside the present state. Answered by `Effect::Install` or
     /// `Effect::Discard`, or by neither if this very snapshot is being installed.
@@ -77,6 +79,8 @@ pub enum Input {
     },
     /// The answer to `Effect::Install`.
     Installed(Snapshot),
+    /// The other answer to it: the content could not be made ready and is thrown away. State and log are as they were.
+    InstallFailed(Snapshot),
     /// Time has passed.
     Elapsed,
     /// The process of another machine is known to have ended.
@@ -92,7 +96,7 @@ pub enum Input {
 }
 
 /// What a machine is to do. Effects are performed in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Make durable.
     Persist(Persist),
@@ -125,18 +129,21 @@ pub enum Effect {
         /// The last to remove.
         up_to: EntryId,
     },
-    /// Send a snapshot to this machine: one that exists, or a new one. Answered by `Input::SnapshotSent` or
-    /// `Input::SnapshotFailed`. If one is already on its way there, this one takes its place.
+    /// Send a snapshot to this machine: one that exists, or a new one. Answered by `Input::SnapshotMoves` now and then, and
+    /// `Input::SnapshotEnded`. If one is already on its way there, this one takes its place.
     SendSnapshot {
         /// To whom.
         to: MachineId,
+        /// Tells this sending from earlier ones; never repeated by a core.
+        number: u64,
+        /// The term in which this machine leads, which goes with the snapshot. It may lead no more when that leaves.
+        term: Term,
         /// The least that it must have applied.
         at_least: Index,
     },
-    /// Put the content of this snapshot in the place of the state, in order with `Apply`; then, in order with `Persist`, remove the
-    /// log up to its last entry, or all of the log if it does not hold that entry. A driver that died between these two does
-    /// the second when it starts: a log that does not hold the last entry that the state has applied begins anew after it.
-    /// Answered by `Input::Installed`.
+    /// Put the content of this snapshot in the place of the state, in order with `Apply`, and remove the log up to its last entry,
+    /// or all of the log if it does not hold that entry, in order with `Persist`: both at the same instant, as far as a crash can
+    /// tell. Answered by `Input::Installed` or `Input::InstallFailed`.
     Install(Snapshot),
     /// Throw away the content of this snapshot.
     Discard(Snapshot),
@@ -179,7 +186,7 @@ pub enum Effect {
 }
 
 /// What Storage is to make durable, in one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// Term, vote and commit index, as they are after this.
     pub hard_state: HardState,

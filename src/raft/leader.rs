@@ -18,7 +18,7 @@ use crate::{
 const DISK_PATIENCE: u32 = 4;
 
 /// A machine that leads.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Leader {
     /// All to whom the leader sends: every other member, and those who leave.
     pub(crate) followers: BTreeMap<MachineId, Progress>,
@@ -32,6 +32,8 @@ pub(crate) struct Leader {
     pub(crate) first: Index,
     /// When this machine's own disk last had nothing to do, or did something, or came to have space.
     pub(crate) disk_moved: Time,
+    /// Whether it tried to hand over because its disk is full.
+    pub(crate) gave_way: bool,
 }
 
 impl Leader {
@@ -54,6 +56,7 @@ impl Leader {
             heartbeat_at: node.now,
             first: last.next(),
             disk_moved: node.now,
+            gave_way: false,
         };
         leader.take_over_leaving(node);
         let configured = node.configurations.latest();
@@ -117,7 +120,7 @@ impl Leader {
             return;
         };
         if matched <= node.log.last().index {
-            follower.appended(matched, node.now);
+            follower.appended(matched, node.commit, node.now);
             self.commit(node);
         }
         self.finish_round(node);
@@ -159,11 +162,18 @@ impl Leader {
         self.finish_round(node);
     }
 
+    /// More of a snapshot has arrived at a follower.
+    pub(crate) fn snapshot_moves(&mut self, node: &mut Node, to: MachineId, number: u64) {
+        if let Some(follower) = self.followers.get_mut(&to) {
+            follower.snapshot_moves(number, node.now.after(node.config.snapshot_timeout));
+        }
+    }
+
     /// The driver no longer sends a snapshot to a follower: it arrived, or it failed.
-    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId) {
+    pub(crate) fn snapshot_ended(&mut self, node: &mut Node, to: MachineId, number: u64) {
         let pause = node.config.election_timeout;
         if let Some(follower) = self.followers.get_mut(&to) {
-            follower.snapshot_ended(node.now.after(pause));
+            follower.snapshot_ended(number, node.now.after(pause));
         }
     }
 
@@ -186,7 +196,7 @@ impl Leader {
 
     /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
     /// one whose disk does nothing for several: others may be able to lead with theirs. Of a full disk that is known, so that
-    /// it steps down only for others that have space.
+    /// it gives way only to others that have space.
     pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
         let patience = node.config.election_timeout;
         let heard = node.quorum.reached(|machine| {
@@ -194,15 +204,14 @@ impl Leader {
             follower.map_or(node.now, |follower| follower.heard)
         });
         let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
+        let too_long = |since: Time| node.now.since(since) >= patience * DISK_PATIENCE;
         let disk_owes = node.log.durable() < node.log.last().index;
-        let useless = match node.full_since {
-            Some(since) => self.others_have_space(node).then_some(since),
-            None => disk_owes.then_some(self.disk_moved),
-        };
-        let stalled =
-            useless.is_some_and(|since| node.now.since(since) >= patience * DISK_PATIENCE);
+        let stalled = !node.is_full() && disk_owes && too_long(self.disk_moved);
         if (unheard || stalled) && !node.is_alone() {
             return Turn::Follow;
+        }
+        if node.full_since.is_some_and(too_long) && self.others_have_space(node) {
+            return self.give_way(node);
         }
         self.prefer(node);
         Turn::Stay
@@ -211,6 +220,20 @@ impl Leader {
     /// When time alone makes it act.
     pub(crate) fn next_deadline(&self) -> Time {
         self.heartbeat_at
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.heartbeat_at);
+        visit(&mut self.disk_moved);
+        self.lease.each_moment(visit);
+        self.preference.each_moment(visit);
+        for follower in self.followers.values_mut() {
+            follower.each_moment(visit);
+        }
+        for leaving in self.leaving.values_mut() {
+            leaving.each_moment(visit);
+        }
     }
 
     /// Stops leading: other machines learn that their reads have no answer here.
@@ -229,7 +252,10 @@ impl Leader {
         let new_round = node.commit >= self.first
             && self
                 .confirmation
-                .begin(node.now, node.commit, node.reads.newest(), for_lease);
+                .begin(node.commit, node.reads.newest(), for_lease);
+        if new_round {
+            self.lease.begin(self.confirmation.round(), node.now);
+        }
         self.finish_round(node);
         self.complete_change(node);
         self.replicate(node);
@@ -280,7 +306,6 @@ impl Leader {
         let Some(round) = self.confirmation.finish(reached.unwrap_or_default()) else {
             return;
         };
-        self.lease.confirmed(round.sent);
         if let Some(read) = round.local {
             node.answer_reads(read, round.index, ReadMode::Quorum);
         }
@@ -303,12 +328,8 @@ impl Leader {
         node.send(to, Body::Heartbeat { commit, round });
     }
 
-    /// Asserts the invariants: of the lease, of each follower's progress, and that none is ahead of the leader.
+    /// Asserts the invariants: of each follower's progress, and that none is ahead of the leader.
     pub(crate) fn check(&self, node: &Node) {
-        assert!(
-            node.commit >= self.first || !self.lease.holds(node.now),
-            "a leader with a lease has committed in its own term"
-        );
         for follower in self.followers.values() {
             follower.check();
             assert!(

@@ -2,6 +2,7 @@
 //! no thread, and no randomness but from the seed that it is given.
 
 mod candidate;
+mod canonical;
 mod compaction;
 mod config;
 mod configuration;

@@ -16,7 +16,7 @@ const MARK_EVERY: u64 = 64;
 /// - `terms` holds the first entry after the base of each term, so that `base`, `terms` and `last` give the term of any index;
 /// - the window holds the last entries of the log, all that are not yet durable among them;
 /// - `base <= durable <= asked <= last`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Log {
     /// The last entry that was compacted; the place before the first if none was.
     base: EntryId,
@@ -39,7 +39,7 @@ pub(crate) struct Log {
 }
 
 /// An entry of the window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Slot {
     entry: Entry,
     /// The bytes of all entries up to and with this one, from an arbitrary start: differences give the size of any range.

@@ -10,7 +10,7 @@ use crate::{ABOUT_BYTES_MAX, Configuration, Index, MEMBERS_MAX, MachineId};
 pub const STEPS_MAX: usize = 2 * MEMBERS_MAX;
 
 /// One change of who takes part: all its steps together, or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Change {
     /// What is to be done, in order.
     pub steps: Vec<Step>,
@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// A part of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// A machine joins as a learner, with what the driver wants to know of it.
     Add(MachineId, Bytes),
@@ -37,7 +37,7 @@ pub enum Step {
 }
 
 /// Why a change was not begun. Nothing of it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ChangeRefused {
     /// The machine that was asked does not lead.
     #[error("this machine does not lead: ask the leader, or try again once there is one")]

@@ -1,11 +1,13 @@
 //! What machines tell each other. The sender's identity is proved by the connection and stands beside the message.
 
+use std::time::Duration;
+
 use crate::{
     Change, ChangeRefused, Entry, EntryId, Index, Payload, Proposal, RequestId, STEPS_MAX, Term,
 };
 
 /// One message between two machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender's term. In a pre-vote request, and in the answer that grants it, the term that the sender would
     /// campaign in (dissertation 9.6).
@@ -61,7 +63,7 @@ fn is_sound_payload(payload: &Payload) -> bool {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me? (dissertation 9.6)
     PreVoteRequest {
@@ -130,6 +132,9 @@ pub enum Body {
         last: Index,
         /// Whether the sender's disk is full.
         full: bool,
+        /// For how long after it heard the heartbeat the sender votes for no other machine, by its own clock: what a lease may
+        /// count on (dissertation 6.4.1). Zero if it promises nothing.
+        loyal: Duration,
     },
     /// Put these into the log; sent to the leader by the machines whose clients ask for it.
     Propose {

@@ -23,7 +23,7 @@ const PROMISES_MAX: usize = 1024;
 /// Invariants: `term`, `vote` within a term, `commit` and `handed` never go back; `handed <= commit <= last`, and what is
 /// handed to the state machine is durable; `base <= checkpoint <= commit`, and nothing is handed over while a snapshot is being
 /// installed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Node {
     pub(crate) config: Config,
     /// The configurations of the log; the latest is in force (§6).
@@ -48,6 +48,10 @@ pub(crate) struct Node {
     pub(crate) handed: Index,
     /// Up to where the state machine's state is known to be durable.
     pub(crate) checkpoint: Index,
+    /// Up to where followers have the log that are catching up with this leader.
+    pub(crate) awaited: Option<Index>,
+    /// Numbers the snapshots that were sent.
+    snapshots_sent: u64,
     /// The snapshot that the driver is installing.
     pub(crate) installing: Option<Snapshot>,
     /// The term and vote that Storage was last asked to make durable.
@@ -89,6 +93,8 @@ impl Node {
             commit: commit.max(durable.applied),
             handed: durable.applied,
             checkpoint: durable.base.index,
+            awaited: None,
+            snapshots_sent: 0,
             installing: None,
             asked: (term, vote),
             durable: (term, vote),
@@ -126,6 +132,20 @@ impl Node {
     /// good log: that one may know of a later configuration (dissertation 4.2.2).
     pub(crate) fn is_voter(&self) -> bool {
         self.quorum.contains(self.config.local)
+    }
+
+    /// Forgets what chance will bring; visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        self.random = Random::new(0);
+        visit(&mut self.now);
+        if let Some(since) = &mut self.full_since {
+            visit(since);
+        }
+        self.loyalty.each_moment(visit);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.each_moment(visit);
+        }
+        self.reads.each_moment(visit);
     }
 
     /// Whether this machine's disk is full.
@@ -294,8 +314,15 @@ impl Node {
     }
 
     /// Has a snapshot sent.
-    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) {
-        self.sends.push(Effect::SendSnapshot { to, at_least });
+    pub(crate) fn send_snapshot(&mut self, to: MachineId, at_least: Index) -> u64 {
+        self.snapshots_sent += 1;
+        self.sends.push(Effect::SendSnapshot {
+            to,
+            number: self.snapshots_sent,
+            term: self.term,
+            at_least,
+        });
+        self.snapshots_sent
     }
 
     /// Hands out an effect after all that is to be made durable, sent and applied.

@@ -22,6 +22,19 @@ impl Raft {
         }
     }
 
+    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
+    /// rest on that.
+    pub(crate) fn hears_leader_besides(&self, machine: MachineId) -> bool {
+        if self.node.is_loyal_besides(machine) {
+            return true;
+        }
+        match &self.state {
+            State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
+            State::Candidate(_) => false,
+            State::Leader(_) => true,
+        }
+    }
+
     /// Takes a change that a client of this machine wants.
     pub(crate) fn change(&mut self, request: RequestId, change: Change) {
         let local = self.node.config.local;

@@ -15,7 +15,7 @@ const BACKOFF: u32 = 8;
 const DOUBLINGS_MAX: u32 = 6;
 
 /// What a leader knows about the voter that is preferred to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Preference {
     /// The preferred voter, if it is fit, and since when; at first this machine's election.
     fit: Option<MachineId>,
@@ -36,6 +36,12 @@ impl Preference {
             failures: 0,
             not_before: now,
         }
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.since);
+        visit(&mut self.not_before);
     }
 }
 
@@ -63,8 +69,8 @@ impl Leader {
         }
     }
 
-    /// The voter of the highest priority above this machine's own that answers each heartbeat, has space and all that is
-    /// committed.
+    /// The voter of the highest priority above this machine's own that answers each heartbeat, has space and takes entries as they
+    /// come. It may be a round behind, as it is under load whenever another is faster: the transfer waits for it.
     fn preferred_follower(&self, node: &Node) -> Option<MachineId> {
         let patience: Duration = node.config.heartbeat_interval * 2;
         let own = node.config.priority(node.config.local);
@@ -74,7 +80,6 @@ impl Leader {
                 && node.now.since(follower.heard) <= patience
                 && follower.is_replicating()
                 && !follower.full
-                && follower.matched >= node.commit
         });
         fit.max_by_key(|&(&machine, _)| node.config.priority(machine))
             .map(|(&machine, _)| machine)

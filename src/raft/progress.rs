@@ -10,7 +10,7 @@ use crate::{Config, Index, Time};
 ///
 /// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating. While a snapshot is on
 /// its way, `next` is an entry that is compacted, or was lately acknowledged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     /// Up to where the follower's durable log is known to match; never goes back.
     pub(crate) matched: Index,
@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     pub(crate) full: bool,
     /// The latest round of confirmation that it answered.
     pub(crate) round: u64,
+    /// Until when, by the leader's clock, it votes for no other machine at least.
+    pub(crate) loyal_until: Time,
     /// The commit index that it was last told, as far as it can take it.
     pub(crate) told_commit: Index,
     /// When Storage was asked for the entry `next`.
@@ -31,11 +33,13 @@ pub(crate) struct Progress {
     reported: Index,
     /// When its log was last seen to move, or when the wait for an answer began, if that was later.
     moved: Time,
+    /// Whether it was sent a snapshot and has not had the whole log since.
+    catches_up: bool,
     /// Whether to send an append without entries, for the follower to confirm or deny all that was sent.
     inquire: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     /// Where the logs meet is not known: one request at a time.
     Probe {
@@ -51,6 +55,8 @@ enum State {
     },
     /// What it lacks is compacted: a snapshot is on its way, and nothing else (§7).
     Snapshot {
+        /// Tells this sending from earlier ones.
+        number: u64,
         /// The least that the snapshot has applied.
         at_least: Index,
         /// When to ask the follower what became of it.
@@ -79,10 +85,12 @@ impl Progress {
             heard: now,
             full: false,
             round: 0,
+            loyal_until: Time::default(),
             told_commit: Index(0),
             reading: None,
             reported: Index(0),
             moved: now,
+            catches_up: false,
             inquire: false,
         }
     }
@@ -136,17 +144,42 @@ impl Progress {
     }
 
     /// A snapshot of at least this index goes out.
-    pub(crate) fn send_snapshot(&mut self, at_least: Index, until: Time) {
-        self.state = State::Snapshot { at_least, until };
+    pub(crate) fn send_snapshot(&mut self, number: u64, at_least: Index, until: Time) {
+        self.state = State::Snapshot {
+            number,
+            at_least,
+            until,
+        };
+        self.catches_up = true;
         self.inquire = false;
         self.reading = None;
     }
 
-    /// Nothing is on its way any more. The follower's acknowledgement may be; if it does not come, the follower is asked at this
-    /// moment, and not at once, since what failed would fail again.
-    pub(crate) fn snapshot_ended(&mut self, at: Time) {
-        if let State::Snapshot { until, .. } = &mut self.state {
+    /// More of the snapshot has arrived: the rest may take until this moment.
+    pub(crate) fn snapshot_moves(&mut self, moved: u64, at: Time) {
+        if let State::Snapshot { number, until, .. } = &mut self.state
+            && *number == moved
+        {
+            *until = at;
+        }
+    }
+
+    /// Nothing of the snapshot is on its way any more. The follower's acknowledgement may be; if it does not come, the follower is
+    /// asked at this moment, and not at once, since what failed would fail again. The end of an earlier sending tells nothing
+    /// of this one.
+    pub(crate) fn snapshot_ended(&mut self, ended: u64, at: Time) {
+        if let State::Snapshot { number, until, .. } = &mut self.state
+            && *number == ended
+        {
             *until = at.min(*until);
+        }
+    }
+
+    /// Up to where a follower has the log, or will have it, that gets a snapshot or has yet to catch up after one.
+    pub(crate) fn awaited(&self) -> Option<Index> {
+        match self.state {
+            State::Snapshot { at_least, .. } => Some(at_least),
+            _ => self.catches_up.then_some(self.matched),
         }
     }
 
@@ -162,8 +195,9 @@ impl Progress {
         }
     }
 
-    /// The follower acknowledged its log up to `matched`.
-    pub(crate) fn appended(&mut self, matched: Index, now: Time) {
+    /// The follower acknowledged its log up to `matched`, of one that is committed up to `commit`.
+    pub(crate) fn appended(&mut self, matched: Index, commit: Index, now: Time) {
+        self.catches_up &= matched < commit;
         if matched > self.matched {
             self.matched = matched;
             self.moved = now;
@@ -240,6 +274,19 @@ impl Progress {
     /// Whether the follower's log has met the leader's, so that many requests may be on their way.
     pub(crate) fn is_replicating(&self) -> bool {
         matches!(self.state, State::Replicate { .. })
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.heard);
+        visit(&mut self.loyal_until);
+        visit(&mut self.moved);
+        if let Some(at) = &mut self.reading {
+            visit(at);
+        }
+        if let State::Snapshot { until, .. } = &mut self.state {
+            visit(until);
+        }
     }
 
     /// Asserts the invariants; those that take a walk through what is in flight only in debug builds.

@@ -3,7 +3,7 @@
 use crate::{Configuration, MachineId};
 
 /// The voters of a domain, of whom a majority decides (§5.1); while joint, a majority of either side (§6).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Quorum {
     voters: Vec<MachineId>,
     /// The voters of the configuration being left; empty unless joint.

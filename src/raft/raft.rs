@@ -1,5 +1,7 @@
 //! One machine's Raft core: takes inputs, keeps the role, and hands out effects.
 
+use std::time::Duration;
+
 use crate::candidate::Candidate;
 use crate::follower::Follower;
 use crate::leader::Leader;
@@ -13,14 +15,14 @@ use crate::{
 ///
 /// A driver gives it all inputs that wait, one by one, to [`Raft::step`]; then asks once for the [`Raft::effects`] and
 /// performs them in order. The same inputs always give the same effects.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Raft {
     pub(crate) node: Node,
     pub(crate) state: State,
 }
 
 /// The role, with what belongs to it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum State {
     Follower(Follower),
     Candidate(Candidate),
@@ -85,8 +87,11 @@ impl Raft {
                 self.lead(Leader::space_changed);
             }
             Input::Checkpointed { applied } => self.node.checkpointed(applied),
-            Input::SnapshotSent { to, .. } | Input::SnapshotFailed { to } => {
-                self.lead(|leader, node| leader.snapshot_ended(node, to));
+            Input::SnapshotMoves { to, number } => {
+                self.lead(|leader, node| leader.snapshot_moves(node, to, number));
+            }
+            Input::SnapshotEnded { to, number } => {
+                self.lead(|leader, node| leader.snapshot_ended(node, to, number));
             }
             Input::SnapshotReceived {
                 from,
@@ -94,6 +99,7 @@ impl Raft {
                 snapshot,
             } => self.snapshot_received(from, term, snapshot),
             Input::Installed(snapshot) => self.installed(&snapshot),
+            Input::InstallFailed(snapshot) => self.node.install_failed(&snapshot),
             Input::Elapsed => self.elapsed(),
             Input::PeerGone(machine) => {
                 if let State::Follower(follower) = &mut self.state {
@@ -116,17 +122,19 @@ impl Raft {
         self.check();
     }
 
-    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages
+    /// Hands out what is to be done about all inputs since the last time, in this order: at most one `Persist`, then messages,
     /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
     /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
         self.node.now = self.node.now.max(now);
+        self.node.awaited = None;
         match &mut self.state {
             State::Leader(leader) => {
                 let waiting = std::mem::take(&mut self.node.proposals);
                 let local = self.node.config.local;
                 leader.propose(&mut self.node, local, waiting);
                 leader.flush(&mut self.node);
+                self.node.awaited = leader.awaited(&self.node);
                 if leader.has_left(&self.node) {
                     leader.leave_to_successor(&mut self.node);
                     self.turn(Turn::Follow);
@@ -181,19 +189,6 @@ impl Raft {
             State::Follower(follower) => follower.leader(),
             State::Candidate(_) => None,
             State::Leader(_) => Some(self.node.config.local),
-        }
-    }
-
-    /// Whether this machine hears a live leader other than `machine` (§6, dissertation 4.2.3, 9.6), or may have, where leases
-    /// rest on that.
-    fn hears_leader_besides(&self, machine: MachineId) -> bool {
-        if self.node.is_loyal_besides(machine) {
-            return true;
-        }
-        match &self.state {
-            State::Follower(follower) => follower.hears_leader_besides(&self.node, machine),
-            State::Candidate(_) => false,
-            State::Leader(_) => true,
         }
     }
 
@@ -345,9 +340,15 @@ impl Raft {
                     });
                 }
             }
-            Body::HeartbeatResponse { round, last, full } => {
-                self.lead(|leader, node| leader.heartbeat_answered(node, from, round, last, full));
-            }
+            Body::HeartbeatResponse {
+                round,
+                last,
+                full,
+                loyal,
+            } => self.lead(|leader, node| {
+                leader.promised(from, round, loyal);
+                leader.heartbeat_answered(node, from, round, last, full);
+            }),
         }
     }
 
@@ -421,6 +422,7 @@ impl Raft {
             round: 0,
             last: self.node.log.durable(),
             full: self.node.is_full(),
+            loyal: Duration::ZERO,
         };
         self.node.promise(leader, body);
     }

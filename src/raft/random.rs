@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A SplitMix64 generator. Good enough to keep election timeouts apart, and nothing else is drawn from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Random {
     state: u64,
 }

@@ -9,12 +9,12 @@ use crate::{Index, MachineId, ReadId, ReadMode, Time};
 ///
 /// An index that is safe for one read is safe for every read that came before it, so one answer serves all of those; but a
 /// lease serves only who trusts it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct WaitingReads {
     queue: VecDeque<WaitingRead>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct WaitingRead {
     read: ReadId,
     mode: ReadMode,
@@ -79,6 +79,13 @@ impl WaitingReads {
             .collect()
     }
 
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        for waiting in &mut self.queue {
+            visit(&mut waiting.deadline);
+        }
+    }
+
     /// When the first of them is given up.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.queue.front().map(|waiting| waiting.deadline)
@@ -87,7 +94,7 @@ impl WaitingReads {
 
 /// A leader's rounds of confirmation: at most one is under way, and reads that come meanwhile wait for the next, because
 /// only answers to what was sent after a read came can confirm it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Confirmation {
     /// The latest round; it stands in every heartbeat and append.
     round: u64,
@@ -98,10 +105,8 @@ pub(crate) struct Confirmation {
 }
 
 /// Reads that are confirmed once a majority answers to their round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Round {
-    /// When it began: no answer to it is to anything that was sent earlier.
-    pub(crate) sent: Time,
     /// The commit index when the round began.
     pub(crate) index: Index,
     /// The newest read of this machine's own clients at that time.
@@ -134,20 +139,13 @@ impl Confirmation {
     }
 
     /// Begins the next round if none is under way and something waits for it: the read `local`, another machine's, or a lease.
-    pub(crate) fn begin(
-        &mut self,
-        now: Time,
-        index: Index,
-        local: Option<ReadId>,
-        for_lease: bool,
-    ) -> bool {
+    pub(crate) fn begin(&mut self, index: Index, local: Option<ReadId>, for_lease: bool) -> bool {
         let wanted = for_lease || local.is_some() || !self.waiting.is_empty();
         if self.current.is_some() || !wanted {
             return false;
         }
         self.round += 1;
         self.current = Some(Round {
-            sent: now,
             index,
             local,
             remote: std::mem::take(&mut self.waiting),

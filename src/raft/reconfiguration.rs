@@ -11,12 +11,21 @@ use crate::{Configuration, Index, MachineId, Payload, RequestId, Time};
 const FAREWELL: u32 = 2;
 
 /// A machine that takes part no more, and is to learn of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Leaving {
     /// The entry that removes it.
     index: Index,
     /// When it is given up: not before the entry is committed.
     until: Option<Time>,
+}
+
+impl Leaving {
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        if let Some(until) = &mut self.until {
+            visit(until);
+        }
+    }
 }
 
 impl Leader {

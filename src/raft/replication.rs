@@ -60,10 +60,16 @@ impl Leader {
             return;
         };
         follower.snapshot_elapsed(base, node.now);
-        let is_heard = node.now.since(follower.heard) < node.config.election_timeout;
-        if is_heard && follower.needs_snapshot(base) {
-            follower.send_snapshot(base, node.now.after(node.config.snapshot_timeout));
-            node.send_snapshot(machine, base);
+        if !follower.needs_snapshot(base) || !self.hears(node, machine) {
+            return;
+        }
+        if self.is_spared(node, machine) {
+            return;
+        }
+        let number = node.send_snapshot(machine, base);
+        let until = node.now.after(node.config.snapshot_timeout);
+        if let Some(follower) = self.followers.get_mut(&machine) {
+            follower.send_snapshot(number, base, until);
         }
     }
 
@@ -75,8 +81,7 @@ impl Leader {
         if follower.needs_snapshot(node.log.base().index) {
             return None;
         }
-        // While others suffice to commit, what is left of a full disk is kept for votes and for the day without them.
-        if follower.full && self.quorum_has_space(node) {
+        if self.is_spared(node, machine) {
             return None;
         }
         let from = follower.next;

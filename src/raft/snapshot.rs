@@ -4,7 +4,7 @@ use crate::node::Node;
 use crate::{Configured, Effect, EntryId, Index, Term};
 
 /// What a snapshot is, without its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The last entry that its state has applied.
     pub last: EntryId,
@@ -35,21 +35,25 @@ impl Node {
     /// it stands for. An older snapshot would take the state back (§7).
     pub(crate) fn offered(&mut self, snapshot: Snapshot) -> bool {
         let has_all = snapshot.last.index <= self.commit;
-        match &self.installing {
-            // Its content is in use.
-            Some(awaited) if *awaited == snapshot => {}
-            None if !has_all => {
-                self.installing = Some(snapshot.clone());
-                self.answer(Effect::Install(snapshot));
-            }
-            _ => self.discard(snapshot),
+        if has_all || self.is_installing() {
+            self.discard(snapshot);
+        } else {
+            self.installing = Some(snapshot.clone());
+            self.answer(Effect::Install(snapshot));
         }
         has_all
     }
 
-    /// Has the content of a snapshot thrown away.
+    /// Has the content of a snapshot thrown away, unless it is in use: it is the one that is being installed.
     pub(crate) fn discard(&mut self, snapshot: Snapshot) {
-        self.answer(Effect::Discard(snapshot));
+        if self.installing.as_ref() != Some(&snapshot) {
+            self.answer(Effect::Discard(snapshot));
+        }
+    }
+
+    /// The driver could not install a snapshot: the leader finds that it is still lacking, and sends it again.
+    pub(crate) fn install_failed(&mut self, snapshot: &Snapshot) {
+        self.installing.take_if(|awaited| awaited == snapshot);
     }
 
     /// The driver installed a snapshot; false if it is not the one that this core waits for.

@@ -8,7 +8,7 @@ use crate::{Body, Effect, MachineId, Refusal, Term, Time};
 /// A transfer that this machine began while it led.
 ///
 /// It outlives the role: whether the target was elected is seen from the follower's side.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Transfer {
     to: MachineId,
     /// The term that is given up.
@@ -36,6 +36,16 @@ pub enum TransferOutcome {
     NotVoter,
     /// The target, or every machine that could be one, was not heard within an election timeout.
     Unheard,
+}
+
+impl Transfer {
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+        visit(&mut self.deadline);
+        if let Some(told) = &mut self.told {
+            visit(told);
+        }
+    }
 }
 
 impl Leader {
@@ -155,6 +165,11 @@ impl Node {
     /// have to wait for.
     pub(crate) fn refuses_proposals(&self) -> Option<Refusal> {
         self.transfer.map(|_| Refusal::Transferring)
+    }
+
+    /// Whether leadership is being handed over to this machine.
+    pub(crate) fn transfers_to(&self, machine: MachineId) -> bool {
+        self.transfer.is_some_and(|transfer| transfer.to == machine)
     }
 
     /// When the transfer that is under way counts as failed.

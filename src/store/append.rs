@@ -49,6 +49,11 @@ impl<'a> Append<'a> {
         self.last
     }
 
+    /// Term, vote and commit index, as they will be durable.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
     /// Adds a hard state and entries to the batch.
     ///
     /// Whatever the log holds from the first entry's index on is removed before; entries that are committed already must be

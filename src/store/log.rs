@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rm_raft::{Configured, EntryId, HardState, Index};
 
 use crate::{
-    Append, Environment, LogError, LogReader,
+    Append, Environment, LogError, LogReader, Space,
     tables::{Tables, Tail},
 };
 
@@ -117,6 +117,14 @@ impl Log {
     pub fn generation(&self) -> Result<u64, LogError> {
         let txn = self.environment.env().read_txn()?;
         Ok(self.tables.base(&txn)?.generation)
+    }
+
+    /// What the log takes, and what is left for it.
+    ///
+    /// # Errors
+    /// LMDB's own.
+    pub fn space(&self) -> Result<Space, LogError> {
+        Ok(self.environment.space()?)
     }
 
     /// How many entries are compacted and not removed yet; the next commits remove them.

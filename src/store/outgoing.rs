@@ -28,7 +28,7 @@ pub(crate) fn copy(
     environment: &Environment,
     path: &Path,
     options: &SnapshotOptions,
-    goes_on: &dyn Fn() -> bool,
+    goes_on: &dyn Fn(u64) -> bool,
 ) -> Result<Description, SnapshotError> {
     let failed = |error| SnapshotError::io("write", path, error);
     let mut file = File::create(path).map_err(failed)?;
@@ -66,7 +66,7 @@ struct Target<'a> {
     path: &'a Path,
     file: &'a mut File,
     options: &'a SnapshotOptions,
-    goes_on: &'a dyn Fn() -> bool,
+    goes_on: &'a dyn Fn(u64) -> bool,
 }
 
 impl Target<'_> {
@@ -76,7 +76,7 @@ impl Target<'_> {
         let mut piece = vec![0; PIECE_BYTES];
         let (mut bytes, mut synced) = (0_u64, 0);
         loop {
-            if !(self.goes_on)() {
+            if !(self.goes_on)(bytes) {
                 return Err(SnapshotError::Stopped);
             }
             let count = match from.read(&mut piece) {

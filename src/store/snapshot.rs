@@ -144,18 +144,29 @@ impl Snapshots {
         self.newest_slot().clone()
     }
 
+    /// Removes the newest snapshot that was made here; its space is given back when nobody reads it any more.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn remove_newest(&self) -> Result<(), SnapshotError> {
+        match self.newest_slot().take() {
+            Some(newest) => remove_file(&newest.path),
+            None => Ok(()),
+        }
+    }
+
     /// Makes a snapshot of the last commit, on any thread, while the writer goes on. It replaces the one before, whose file
     /// takes space for as long as a transfer reads it.
     ///
     /// Until the copy is complete, pages that the writer frees are not used again, so the state's file may grow.
     ///
     /// # Errors
-    /// [`SnapshotError::NoSpace`] when the disk would have less left than its reserve, [`SnapshotError::Stopped`] soon after `goes_on`
-    /// says no.
+    /// [`SnapshotError::NoSpace`] when the disk would have less left than its reserve, [`SnapshotError::Stopped`] soon after `goes_on`,
+    /// which is told the bytes so far, says no.
     pub fn make(
         &self,
         environment: &Environment,
-        goes_on: impl Fn() -> bool,
+        goes_on: impl Fn(u64) -> bool,
     ) -> Result<Arc<SnapshotFile>, SnapshotError> {
         let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let partial = self.folder.join("outgoing.partial");

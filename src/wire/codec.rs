@@ -3,6 +3,8 @@
 //! The body of every message starts with the sender's term; the fields follow in the order of [`Body`]'s. The
 //! numbers below are the format: they never change their meaning, and a number once used is never used again.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use rm_raft::{
     Body, Entry, EntryId, Index, MachineId, Message, Payload, Proposal, ReadId, ReadMode, Refusal,
@@ -27,13 +29,14 @@ mod kind {
     pub(super) const PROPOSE_REFUSED: u8 = 26;
     pub(super) const READ_INDEX_REQUEST: u8 = 27;
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
-    pub(super) const HEARTBEAT_RESPONSE: u8 = 29;
+    // 29 was one that did not tell of loyalty.
     pub(super) const PROPOSE_CHANGE: u8 = 30;
     pub(super) const CHANGE_REFUSED: u8 = 31;
     pub(super) const CAMPAIGN_NOW: u8 = 32;
     /// A read index request whose read is content with a lease.
     pub(super) const READ_INDEX_BY_LEASE_REQUEST: u8 = 33;
     pub(super) const REMOVED: u8 = 34;
+    pub(super) const HEARTBEAT_RESPONSE: u8 = 35;
 }
 
 const TERM_BYTES: usize = 8;
@@ -172,10 +175,16 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_entry_id(out, *commit);
             out.put_u64(*round);
         }
-        Body::HeartbeatResponse { round, last, full } => {
+        Body::HeartbeatResponse {
+            round,
+            last,
+            full,
+            loyal,
+        } => {
             out.put_u64(*round);
             out.put_u64(last.0);
             put_bool(out, *full);
+            out.put_u64(u64::try_from(loyal.as_micros()).unwrap_or(u64::MAX));
         }
         Body::Propose { proposals } => put_list(out, proposals, put_proposal),
         Body::ProposeRefused { requests, reason } => {
@@ -239,6 +248,7 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
             round: fields.u64("round")?,
             last: Index(fields.u64("last index")?),
             full: fields.bool("full")?,
+            loyal: Duration::from_micros(fields.u64("loyalty")?),
         },
         kind::PROPOSE => Body::Propose {
             proposals: take_list(fields, "proposals", PROPOSAL_BYTES, take_proposal)?,

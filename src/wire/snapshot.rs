@@ -32,7 +32,7 @@ pub struct SnapshotHeader {
     /// The term of the leader that sends it.
     pub term: Term,
     /// Tells this snapshot from all others: a transfer that broke off is resumed only with the same one.
-    pub id: [u8; 16],
+    pub id: SnapshotDigest,
     /// The last entry that it stands for.
     pub last: EntryId,
     /// The length of its content in bytes.

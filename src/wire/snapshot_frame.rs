@@ -227,7 +227,7 @@ mod tests {
     fn header() -> SnapshotHeader {
         SnapshotHeader {
             term: Term(7),
-            id: [9; 16],
+            id: [9; 32],
             last: EntryId {
                 term: Term(6),
                 index: Index(5),

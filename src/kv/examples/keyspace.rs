@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rm_kv::{Command, Keyspace, Put, Query, Range};
+use rm_kv::{Command, Keyspace, Put, Query, Range, StateMachine};
 use rm_raft::{EntryId, MachineId, Term};
 use rm_store::{DataDirectory, Environment, Identity, Options};
 
@@ -144,7 +144,7 @@ fn get(keyspace: &Keyspace, key: Bytes) -> Result<(), Box<dyn Error>> {
         key,
         ..Range::default()
     });
-    keyspace.query(&query)?;
+    keyspace.query(&query)??;
     Ok(())
 }
 
@@ -159,7 +159,7 @@ fn walk(keyspace: &Keyspace) -> Result<(), Box<dyn Error>> {
             ..Range::default()
         });
         let started = Instant::now();
-        keyspace.query(&query)?;
+        keyspace.query(&query)??;
         println!(
             "count         {:?} for all keys at revision {revision}",
             started.elapsed()

@@ -9,12 +9,13 @@ use super::clock::Clock;
 use super::machine::Machine;
 use super::show;
 use crate::{
-    Config, Effect, Entry, EntryId, Index, Input, MachineId, Member, Message, Snapshot, Status,
-    Term, Time,
+    Config, Effect, Entry, EntryId, Input, MachineId, Member, Message, Snapshot, Status, Term, Time,
 };
 
 /// A snapshot that a machine was told to send.
+#[derive(Debug)]
 pub(super) struct Shipment {
+    pub(super) number: u64,
     /// The sender's term at that moment.
     pub(super) term: Term,
     pub(super) snapshot: Snapshot,
@@ -114,7 +115,21 @@ impl Cluster {
                             self.send(id, to, message.clone());
                         }
                     }
-                    Some(Effect::SendSnapshot { to, at_least }) => self.load(id, to, at_least),
+                    Some(Effect::SendSnapshot {
+                        to,
+                        number,
+                        term,
+                        at_least,
+                    }) => {
+                        let (snapshot, content) = self.machines[&id].snapshot(at_least);
+                        let shipment = Shipment {
+                            number,
+                            term,
+                            snapshot,
+                            content,
+                        };
+                        self.shipments.insert((id, to), shipment);
+                    }
                     _ => {}
                 }
             }
@@ -124,24 +139,13 @@ impl Cluster {
         }
     }
 
-    /// Makes the snapshot that a machine is to send.
-    fn load(&mut self, from: MachineId, to: MachineId, at_least: Index) {
-        let term = self.status(from).expect("it runs").term;
-        let (snapshot, content) = self.machines[&from].snapshot(at_least);
-        let shipment = Shipment {
-            term,
-            snapshot,
-            content,
-        };
-        self.shipments.insert((from, to), shipment);
-    }
-
     /// A snapshot arrives.
     pub(super) fn unload(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
         let Shipment {
             term,
             snapshot,
             content,
+            ..
         } = shipment;
         if let Some(machine) = self.machines.get_mut(&to) {
             let input = machine.receive(from, term, snapshot, content);

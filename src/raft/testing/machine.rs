@@ -100,6 +100,19 @@ impl Machine {
         self.core = Some(core);
     }
 
+    /// Fails to install the snapshot that it is installing, and throws its content away.
+    pub(super) fn spoil(&mut self) -> Option<Snapshot> {
+        let install = |job: &Job| match job {
+            Job::InstallState(snapshot) => Some(snapshot.clone()),
+            _ => None,
+        };
+        let snapshot = self.jobs.iter().find_map(install)?;
+        self.jobs
+            .retain(|job| !matches!(job, Job::InstallState(_) | Job::InstallLog(_)));
+        self.received.remove(&snapshot.last);
+        Some(snapshot)
+    }
+
     /// The configuration that is in force at the log's base, and those that the log holds.
     pub(super) fn configurations(&self) -> Vec<Configured> {
         let first = self.disk.configured.clone();

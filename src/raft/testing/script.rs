@@ -25,8 +25,9 @@
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
 //! | `snapshot A-B [told=false]` | the snapshot that A is to send to B arrives, and A hears of that |
 //! | `snapshot A-B term= last=` | B gets a snapshot from A that the script makes up |
-//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B failed, or arrived; it is lost |
-//! | `crash N`, `restart N [applied=]` | |
+//! | `fail A-B`, `sent A-B` | A hears that the snapshot to B has ended; it is lost |
+//! | `moves A-B NUMBER`, `ended A-B NUMBER` | A hears that its snapshot of this number to B moves on, or has ended |
+//! | `crash N`, `restart N [applied=] [lease=PERCENT] [lease=off] [gone=] [election=SPAN]` | the config may be another one than before |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
@@ -243,12 +244,23 @@ impl Cluster {
             "fail" | "sent" => {
                 let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
                 let shipment = self.shipments.remove(&(from, to));
-                let last = shipment.ok_or("no snapshot is on its way")?.snapshot.last;
+                let number = shipment.ok_or("no snapshot is on its way")?.number;
+                self.input(from, Input::SnapshotEnded { to, number });
+            }
+            "moves" | "ended" => {
+                let (from, to) = link(args.next_pos().ok_or("which link?")?)?;
+                let number = next(args)?;
                 let input = match name {
-                    "fail" => Input::SnapshotFailed { to },
-                    _ => Input::SnapshotSent { to, last },
+                    "moves" => Input::SnapshotMoves { to, number },
+                    _ => Input::SnapshotEnded { to, number },
                 };
                 self.input(from, input);
+            }
+            "spoil" => {
+                let id = next_machine(args)?;
+                let snapshot = self.machine(id)?.spoil();
+                let snapshot = snapshot.ok_or("it installs nothing")?;
+                self.input(id, Input::InstallFailed(snapshot));
             }
             "crash" => {
                 let id = next_machine(args)?;
@@ -259,6 +271,17 @@ impl Cluster {
                 let now = self.clock(id).at(self.now);
                 let machine = self.machine(id)?;
                 let applied = key(args, "applied", machine.applied.len() as u64)?;
+                let config = &mut machine.config;
+                config.may_have_promised |= config.lease_drift_percent.is_some();
+                match args.take_key("lease") {
+                    None => {}
+                    Some("off") => config.lease_drift_percent = None,
+                    Some(percent) => config.lease_drift_percent = Some(percent.parse()?),
+                }
+                config.trust_peer_gone = key(args, "gone", config.trust_peer_gone)?;
+                if let Some(text) = args.take_key("election") {
+                    config.election_timeout = span(text)?;
+                }
                 machine.start(now, Index(applied));
                 self.perform(id);
             }
@@ -317,6 +340,7 @@ impl Cluster {
             reads_max: key(args, "reads", 8)?,
             trust_peer_gone: key(args, "gone", false)?,
             lease_drift_percent: args.take_key("lease").map(str::parse).transpose()?,
+            may_have_promised: false,
             priorities: match args.take_key("prefer") {
                 Some(text) => BTreeMap::from([(MachineId(text.parse()?), 1)]),
                 None => BTreeMap::new(),
@@ -432,10 +456,10 @@ impl Cluster {
         let Some(last) = args.take_key("last") else {
             let shipment = self.shipments.remove(&(from, to));
             let shipment = shipment.ok_or("no snapshot is on its way")?;
-            let last = shipment.snapshot.last;
+            let number = shipment.number;
             self.unload(from, to, shipment);
             if told {
-                self.input(from, Input::SnapshotSent { to, last });
+                self.input(from, Input::SnapshotEnded { to, number });
             }
             return Ok(());
         };
@@ -443,6 +467,7 @@ impl Cluster {
         let content = self.content(last);
         let configured = self.machine(to)?.configured_in(&content);
         let shipment = Shipment {
+            number: 0,
             term: Term(key(args, "term", 1)?),
             content,
             snapshot: Snapshot { last, configured },

@@ -128,9 +128,18 @@ pub(super) fn message(message: &Message) -> String {
         Body::Heartbeat { commit, round } => {
             format!("Heartbeat commit={} round={round}", id(commit))
         }
-        Body::HeartbeatResponse { round, last, full } => {
+        Body::HeartbeatResponse {
+            round,
+            last,
+            full,
+            loyal,
+        } => {
             let full = if *full { " full" } else { "" };
-            format!("HeartbeatResponse round={round} last={last}{full}")
+            let loyal = match loyal.as_millis() {
+                0 => String::new(),
+                millis => format!(" loyal={millis}ms"),
+            };
+            format!("HeartbeatResponse round={round} last={last}{full}{loyal}")
         }
         Body::Propose { proposals } => format!("Propose [{}]", list(proposals, proposal)),
         Body::ProposeRefused { requests, reason } => {
@@ -215,7 +224,7 @@ pub(super) fn effect(effect: &Effect) -> String {
             format!("apply up to {up_to} [{}]", list(entries, entry))
         }
         Effect::Compact { up_to } => format!("compact up to {up_to}"),
-        Effect::SendSnapshot { to, at_least } => {
+        Effect::SendSnapshot { to, at_least, .. } => {
             format!("send a snapshot to {to}, of {at_least} at least")
         }
         Effect::Install(snapshot) => format!("install the snapshot of {}", snapshot.last),

@@ -17,12 +17,13 @@ use bytes::Bytes;
 use self::faults::Comeback;
 use self::members::members as leader_members;
 use super::clock::Clock;
+use super::cluster::Shipment;
 use super::machine::Machine;
 use super::properties::{Properties, Proposals, Reads};
 use crate::random::Random;
 use crate::{
-    Body, Config, Configuration, Effect, Entry, Input, MachineId, Message, Proposal, ReadId,
-    ReadMode, RequestId, Role, Snapshot, Term, Time,
+    Body, Config, Configuration, Effect, Input, MachineId, Message, Proposal, ReadId, ReadMode,
+    RequestId, Role, Time,
 };
 
 /// How long the network and the machines misbehave.
@@ -44,9 +45,7 @@ enum Event {
     Snapshot {
         from: MachineId,
         to: MachineId,
-        term: Term,
-        snapshot: Snapshot,
-        content: Vec<Entry>,
+        shipment: Shipment,
     },
     /// A machine's disk may do its next jobs.
     Disk(MachineId),
@@ -92,6 +91,9 @@ impl Simulation {
         // Some machines know of no configuration, and may be added.
         let all: Vec<MachineId> = (1..=count + JOINERS).map(MachineId).collect();
         let small = random.next().is_multiple_of(2);
+        // Half of the clusters have leases; of those some have machines that know nothing of them.
+        let without = |local: MachineId| seed.is_multiple_of(5) && local.0.is_multiple_of(2);
+        let leased = |local: MachineId| !seed.is_multiple_of(2) && !without(local);
         let config = |local: MachineId| Config {
             local,
             election_timeout: Duration::from_millis(100),
@@ -103,9 +105,10 @@ impl Simulation {
             uncommitted_bytes_max: if small { 1000 } else { 1 << 20 },
             log_cache_bytes_max: if small { 200 } else { 1 << 12 },
             reads_max: 16,
-            trust_peer_gone: seed.is_multiple_of(2),
+            trust_peer_gone: !leased(local),
             // A clock that moves 140 while another moves 70 leaves half of an election timeout for a lease.
-            lease_drift_percent: (!seed.is_multiple_of(2)).then_some(50),
+            lease_drift_percent: leased(local).then_some(50),
+            may_have_promised: leased(local),
             priorities: if seed.is_multiple_of(3) {
                 BTreeMap::from([(MachineId(1), 1)])
             } else {
@@ -201,13 +204,7 @@ impl Simulation {
                 }
                 self.input(to, Input::Received { from, message });
             }
-            Event::Snapshot {
-                from,
-                to,
-                term,
-                snapshot,
-                content,
-            } => self.snapshot_arrives(from, to, term, snapshot, content),
+            Event::Snapshot { from, to, shipment } => self.snapshot_arrives(from, to, shipment),
             Event::Disk(id) => self.disk(id),
             Event::Tick(id) => self.tick(id),
             Event::Client => self.client(),
@@ -269,8 +266,20 @@ impl Simulation {
                         self.send(id, to, message.clone());
                     }
                 }
-                Some(Effect::SendSnapshot { to, at_least }) => {
-                    self.send_snapshot(id, to, at_least);
+                Some(Effect::SendSnapshot {
+                    to,
+                    number,
+                    term,
+                    at_least,
+                }) => {
+                    let (snapshot, content) = self.machine(id).snapshot(at_least);
+                    let shipment = Shipment {
+                        number,
+                        term,
+                        snapshot,
+                        content,
+                    };
+                    self.send_snapshot(id, to, shipment);
                 }
                 Some(Effect::Readable { read, index }) => self.reads.readable(id, read, index),
                 Some(Effect::ReadRefused { read, .. }) => self.reads.refused(id, read),
@@ -414,6 +423,7 @@ impl Simulation {
         self.cut.clear();
         self.stalled_until.clear();
         self.paused_until.clear();
+        self.space_for_all(false);
         self.run_until(self.now.after(HEALING));
         let leaders: Vec<MachineId> = self.machines.values().filter_map(leads).collect();
         assert_eq!(leaders.len(), 1, "one leader after healing");

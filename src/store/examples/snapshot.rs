@@ -53,7 +53,7 @@ fn main() -> Outcome<()> {
             commits
         });
         let started = Instant::now();
-        let made = sender.snapshots.make(&sender.state, || {
+        let made = sender.snapshots.make(&sender.state, |_| {
             note_peak(&peak);
             true
         });

@@ -124,8 +124,8 @@ fn a_full_disk_at_any_step_leaves_the_old_state_and_the_next_try_succeeds() {
         let (log, state) = open_both(&directory, &log_options).unwrap();
         let snapshots = Snapshots::open(&directory, snapshot_options).unwrap();
         let attempt = || -> Result<Environment, Trouble> {
-            snapshots.make(&state, || true)?;
-            let file = leader.snapshots.make(&leader.state, || true)?;
+            snapshots.make(&state, |_| true)?;
+            let file = leader.snapshots.make(&leader.state, |_| true)?;
             let received = receive(&file, &snapshots)?;
             install(received, &directory, &log, base(50), &options())
         };

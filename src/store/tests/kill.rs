@@ -154,7 +154,7 @@ fn install_until_killed(path: &str) {
     loop {
         state::write(&sender, next, 60, 9000);
         println!("written: {next}");
-        let file = snapshots.make(&sender, || true).unwrap();
+        let file = snapshots.make(&sender, |_| true).unwrap();
         println!("made: {next}");
         let mut incoming = store.receive(file.description()).unwrap();
         let mut chunk = vec![0; 32 << 10];

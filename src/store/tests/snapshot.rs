@@ -256,7 +256,7 @@ fn a_copy_that_nobody_wants_any_more_is_stopped_and_leaves_nothing() {
     let _turn = alone();
     let (folder, machine) = machine(3);
     let polls = AtomicU8::new(0);
-    let goes_on = || polls.fetch_add(1, Ordering::Relaxed) < 3;
+    let goes_on = |_| polls.fetch_add(1, Ordering::Relaxed) < 3;
     let error = machine.snapshots.make(&machine.state, goes_on);
     let error = error.expect_err("it was stopped");
     assert!(matches!(error, SnapshotError::Stopped), "{error}");
@@ -277,7 +277,7 @@ fn no_snapshot_takes_the_reserve_of_the_disk() {
     };
     let follower = open_with(folder.path(), all).unwrap();
     write(&follower.state, 1, 3, 30);
-    let error = follower.snapshots.make(&follower.state, || true);
+    let error = follower.snapshots.make(&follower.state, |_| true);
     assert!(error.expect_err("no space").is_no_space());
     let error = follower.snapshots.receive(file.description());
     assert!(error.expect_err("no space").is_no_space());

@@ -1,5 +1,7 @@
 //! The format of frames: what is written is read again, what is damaged is refused, and the bytes do not change.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::{
     collection::{btree_map, vec},
@@ -155,11 +157,12 @@ fn body() -> impl Strategy<Value = Body> {
             }
         }),
         (entry_id(), number()).prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
-        (number(), number(), any::<bool>()).prop_map(|(round, last, full)| {
+        (number(), number(), any::<bool>(), number()).prop_map(|(round, last, full, loyal)| {
             Body::HeartbeatResponse {
                 round,
                 last: Index(last),
                 full,
+                loyal: Duration::from_micros(loyal),
             }
         }),
         vec(proposal(), 0..5).prop_map(|proposals| Body::Propose { proposals }),
@@ -384,6 +387,7 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
             round: 5,
             last: Index(4),
             full: true,
+            loyal: Duration::from_millis(1_000),
         },
         Body::Propose {
             proposals: vec![proposal],

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rm_kv::{Failure, Keyspace, KvError};
+use rm_kv::{Failure, Keyspace, KvError, StateMachine};
 
 use crate::support::{Disk, everything, get, open_table, put, range};
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use goldenscript::Argument;
 use rm_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Keyspace, Operation,
-    Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget, Txn,
+    Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
 };
 
 use crate::support::{Disk, apply};
@@ -94,7 +94,7 @@ impl goldenscript::Runner for Runner<'_> {
                     Operation::Txn(txn) => Query::Txn(txn),
                     other => return Err(format!("{other:?} is no query").into()),
                 };
-                let reply = self.keyspace().query(&query);
+                let reply = self.keyspace().query(&query)?;
                 show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
             }
             "range" => return Err("a range is a query".into()),

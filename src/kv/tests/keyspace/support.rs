@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use rm_kv::{
     Command, Failure, Keyspace, KeyspaceHash, KvError, Outcome, Put, Query, Range, RangeReply,
-    ReplyBody,
+    ReplyBody, StateMachine,
 };
 use rm_raft::{EntryId, MachineId, Term};
 use rm_store::{DataDirectory, Durability, Environment, FaultHook, Identity, Options, Point};
@@ -115,7 +115,7 @@ pub(crate) fn put(keyspace: &mut Keyspace, key: &[u8], value: &[u8]) {
 
 /// Reads a range.
 pub(crate) fn range(keyspace: &Keyspace, range: Range) -> Result<RangeReply, Failure> {
-    match keyspace.query(&Query::Range(range))?.body {
+    match keyspace.query(&Query::Range(range))??.body {
         ReplyBody::Range(reply) => Ok(reply),
         other => panic!("a range is answered by a range, not by {other:?}"),
     }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Failure, KeyValue,
-    Keyspace, MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody,
-    RequestError, SortOrder, SortTarget, Txn, TxnReply,
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue, Keyspace,
+    MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
+    SortOrder, SortTarget, StateMachine, Txn, TxnReply,
 };
 use rm_raft::{EntryId, Index, Term};
 
@@ -479,10 +479,7 @@ proptest! {
                     log.push((command, outcome));
                 }
                 Step::Query(query) => {
-                    let reply = keyspace.query(&query).map_err(|failure| match failure {
-                        Failure::Request(error) => error,
-                        Failure::Store(error) => panic!("{error}"),
-                    });
+                    let reply = keyspace.query(&query).unwrap();
                     prop_assert_eq!(reply, twin.query(&query), "{:?}", query);
                 }
                 Step::Checkpoint => {

@@ -30,7 +30,7 @@ impl Simulation {
         let id = leader
             .filter(|_| self.random.next().is_multiple_of(2))
             .unwrap_or(any);
-        match self.below(20) {
+        match self.below(24) {
             0 | 1 => self.crash(id),
             2 => {
                 let until = self.now.after(Duration::from_millis(20 + self.below(400)));
@@ -55,7 +55,8 @@ impl Simulation {
             }
             10 => {
                 // Where a lease may rest on it, only who led until a moment ago stands at once.
-                let leased = self.machines[&id].config.lease_drift_percent.is_some();
+                let mut machines = self.machines.values();
+                let leased = machines.any(|it| it.config.lease_drift_percent.is_some());
                 if leased {
                     self.logic_center_dies(id);
                 } else {
@@ -70,6 +71,12 @@ impl Simulation {
                     .extend(others.flat_map(|&other| [(any, other), (other, any)]));
             }
             13 | 14 => self.logic_center_dies(id),
+            20 | 21 => {
+                let full = self.chance(60);
+                self.input(id, Input::Space { full });
+            }
+            22 => self.space_for_all(true),
+            23 => self.space_for_all(false),
             15 | 16 => self.pause(id),
             17 | 18 => {
                 let to = self.chance(70).then_some(any);
@@ -84,6 +91,13 @@ impl Simulation {
         }
         let delay = 10_000 + self.below(400_000);
         self.schedule(delay, Event::Fault);
+    }
+
+    /// All disks are found full, or free, at a moment.
+    pub(super) fn space_for_all(&mut self, full: bool) {
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            self.input(id, Input::Space { full });
+        }
     }
 
     /// A machine crashes. Of what its disk was asked, a part may be done, though nobody heard of it.

@@ -1,7 +1,8 @@
 //! How the machines of a simulation save their state, and send it to each other.
 
 use super::{Event, Simulation};
-use crate::{Entry, Index, Input, MachineId, Snapshot, Term};
+use crate::testing::cluster::Shipment;
+use crate::{Index, Input, MachineId};
 
 impl Simulation {
     /// A machine's state becomes durable, up to somewhere.
@@ -17,47 +18,31 @@ impl Simulation {
     }
 
     /// A machine begins to send a snapshot. It may be slow, and fail; and of that, too, the sender may never hear.
-    pub(super) fn send_snapshot(&mut self, from: MachineId, to: MachineId, at_least: Index) {
-        let (snapshot, content) = self.machine(from).snapshot(at_least);
-        let core = self.machine(from).core.as_ref().expect("it runs");
-        let term = core.status().term;
+    pub(super) fn send_snapshot(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
         if self.chance(self.loss) {
             return;
         }
         let slow = self.hostile && self.chance(30);
         let delay = 500 + self.below(if slow { 600_000 } else { 20_000 });
-        let event = Event::Snapshot {
-            from,
-            to,
-            term,
-            snapshot,
-            content,
-        };
-        self.schedule(delay, event);
+        self.schedule(delay, Event::Snapshot { from, to, shipment });
     }
 
     /// The whole content of a snapshot is there, if the way is free.
-    pub(super) fn snapshot_arrives(
-        &mut self,
-        from: MachineId,
-        to: MachineId,
-        term: Term,
-        snapshot: Snapshot,
-        content: Vec<Entry>,
-    ) {
+    pub(super) fn snapshot_arrives(&mut self, from: MachineId, to: MachineId, shipment: Shipment) {
         let cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
         let arrives = !cut && self.machine(to).core.is_some() && self.paused_for(to).is_none();
-        let last = snapshot.last;
+        let Shipment {
+            number,
+            term,
+            snapshot,
+            content,
+        } = shipment;
         if arrives {
             let input = self.machine(to).receive(from, term, snapshot, content);
             self.input(to, input);
         }
         if !self.chance(self.loss) {
-            let input = match arrives {
-                true => Input::SnapshotSent { to, last },
-                false => Input::SnapshotFailed { to },
-            };
-            self.input(from, input);
+            self.input(from, Input::SnapshotEnded { to, number });
         }
     }
 }

@@ -179,7 +179,7 @@ pub(crate) fn machine(state_version: u64) -> (TempDir, Machine) {
 }
 
 pub(crate) fn make(machine: &Machine) -> Arc<SnapshotFile> {
-    machine.snapshots.make(&machine.state, || true).unwrap()
+    machine.snapshots.make(&machine.state, |_| true).unwrap()
 }
 
 pub(crate) fn content(file: &SnapshotFile) -> Vec<u8> {

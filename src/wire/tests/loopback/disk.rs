@@ -35,7 +35,7 @@ impl Snapshot {
         Snapshot {
             header: SnapshotHeader {
                 term: Term(7),
-                id: [5; 16],
+                id: [5; 32],
                 last: EntryId {
                     term: Term(6),
                     index: Index(1_000),
@@ -84,9 +84,9 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct State {
     /// What is here of each snapshot.
-    pub(crate) kept: BTreeMap<[u8; 16], Vec<u8>>,
+    pub(crate) kept: BTreeMap<[u8; 32], Vec<u8>>,
     /// Those that are here whole.
-    pub(crate) durable: Vec<[u8; 16]>,
+    pub(crate) durable: Vec<[u8; 32]>,
     /// What was offered.
     pub(crate) offers: Vec<(MachineId, SnapshotHeader)>,
     /// All bytes that were ever taken.
@@ -143,7 +143,7 @@ impl SnapshotSink for Disk {
 
 struct Incoming {
     disk: Disk,
-    id: [u8; 16],
+    id: [u8; 32],
 }
 
 impl IncomingSnapshot for Incoming {

@@ -333,6 +333,7 @@ pub(crate) fn every_kind() -> Vec<Message> {
             round: 3,
             last: Index(5),
             full: false,
+            loyal: Duration::from_millis(1_000),
         },
         Body::Propose {
             proposals: vec![Proposal {

@@ -265,10 +265,10 @@ async fn a_sink_that_refuses_or_fails_is_told_of_at_both_ends_and_the_connection
 
     disk.state().full_at = None;
     let mut other = snapshot.clone();
-    other.header.id = [6; 16];
+    other.header.id = [6; 32];
     let mut content = other.content.to_vec();
     content[0] ^= 1;
-    disk.state().kept.insert([6; 16], content[..1_000].to_vec());
+    disk.state().kept.insert([6; 32], content[..1_000].to_vec());
     let told = reason_at_both_ends(first, second, &other).await;
     assert!(told.to_string().contains("the digest differs"), "{told}");
 

@@ -1,0 +1,58 @@
+//! Notes which interesting states a run reaches at its disks.
+
+use rm_raft::{EntryId, Persist};
+
+use super::coverage::State;
+use super::world::World;
+
+/// How many entries of figure 8 are remembered.
+const REMEMBERED: usize = 8;
+
+impl World {
+    /// A core asks to write this over its log.
+    pub(crate) fn note_persist(&mut self, at: usize, persist: &Persist) {
+        let Some(first) = persist.entries.first().map(|entry| entry.id) else {
+            return;
+        };
+        let machine = &self.machines[at];
+        if first.index <= machine.logic.log.last().index {
+            self.coverage.reach(State::ConflictTruncated);
+            let undone = |id: &&EntryId| id.index >= first.index && machine.logic.log.holds(**id);
+            if self.figure8.iter().any(|id| undone(&id)) {
+                self.coverage.reach(State::Figure8Undone);
+            }
+        }
+        let mut asked = persist.entries.iter().map(|entry| entry.id);
+        let unheard = &machine.storage.unheard;
+        if !unheard.is_empty() && asked.any(|id| unheard.contains(&id)) {
+            self.coverage.reach(State::WrittenAnew);
+        }
+    }
+
+    /// A disk holds more than before: perhaps an entry of an earlier term is now on a majority (figure 8).
+    pub(crate) fn note_written(&mut self, at: usize) {
+        let next = self.properties.committed().next();
+        let Some(id) = self.machines[at].disk.log.id_at(next) else {
+            return;
+        };
+        let Some(leader) = self.leader() else {
+            return;
+        };
+        let term = self.machines[leader].status().map(|status| status.term);
+        let old = term.is_some_and(|term| id.term < term);
+        if !old || self.figure8.contains(&id) || !self.machines[leader].logic.log.holds(id) {
+            return;
+        }
+        let holders = self
+            .machines
+            .iter()
+            .filter(|machine| machine.disk.log.holds(id));
+        if 2 * holders.count() > self.machines.len() {
+            self.coverage.reach(State::Figure8);
+            self.figure8.push_back(id);
+            if self.figure8.len() > REMEMBERED {
+                self.figure8.pop_front();
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What a run is made of: settings, and the actions in order, all drawn from the seed before it begins.
+//!
+//! Each seed draws which faults it has and how often ("swarm testing", Groce and others, 2012): a run that has every fault
+//! all the time reaches fewer states than many runs that each have a few.
+
+use std::time::Duration;
+
+use rm_raft::{Config, Configuration, MachineId};
+
+use super::action::{Action, Blow, Part, Target, Wish};
+use super::random::Random;
+
+/// The shortest election timeout in a run, in microseconds.
+pub(crate) const ELECTION_TIMEOUT: u64 = 100_000;
+/// How often a leader makes itself heard.
+const HEARTBEAT: u64 = 20_000;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// How many machines.
+    pub machines: usize,
+    /// How many of them begin as voters; the others are to join.
+    pub founders: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// How long the faults go on, in microseconds.
+    pub duration: u64,
+    /// What is done, and when.
+    pub actions: Vec<(u64, Action)>,
+    /// The fault that stays when all others have ended.
+    pub residual: Residual,
+    /// Whether appends and answers too may overtake each other and come twice, as no connection of ours would let them.
+    pub wild: bool,
+    /// How many machines' clocks differ: offset and rate in percent of each.
+    pub clocks: Vec<(u64, u64)>,
+    /// The slowest commit of a healthy disk, in microseconds.
+    pub commit_max: u64,
+    /// The longest that word of a commit may take to reach the core, in microseconds; others may hear of it sooner.
+    pub notice_max: u64,
+    /// How many entries are applied before the state is written down.
+    pub checkpoint_entries: u64,
+    /// Out of a thousand, how often what a core has to do waits for its next input.
+    pub late: u64,
+    limits: Limits,
+}
+
+/// A fault that the machines must live with: those that can still reach a majority go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// None.
+    Nothing,
+    /// A machine is lost for good.
+    Dead(usize),
+    /// A machine hears nobody.
+    Deaf(usize),
+    /// Nobody hears a machine.
+    Mute(usize),
+    /// Two machines do not reach each other.
+    Parted(usize, usize),
+    /// A machine's disk does nothing.
+    Stalled(usize),
+    /// A machine's disk has only its reserve left.
+    Low(usize),
+}
+
+/// The bounds in the config.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    inflight_requests: usize,
+    inflight_bytes: usize,
+    append_bytes: usize,
+    uncommitted_bytes: usize,
+    cache_bytes: usize,
+    trust_peer_gone: bool,
+    /// By how many percent a clock may be slower than another, where leaders hold leases.
+    drift_percent: Option<u8>,
+    /// How many entries stay when the log is compacted, and how many at least go.
+    compaction: (usize, usize),
+    /// The machine that is preferred as leader.
+    preferred: Option<usize>,
+}
+
+impl Plan {
+    /// The plan of a seed, for so many virtual seconds of faults.
+    pub fn draw(seed: u64, seconds: u64) -> Plan {
+        let mut random = Random::new(seed, 1);
+        let founders = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
+        let machines = founders;
+        let clients = random.between(2, 6) as usize;
+        let duration = seconds * 1_000_000;
+        let small = random.chance(600);
+        let drift_percent = random.chance(400).then(|| random.pick(&[10, 30]));
+        let limits = Limits {
+            inflight_requests: if small { random.pick(&[1, 2, 4]) } else { 16 },
+            inflight_bytes: if small {
+                random.pick(&[100, 300, 1000])
+            } else {
+                1 << 20
+            },
+            append_bytes: if small {
+                random.pick(&[70, 120, 400])
+            } else {
+                1 << 16
+            },
+            uncommitted_bytes: if small {
+                random.pick(&[400, 2000, 8000])
+            } else {
+                1 << 20
+            },
+            cache_bytes: if small { 200 } else { 1 << 12 },
+            trust_peer_gone: drift_percent.is_none() && random.chance(500),
+            drift_percent,
+            compaction: random.pick(&[(0, 1), (5, 5), (30, 10), (1 << 20, 1)]),
+            preferred: random
+                .chance(150)
+                .then(|| random.below(machines as u64) as usize),
+        };
+        // The shortest election timeout is five heartbeats: clocks whose rates differ by a factor of two leave a cluster able
+        // to work.
+        let (slowest, fastest) = rates(drift_percent).unwrap_or((70, 140));
+        let clock = |random: &mut Random| {
+            let percent = random.between(slowest, fastest + 1);
+            (random.below(1_000_000_000), percent)
+        };
+        let clocks = (0..machines).map(|_| clock(&mut random)).collect();
+        let mut plan = Plan {
+            seed,
+            machines,
+            founders,
+            clients,
+            duration,
+            actions: Vec::new(),
+            residual: residual(&mut random, machines),
+            wild: random.chance(300),
+            clocks,
+            commit_max: random.pick(&[500, 3_000, 3_000, 30_000]),
+            notice_max: random.pick(&[50, 50, 3_000, 600_000]),
+            checkpoint_entries: random.pick(&[5, 30, 200]),
+            late: random.pick(&[0, 100, 300]),
+            limits,
+        };
+        plan.draw_clients();
+        plan.draw_faults();
+        plan.draw_theme();
+        plan.actions.sort_by_key(|&(at, _)| at);
+        plan
+    }
+
+    /// The config of a machine. `life` tells its lives apart.
+    pub(crate) fn config(&self, local: MachineId, life: u64) -> Config {
+        Config {
+            local,
+            election_timeout: Duration::from_micros(ELECTION_TIMEOUT),
+            heartbeat_interval: Duration::from_micros(HEARTBEAT),
+            seed: self.seed ^ (life << 40),
+            inflight_requests_max: self.limits.inflight_requests,
+            inflight_bytes_max: self.limits.inflight_bytes,
+            append_bytes_max: self.limits.append_bytes,
+            uncommitted_bytes_max: self.limits.uncommitted_bytes,
+            log_cache_bytes_max: self.limits.cache_bytes,
+            reads_max: 16,
+            trust_peer_gone: self.limits.trust_peer_gone,
+            lease_drift_percent: self.limits.drift_percent,
+            may_have_promised: self.limits.drift_percent.is_some(),
+            compaction_keep_entries: self.limits.compaction.0,
+            compaction_keep_bytes: 1 << 20,
+            compaction_step_entries: self.limits.compaction.1,
+            snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
+            priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
+        }
+    }
+
+    /// The configuration with which a machine begins: none if it is to join.
+    pub(crate) fn begun_with(&self, place: usize) -> Configuration {
+        match place < self.founders {
+            true => Configuration::of_voters((1..=self.founders as u64).map(MachineId)),
+            false => Configuration::default(),
+        }
+    }
+
+    fn preferred(&self) -> Option<MachineId> {
+        let place = self.limits.preferred?;
+        Some(MachineId(place as u64 + 1))
+    }
+
+    /// Where leaders hold leases, clocks keep to the bound on which these rest.
+    fn within_the_bound(&self, action: Action) -> Option<Action> {
+        let Some((slowest, fastest)) = rates(self.limits.drift_percent) else {
+            return Some(action);
+        };
+        match action {
+            Action::ClockJump(..) => None,
+            Action::ClockRate(target, percent) => {
+                let percent = slowest + percent % (fastest + 1 - slowest);
+                Some(Action::ClockRate(target, percent))
+            }
+            action => Some(action),
+        }
+    }
+
+    fn draw_clients(&mut self) {
+        let mut random = Random::new(self.seed, 2);
+        let pace = random.pick(&[2_000, 8_000, 8_000, 40_000]);
+        let writes = random.pick(&[300, 500, 800]);
+        let mut at = 0;
+        loop {
+            at += random.between(pace / 4, pace * 2);
+            if at >= self.duration {
+                return;
+            }
+            // New keys each second, so that the history of a key stays small enough to check.
+            let key = (at / 1_000_000) as u32 * 4 + random.below(3) as u32;
+            let wish = match random.below(1000) {
+                dice if dice < writes => random.pick(&[Wish::Write, Wish::Write, Wish::Swap]),
+                dice if dice < writes + 30 => Wish::Delete,
+                dice if dice < writes + 60 => Wish::ReadSerializable,
+                dice if dice % 2 == 0 => Wish::ReadByLease,
+                _ => Wish::Read,
+            };
+            let action = Action::Client {
+                client: random.below(self.clients as u64) as usize,
+                machine: random.below(self.machines as u64) as usize,
+                wish,
+                key,
+                padding: random.pick(&[0, 0, 0, 40, 300]),
+            };
+            self.actions.push((at, action));
+        }
+    }
+
+    fn draw_faults(&mut self) {
+        let mut random = Random::new(self.seed, 3);
+        let pace = random.pick(&[30_000, 80_000, 200_000, 200_000, 600_000]);
+        let kinds: Vec<u64> = (0..KINDS).filter(|_| random.chance(450)).collect();
+        if kinds.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        loop {
+            at += random.between(pace / 4, pace * 2);
+            if at >= self.duration {
+                return;
+            }
+            let kind = random.pick(&kinds);
+            let action = fault(kind, &mut random, self.machines);
+            if let Some(action) = self.within_the_bound(action) {
+                self.actions.push((at, action));
+            }
+        }
+    }
+
+    /// Some runs have a rhythm besides: leader after leader is struck soon after its election, often with the same other
+    /// machine on its side of the cut, whose disk may be slow. That is how figure 8 of the paper comes about, and how entries
+    /// are removed and written anew.
+    fn draw_theme(&mut self) {
+        let mut random = Random::new(self.seed, 4);
+        let all = self.machines as u64;
+        if all == 1 || random.chance(500) {
+            return;
+        }
+        if random.chance(600) {
+            self.limits.append_bytes = 70;
+            self.limits.inflight_requests = random.pick(&[1, 2]);
+        }
+        let pace = random.pick(&[100_000, 200_000, 300_000]);
+        let friend = random.below(all) as usize;
+        let alone = random.pick(&[0, 500, 900]);
+        let stalls = random.pick(&[0, 0, 300]);
+        let latency = random.pick(&[100, 1_000, 8_000, 20_000]);
+        let mut at = random.below(self.duration / 4);
+        self.actions.push((at, Action::Latency(latency)));
+        while at < self.duration {
+            let blow = match random.below(1000) {
+                0..100 => Blow::Crash(random.below(2 * pace)),
+                100..150 => Blow::Pause(random.below(3 * pace)),
+                _ if random.chance(alone) => Blow::Isolate,
+                _ => Blow::Minority(friend),
+            };
+            // Any of the moments in which something happens, which lie closer together soon after the election.
+            let delay: u64 = 1 << random.between(8, 18);
+            let delay = random.below(delay);
+            self.actions.push((at, Action::Ambush(delay, blow)));
+            if random.chance(stalls) {
+                let stall = Action::Stall(Target::Machine(friend), random.between(pace, 8 * pace));
+                self.actions.push((at, stall));
+            }
+            at += random.between(pace / 2, pace * 2);
+        }
+        self.actions.retain(|&(at, _)| at < self.duration);
+    }
+}
+
+/// The slowest and the fastest clock that a bound allows, in percent.
+fn rates(drift_percent: Option<u8>) -> Option<(u64, u64)> {
+    drift_percent.map(|drift| (100 - u64::from(drift), 100))
+}
+
+fn residual(random: &mut Random, machines: usize) -> Residual {
+    if machines == 1 {
+        return Residual::Nothing;
+    }
+    let one = random.below(machines as u64) as usize;
+    let other = (one + 1 + random.below(machines as u64 - 1) as usize) % machines;
+    match random.below(13) {
+        0 => Residual::Dead(one),
+        1 => Residual::Deaf(one),
+        2 => Residual::Mute(one),
+        3 => Residual::Parted(one, other),
+        4 => Residual::Stalled(one),
+        5 => Residual::Low(one),
+        _ => Residual::Nothing,
+    }
+}
+
+/// What befalls a leader matters most.
+fn target(random: &mut Random, machines: usize) -> Target {
+    let machine = random.below(machines as u64) as usize;
+    match random.chance(500) {
+        true => Target::Leader(machine),
+        false => Target::Machine(machine),
+    }
+}
+
+/// How many kinds of faults there are to draw from.
+const KINDS: u64 = 23;
+
+fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
+    let one = target(random, machines);
+    let other = Target::Machine(random.below(machines as u64) as usize);
+    let short = random.between(5_000, 60_000);
+    let long = random.between(20_000, 700_000);
+    match kind {
+        0 => Action::Crash(one, random.pick(&[short, long])),
+        1 => Action::CrashAll(short),
+        2 => Action::Fail(one, Part::LogicCenter, short),
+        3 => Action::Fail(one, Part::Applier, short),
+        4 => Action::Fail(one, Part::Storage, short),
+        5 => Action::Pause(one, long),
+        6 | 7 => Action::Stall(one, long),
+        8 => match random.chance(500) {
+            true => Action::Fill(one, long),
+            false => Action::RunLow(one, 2 * long),
+        },
+        9 => Action::ReadError(one),
+        10 => Action::CutOneWay(one, other),
+        11 => Action::Cut(one, other),
+        12 => Action::Isolate(one),
+        13 => Action::Deafen(one),
+        14 => Action::Minority(one, random.below(machines as u64) as usize),
+        15 => Action::Split(random.next()),
+        16 => Action::Bridge(one),
+        17 => Action::Loss(random.pick(&[0, 20, 100, 300])),
+        18 => Action::Latency(random.pick(&[50, 500, 5_000, 20_000])),
+        19 => Action::Reset(one, other),
+        20 => match random.chance(500) {
+            true => Action::ClockRate(one, random.between(50, 200)),
+            false => Action::ClockJump(one, random.pick(&[short, long, 10 * long])),
+        },
+        21 => match random.chance(300) {
+            true => Action::Gone(one),
+            false => Action::Heal,
+        },
+        _ => {
+            let place = random.below(machines as u64) as usize;
+            let named = random.chance(600).then_some(place);
+            Action::Transfer(one, named)
+        }
+    }
+}

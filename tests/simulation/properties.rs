@@ -1,0 +1,136 @@
+//! What must hold at every step, whatever fails (figure 3 of the paper, and what practice added), a file a property. Each looks
+//! only at what a step changed.
+
+mod bounded;
+mod committed_is_durable;
+mod committed_stays;
+mod durable_before_told;
+mod election_safety;
+mod leader_completeness;
+mod log_matching;
+mod monotonic;
+mod proposals;
+mod read_freshness;
+mod state_machine_safety;
+
+use rm_raft::{EntryId, Index, Persist, Status, Term};
+
+use super::log_image::LogImage;
+use super::machine::Machine;
+
+pub(crate) use durable_before_told::told;
+pub(crate) use read_freshness::read;
+
+/// What was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The property.
+    pub property: &'static str,
+    /// What was seen.
+    pub text: String,
+}
+
+/// A committed entry, and the term in which it was committed, which may be later than its own (§5.4.2). A leader of an earlier
+/// term that is still at work, or is elected by votes that come late, need not have it.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    id: EntryId,
+    term: Term,
+}
+
+/// Nothing, or the property that does not hold.
+pub(crate) type Check = Result<(), Violation>;
+
+/// Fails unless it holds.
+pub(crate) fn require(holds: bool, property: &'static str, text: impl FnOnce() -> String) -> Check {
+    if holds {
+        return Ok(());
+    }
+    let text = text();
+    Err(Violation { property, text })
+}
+
+/// The properties that remember what they saw.
+#[derive(Debug)]
+pub(crate) struct Properties {
+    election_safety: election_safety::ElectionSafety,
+    monotonic: monotonic::Monotonic,
+    log_matching: log_matching::LogMatching,
+    leader_completeness: leader_completeness::LeaderCompleteness,
+    pub(crate) state_machine_safety: state_machine_safety::StateMachineSafety,
+    pub(crate) proposals: proposals::Proposals,
+    /// All that any machine ever knew to be committed, in order.
+    committed: Vec<Committed>,
+}
+
+impl Properties {
+    pub(crate) fn new(machines: usize) -> Properties {
+        Properties {
+            election_safety: election_safety::ElectionSafety::default(),
+            monotonic: monotonic::Monotonic::new(machines),
+            log_matching: log_matching::LogMatching::default(),
+            leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            state_machine_safety: state_machine_safety::StateMachineSafety::default(),
+            proposals: proposals::Proposals::default(),
+            committed: Vec::new(),
+        }
+    }
+
+    /// Up to where any machine ever knew the log to be committed.
+    pub(crate) fn committed(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// The name of a committed entry.
+    pub(crate) fn committed_at(&self, index: Index) -> Option<EntryId> {
+        let place = (index.0 as usize).checked_sub(1)?;
+        self.committed.get(place).map(|committed| committed.id)
+    }
+
+    /// A core took an input.
+    pub(crate) fn stepped(&mut self, place: usize, life: u64, status: &Status) -> Check {
+        self.election_safety.check(place, status)?;
+        self.monotonic.core(place, life, status)
+    }
+
+    /// A core asks to make this durable, on top of a log.
+    pub(crate) fn asked(&mut self, persist: &Persist, log: &LogImage) -> Check {
+        committed_stays::check(persist, log, &self.committed)?;
+        self.log_matching.check(persist, log)
+    }
+
+    /// A core handed out all its effects; `machines[place]` is what they made of it.
+    pub(crate) fn flushed(&mut self, place: usize, status: &Status, machines: &[Machine]) -> Check {
+        let log = &machines[place].logic.log;
+        self.leader_completeness
+            .check(status, log, &self.committed)?;
+        for index in self.committed.len() as u64 + 1..=status.commit.0 {
+            let id = log.id_at(Index(index));
+            let id = id.ok_or_else(|| Violation {
+                property: "log matching",
+                text: format!("entry {index} is committed and not in the log"),
+            })?;
+            // Whoever knows it first is the leader that committed it.
+            let term = status.term;
+            self.committed.push(Committed { id, term });
+            committed_is_durable::check(id, machines)?;
+        }
+        let known = self.committed_at(status.commit);
+        let here = log.id_at(status.commit);
+        require(
+            status.commit == Index(0) || known == here,
+            "state-machine safety",
+            || format!("{here:?} is committed here, {known:?} elsewhere"),
+        )
+    }
+
+    /// A machine's disk changed, or may have.
+    pub(crate) fn written(&mut self, place: usize, machine: &Machine) -> Check {
+        self.monotonic.disk(place, machine)
+    }
+
+    /// What waits for a machine's disk has changed.
+    pub(crate) fn queued(&self, machine: &Machine, persist: &Persist) -> Check {
+        bounded::check(machine, persist)
+    }
+}

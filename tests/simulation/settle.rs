@@ -1,0 +1,165 @@
+//! The end of a run: the faults end, but for one that a majority can live with, and the machines must get on soon.
+
+use std::collections::BTreeSet;
+
+use rm_raft::Term;
+
+use super::plan::{ELECTION_TIMEOUT, Residual};
+use super::properties::{Check, require};
+use super::world::{Event, World};
+
+/// Within so many of the shortest election timeouts after the last fault every machine that reaches a majority must
+/// acknowledge a write.
+pub const PROGRESS_TIMEOUTS: u64 = 40;
+/// By how much longer it may take for each entry that a machine lacks.
+const LAG: u64 = 8_000;
+/// The slowest commit once the faults have ended.
+const COMMIT_MAX: u64 = 3_000;
+/// So many later nothing of the faults is left: a leader whose disk does nothing has lost patience with it, on the slowest clock.
+const SETTLING_TIMEOUTS: u64 = 12;
+/// For so many there must be no new term after that.
+const CALM_TIMEOUTS: u64 = 15;
+/// How often to look.
+const LOOK: u64 = 20_000;
+
+impl World {
+    /// Lets the run come to its end.
+    pub(crate) fn settle(&mut self) -> Check {
+        self.heal();
+        let afflicted = self.afflict();
+        let healthy: Vec<usize> = (0..self.machines.len())
+            .filter(|place| !afflicted.contains(place))
+            .collect();
+        self.require_progress(&healthy)?;
+        self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
+        let term = self.latest_term(&healthy);
+        self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
+        let later = self.latest_term(&healthy);
+        require(term == later, "liveness", || {
+            format!("nothing is wrong any more, and yet term {term} gives way to {later}")
+        })?;
+        self.require_agreement(&healthy)
+    }
+
+    /// Ends all faults, and starts what does not run.
+    fn heal(&mut self) {
+        let now = self.now;
+        self.trace.line(now, || "!! all faults end".into());
+        self.partitioned = false;
+        self.hostile = false;
+        self.plan.commit_max = self.plan.commit_max.min(COMMIT_MAX);
+        self.ambush = None;
+        self.network.behave();
+        for at in 0..self.machines.len() {
+            let percent = self.plan.clocks[at].1;
+            let machine = &mut self.machines[at];
+            machine.stalled_until = machine.stalled_until.min(now);
+            machine.full_until = machine.full_until.min(now);
+            machine.low_until = machine.low_until.min(now);
+            machine.paused_until = machine.paused_until.min(now);
+            machine.read_fails = false;
+            machine.clock.set_rate(now, percent);
+            let (boot, life) = (machine.boot, machine.logic.life);
+            self.queue.push(now, Event::Resume { at, boot });
+            self.queue.push(now, Event::Boot { at, boot });
+            if self.machines[at].runs {
+                self.queue.push(now, Event::Rebuild { at, boot, life });
+                // What waited for the fault to end need not wait any longer.
+                let life = self.machines[at].storage.life;
+                self.queue.push(now, Event::Committed { at, life });
+                self.queue.push(now, Event::Pump { at, life });
+            }
+        }
+    }
+
+    /// Brings about the fault that stays; the machines from which nothing can be expected.
+    fn afflict(&mut self) -> BTreeSet<usize> {
+        let now = self.now;
+        let residual = self.plan.residual;
+        self.trace.line(now, || format!("!! {residual:?} stays"));
+        match residual {
+            Residual::Nothing => BTreeSet::new(),
+            Residual::Dead(at) => {
+                self.crash(at, 0);
+                self.dead_for_good = Some(at);
+                [at].into()
+            }
+            Residual::Deaf(at) => {
+                self.network.cut_where(|_, to| to == at);
+                [at].into()
+            }
+            Residual::Mute(at) => {
+                self.network.cut_where(|from, _| from == at);
+                [at].into()
+            }
+            Residual::Parted(one, other) => {
+                self.network.cut(one, other);
+                self.network.cut(other, one);
+                // Whichever leads, the other may be without a leader.
+                [one, other].into()
+            }
+            Residual::Stalled(at) => {
+                self.machines[at].stalled_until = u64::MAX / 4;
+                [at].into()
+            }
+            Residual::Low(at) => {
+                self.machines[at].low_until = u64::MAX / 4;
+                [at].into()
+            }
+        }
+    }
+
+    fn require_progress(&mut self, healthy: &[usize]) -> Check {
+        // A machine that was away for long must first be sent what it lacks, perhaps an entry at a time.
+        let durable = self.machines.iter().map(|each| each.disk.log.last().index);
+        let least = durable.min().unwrap_or_default();
+        let lag = self.properties.committed().0.saturating_sub(least.0);
+        let deadline = self.now + PROGRESS_TIMEOUTS * ELECTION_TIMEOUT + lag * LAG;
+        let mut served = BTreeSet::new();
+        while served.len() < healthy.len() {
+            require(self.now < deadline, "liveness", || {
+                let stuck: Vec<usize> = healthy.iter().map(|at| at + 1).collect();
+                format!(
+                    "of the machines {stuck:?} only {} acknowledged a write within {PROGRESS_TIMEOUTS} election timeouts",
+                    served.len()
+                )
+            })?;
+            for &at in healthy.iter().filter(|at| !served.contains(*at)) {
+                self.probe(at)?;
+            }
+            self.run_until(self.now + LOOK)?;
+            served.extend(healthy.iter().copied().filter(|&at| self.probed(at)));
+        }
+        Ok(())
+    }
+
+    fn latest_term(&self, healthy: &[usize]) -> Term {
+        let terms = healthy.iter().filter_map(|&at| self.machines[at].status());
+        terms.map(|status| status.term).max().unwrap_or_default()
+    }
+
+    /// All that can must have the same log and the same state, and no read may still wait.
+    fn require_agreement(&mut self, healthy: &[usize]) -> Check {
+        let committed = self.properties.committed();
+        for &at in healthy {
+            let machine = &self.machines[at];
+            let applied = machine.applier.state.applied().index;
+            let last = machine.disk.log.last().index;
+            require(
+                applied == committed && last == committed,
+                "liveness",
+                || {
+                    format!(
+                        "machine {} has applied {applied} and holds {last}; {committed} is committed",
+                        at + 1
+                    )
+                },
+            )?;
+            let waiting = machine.logic.reads.len();
+            require(waiting == 0, "liveness", || {
+                format!("{waiting} reads of machine {} have no answer", at + 1)
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! Compaction and snapshots between real processes: a machine that lacks what the others' logs no longer hold gets a snapshot,
+//! whatever fails on the way, and clients see nothing wrong.
+//!
+//! `RM_ROUNDS` sets how often each scenario repeats its fault; once when it is not set.
+
+use std::fs;
+use std::path::Path;
+
+use rm_proto::raftmachine::v1::{InfoResponse, TransferRequest};
+use rm_tests::writers::assert_nothing_lost;
+use rm_tests::{Client, Cluster, Settings, Workload, Writers, rounds, until};
+
+/// The size of each value that makes the state large.
+const VALUE_BYTES: usize = 64 << 10;
+
+/// How many of them: 1 MiB a round, which takes a moment to copy and to send at the pace below.
+const VALUES: usize = 16;
+
+/// Three machines whose logs keep next to nothing, and whose snapshots take their time.
+fn settings() -> Settings {
+    Settings::trio()
+        .with("storage.checkpoint_interval_ms", 50)
+        .with("storage.compaction_keep_entries", 5)
+        .with("storage.compaction_step_entries", 5)
+        .with("limits.snapshot_bytes_per_second", 8 << 20)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_was_down_catches_up_by_a_snapshot_under_load() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    let (follower, at_least) = left_behind(&mut cluster, &client).await;
+    let writers = Writers::start(&client, 2);
+    let workload = Workload::start(&client);
+    cluster.machines[follower].start();
+    caught_up(&cluster, &client, (follower, at_least)).await;
+    workload.progress(50).await;
+    let operations = workload.finish().await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    println!(
+        "{} acknowledged writes kept, {operations} operations linearizable",
+        acknowledged.len()
+    );
+    assert_only_the_state_in_force_is_left(&cluster, follower).await;
+    cluster.assert_nobody_panicked();
+
+    for machine in &mut cluster.machines {
+        machine.kill();
+    }
+    for machine in &mut cluster.machines {
+        machine.start();
+    }
+    cluster.leader().await;
+    client.put("after", "the restart of all").await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_or_receiver_that_is_killed_amid_a_transfer_delays_it_only() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    for _ in 0..rounds(1) {
+        for receiver_dies in [true, false] {
+            let (follower, at_least) = left_behind(&mut cluster, &client).await;
+            cluster.machines[follower].start();
+            let sender = sender_to(&client, follower).await;
+            let victim = if receiver_dies { follower } else { sender };
+            cluster.machines[victim].kill();
+            cluster.machines[victim].start();
+            caught_up(&cluster, &client, (follower, at_least)).await;
+        }
+    }
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_fails_amid_a_transfer_delays_it_only() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    let workload = Workload::start(&client);
+    for _ in 0..rounds(1) {
+        for actor in ["storage", "applier", "logic_center", "sender", "listener"] {
+            let (follower, at_least) = left_behind(&mut cluster, &client).await;
+            cluster.machines[follower].start();
+            let sender = sender_to(&client, follower).await;
+            for (machine, how) in [(sender, "panic"), (follower, "stop")] {
+                // One that is just being restarted has failed, too.
+                let _ = client.kill_actor(machine, actor, how).await;
+            }
+            caught_up(&cluster, &client, (follower, at_least)).await;
+        }
+    }
+    let operations = workload.finish().await;
+    cluster.same_everywhere().await;
+    println!("{operations} operations linearizable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_at_any_step_of_a_snapshot_delays_it_only() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    let faults = [
+        ("sender", "copy", "io_error"),
+        ("sender", "send_snapshot", "panic"),
+        ("listener", "receive", "no_space"),
+        ("listener", "received", "panic"),
+        ("logic_center", "prepare", "io_error"),
+        ("logic_center", "prepare", "panic"),
+        ("storage", "install", "no_space"),
+        ("storage", "install", "panic"),
+        ("storage", "installed", "panic"),
+    ];
+    for _ in 0..rounds(1) {
+        for (actor, point, action) in faults {
+            println!("{action} at {point} of {actor}");
+            let (follower, at_least) = left_behind(&mut cluster, &client).await;
+            // Whoever sends and whoever receives: each point strikes where it is passed.
+            for machine in (0..cluster.machines.len()).filter(|machine| *machine != follower) {
+                client.arm_fault(machine, actor, point, action, 1).await;
+            }
+            cluster.machines[follower].start();
+            client.info_until(follower).await;
+            client.arm_fault(follower, actor, point, action, 1).await;
+            caught_up(&cluster, &client, (follower, at_least)).await;
+            for machine in 0..cluster.machines.len() {
+                client.arm_fault(machine, actor, point, action, 0).await;
+            }
+        }
+    }
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hands_over_amid_a_transfer_leaves_it_to_the_next() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    for _ in 0..rounds(1) {
+        let (follower, at_least) = left_behind(&mut cluster, &client).await;
+        cluster.machines[follower].start();
+        let sender = sender_to(&client, follower).await;
+        let request = TransferRequest::default();
+        client
+            .admin(sender)
+            .transfer(request)
+            .await
+            .expect("the other one is fit to lead");
+        caught_up(&cluster, &client, (follower, at_least)).await;
+    }
+    cluster.same_everywhere().await;
+    cluster.assert_nobody_panicked();
+}
+
+/// Takes a follower down and has the others write and compact what it would need; its place, and what it will
+/// have applied at least when it has caught up.
+async fn left_behind(cluster: &mut Cluster, client: &Client) -> (usize, u64) {
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % cluster.machines.len();
+    let last = client.info_until(follower).await.last_index;
+    cluster.machines[follower].kill();
+    for number in 0..VALUES {
+        client
+            .put(format!("large/{number}"), vec![b'v'; VALUE_BYTES])
+            .await;
+    }
+    for machine in 0..cluster.machines.len() {
+        if machine != follower {
+            until("the log is compacted", async || {
+                match client.info_until(machine).await.first_index {
+                    first if first > last + 1 => Ok(()),
+                    first => Err(format!("it begins with {first}, {last} is what is there")),
+                }
+            })
+            .await;
+        }
+    }
+    (follower, last + VALUES as u64)
+}
+
+/// Waits until a snapshot is on its way to a machine; whose.
+async fn sender_to(client: &Client, follower: usize) -> usize {
+    until("a snapshot is on its way", async || {
+        for machine in 0..client.machines() {
+            if let Ok(info) = client.info(machine).await
+                && machine != follower
+                && !info.sending.is_empty()
+            {
+                return Ok(machine);
+            }
+        }
+        Err("nobody sends one".to_owned())
+    })
+    .await
+}
+
+/// Waits until a machine has taken a snapshot and all that follows on it.
+async fn caught_up(cluster: &Cluster, client: &Client, (follower, at_least): (usize, u64)) {
+    until("the follower has caught up", async || {
+        let leader = cluster.leader().await;
+        let goal = client.info_until(leader).await.commit_index;
+        let info = client.info_until(follower).await;
+        match info.applied_index {
+            applied if applied >= at_least && applied + 200 >= goal => Ok(()),
+            applied => Err(format!("{applied} of {goal} applied: {info:?}")),
+        }
+    })
+    .await;
+    let log = cluster.machines[follower].log();
+    assert!(
+        log.contains("a snapshot is in force"),
+        "it caught up without one"
+    );
+}
+
+/// The state before the snapshot is removed, and no process keeps its space.
+async fn assert_only_the_state_in_force_is_left(cluster: &Cluster, machine: usize) {
+    let machine = &cluster.machines[machine];
+    let states: Vec<String> = names_in(&machine.data)
+        .into_iter()
+        .filter(|name| name.starts_with("state"))
+        .collect();
+    assert_eq!(states.len(), 1, "{states:?}");
+    assert_ne!(states[0], "state", "a snapshot is in force");
+    until("the space of the earlier state is given back", async || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", machine.process()));
+        let maps = maps.map_err(|error| error.to_string())?;
+        match maps.lines().find(|line| line.ends_with("(deleted)")) {
+            Some(line) => Err(line.to_owned()),
+            None => Ok(()),
+        }
+    })
+    .await;
+    assert_eq!(names_in(&machine.data.join("snapshot")), [""; 0]);
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("the folder is there");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.expect("the folder can be read");
+        entry.file_name().to_string_lossy().into_owned()
+    };
+    entries.map(name).collect()
+}
+
+/// What a machine tells of itself, as soon as it answers.
+trait InfoUntil {
+    async fn info_until(&self, machine: usize) -> InfoResponse;
+}
+
+impl InfoUntil for Client {
+    async fn info_until(&self, machine: usize) -> InfoResponse {
+        until("the machine answers", async || {
+            let info = self.info(machine).await;
+            info.map_err(|status| status.to_string())
+        })
+        .await
+    }
+}
