@@ -18,7 +18,7 @@ impl Disk {
             domain: "test".into(),
             machine: "RM.01".into(),
             id: MachineId(1),
-            machines: ["RM.01".into()].into(),
+            joined: None,
         };
         let directory = DataDirectory::open(folder.path(), &identity).unwrap();
         let environment = Environment::open(&directory, "state", &Options::default()).unwrap();

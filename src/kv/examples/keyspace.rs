@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             domain: "bench".into(),
             machine: "RM.01".into(),
             id: MachineId(1),
-            machines: ["RM.01".into()].into(),
+            joined: None,
         },
     )?;
     let options = Options {

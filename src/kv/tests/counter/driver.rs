@@ -64,7 +64,7 @@ impl<S: StateMachine> Machine<S> {
             domain: "counters".into(),
             machine: id.to_string(),
             id,
-            machines: voters.iter().map(MachineId::to_string).collect(),
+            joined: None,
         };
         let directory = DataDirectory::open(folder, &identity)?;
         let log = Log::open(&Environment::open(&directory, "log", &options())?)?;
