@@ -1,7 +1,7 @@
 //! Storage of a machine: all that waits becomes durable in one commit, and only then leaves what promises it, as
 //! actors/storage.rs does.
 
-use rm_raft::{Index, Input, Persist};
+use rm_raft::{EntryId, Index, Input, Persist};
 
 use super::commit::Commit;
 use super::coverage::State;
@@ -136,6 +136,9 @@ impl World {
                     continue;
                 }
                 Request::Install(snapshot, content) => {
+                    if disk.log.last() == EntryId::default() {
+                        self.coverage.reach(State::JoinedBySnapshot);
+                    }
                     disk.log.install(snapshot);
                     disk.state = content.clone();
                     continue;
