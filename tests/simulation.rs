@@ -17,6 +17,7 @@ mod lives;
 mod log_image;
 mod logic;
 mod machine;
+mod members;
 mod network;
 mod observe;
 mod plan;
@@ -33,7 +34,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use action::{Action, Blow, Part, Target, Wish};
+pub use action::{Action, Blow, Move, Part, Target, Wish};
 pub use coverage::Coverage;
 pub use plan::{Plan, Residual};
 pub use properties::Violation;

@@ -53,6 +53,23 @@ pub enum Blow {
     Pause(u64),
 }
 
+/// A step of a change of members. Of the machines of whom it makes sense at that moment the number picks one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// A machine joins as a learner.
+    Join(usize),
+    /// A machine joins as a voter at once.
+    JoinAsVoter(usize),
+    /// A learner gets a vote.
+    Promote(usize),
+    /// A voter becomes a learner.
+    Demote(usize),
+    /// A machine leaves.
+    Leave(usize),
+    /// Whoever leads leaves.
+    LeaderLeaves,
+}
+
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -103,6 +120,15 @@ pub enum Action {
     Heal,
     /// Whoever leads is to hand leadership over: to this machine, or to the fittest.
     Transfer(Target, Option<usize>),
+    /// A machine is asked for other members: all moves in one change.
+    Change {
+        /// Which machine.
+        asked: Target,
+        /// What is to change.
+        moves: [Option<Move>; 2],
+        /// Whether to do it at any risk.
+        force: bool,
+    },
     /// The next leader is struck so many microseconds after its election.
     Ambush(u64, Blow),
     /// So many messages of a thousand are lost, and as many doubled.

@@ -123,6 +123,16 @@ impl World {
             .state_machine_safety
             .applied(entry, digest, &mut properties.proposals)?;
         self.trace.mark(&[at as u64, digest]);
+        let is_change = matches!(
+            entry.payload,
+            Payload::Configuration {
+                request: Some(_),
+                ..
+            }
+        );
+        if is_change && !again && self.machines[at].board.led {
+            self.coverage.reach(State::MembersChanged);
+        }
         if let (Payload::Command(proposal), Some(answer)) = (&entry.payload, answer)
             && proposal.request.machine == id
         {

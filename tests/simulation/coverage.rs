@@ -40,6 +40,11 @@ pub(crate) enum State {
     SnapshotFailed,
     SnapshotRacedWithAppend,
     ChangeRefused,
+    MembersChanged,
+    ElectedWhileJoint,
+    LeaderRemovedItself,
+    ConfigurationTruncated,
+    JoinedBySnapshot,
 }
 
 /// Their names, in the same order.
@@ -80,9 +85,14 @@ const NAMES: [&str; COUNT] = [
     "a snapshot does not arrive",
     "an append arrives while a snapshot is installed",
     "a change of members is refused",
+    "a change of members is committed",
+    "a leader is elected while the configuration is joint",
+    "a leader that left steps down",
+    "a configuration is removed, and the one before is in force again",
+    "a machine with an empty log joins by a snapshot",
 ];
 
-const COUNT: usize = State::ChangeRefused as usize + 1;
+const COUNT: usize = State::JoinedBySnapshot as usize + 1;
 
 /// How often each state was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,6 +51,11 @@ impl World {
                     return self.input(at, Input::Transfer { to });
                 }
             }
+            Action::Change {
+                asked,
+                moves,
+                force,
+            } => return self.change_members(self.place(asked), moves, force),
             Action::Ambush(delay, blow) => self.ambush = Some((delay, blow)),
             Action::ReadError(target) => {
                 let at = self.place(target);

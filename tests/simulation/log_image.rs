@@ -108,6 +108,11 @@ impl LogImage {
         [self.configured.clone()].into_iter().chain(later).collect()
     }
 
+    /// The configuration in force: the latest, committed or not.
+    pub(crate) fn configured(&self) -> Configured {
+        self.configured_at(self.last().index)
+    }
+
     /// The configuration in force at an index that is not before the base.
     pub(crate) fn configured_at(&self, index: Index) -> Configured {
         let upto = index.0.saturating_sub(self.base.index.0) as usize;

@@ -1,6 +1,8 @@
 //! LogicCenter of a machine: gives the core what comes, and performs its effects, as actors/logic_center.rs does.
 
-use rm_raft::{Durable, Effect, Input, Proposal, Raft, ReadId, ReadMode, Role, TransferOutcome};
+use rm_raft::{
+    Durable, Effect, Input, Member, Proposal, Raft, ReadId, ReadMode, Role, TransferOutcome,
+};
 
 use super::coverage::State;
 use super::machine::{Request, Ticket};
@@ -63,7 +65,8 @@ impl World {
         core.step(now, input);
         let status = core.status();
         let life = machine.logic.life;
-        self.properties.stepped(at, life, &status)?;
+        let configuration = &core.configured().configuration;
+        self.properties.stepped(at, life, &status, configuration)?;
         if before.role == Role::Leader && status.role != Role::Leader {
             self.coverage.reach(match before.term == status.term {
                 true => State::CheckQuorum,
@@ -162,6 +165,10 @@ impl World {
         let lost = board.leader.is_some() && board.leader != status.leader;
         let elected = !board.led && status.role == Role::Leader;
         let changed = board.leader != status.leader;
+        let left = !matches!(status.member, Member::Voter | Member::Outgoing);
+        if board.led && status.role == Role::Follower && left {
+            self.coverage.reach(State::LeaderRemovedItself);
+        }
         board.leader = status.leader;
         board.led = status.role == Role::Leader;
         let now = self.now;
@@ -176,6 +183,10 @@ impl World {
 
     fn elected(&mut self, at: usize, status: &rm_raft::Status) {
         self.coverage.reach(State::LeaderElected);
+        let configured = self.machines[at].logic.log.configured();
+        if configured.configuration.is_joint() {
+            self.coverage.reach(State::ElectedWhileJoint);
+        }
         if let Some((delay, blow)) = self.ambush.take() {
             self.queue
                 .push(self.now + delay, Event::Strike { at, blow });

@@ -115,7 +115,7 @@ pub(crate) enum Request {
     /// Remove the log up to this entry.
     Compact(EntryId),
     /// Put a snapshot in force: its content in the place of the state, and the log begins after it, in one commit.
-    Install(Snapshot, Bytes),
+    Install(Snapshot),
 }
 
 /// Storage: what waits for the disk.
@@ -141,7 +141,7 @@ impl Storage {
         let all = under_way.chain(&self.waiting);
         all.filter_map(|request| match request {
             Request::Persist(persist) => Some(persist),
-            Request::Compact(_) | Request::Install(..) => None,
+            Request::Compact(_) | Request::Install(_) => None,
         })
     }
 }

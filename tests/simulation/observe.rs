@@ -1,8 +1,9 @@
 //! Notes which interesting states a run reaches at its disks.
 
-use rm_raft::{EntryId, Persist};
+use rm_raft::{EntryId, MachineId, Persist};
 
 use super::coverage::State;
+use super::members::is_quorum;
 use super::world::World;
 
 /// How many entries of figure 8 are remembered.
@@ -17,6 +18,9 @@ impl World {
         let machine = &self.machines[at];
         if first.index <= machine.logic.log.last().index {
             self.coverage.reach(State::ConflictTruncated);
+            if machine.logic.log.configured().index >= first.index {
+                self.coverage.reach(State::ConfigurationTruncated);
+            }
             let undone = |id: &&EntryId| id.index >= first.index && machine.logic.log.holds(**id);
             if self.figure8.iter().any(|id| undone(&id)) {
                 self.coverage.reach(State::Figure8Undone);
@@ -43,11 +47,9 @@ impl World {
         if !old || self.figure8.contains(&id) || !self.machines[leader].logic.log.holds(id) {
             return;
         }
-        let holders = self
-            .machines
-            .iter()
-            .filter(|machine| machine.disk.log.holds(id));
-        if 2 * holders.count() > self.machines.len() {
+        let configuration = self.machines[leader].logic.log.configured().configuration;
+        let holds = |at: MachineId| self.machines[at.0 as usize - 1].disk.log.holds(id);
+        if is_quorum(&configuration, holds) {
             self.coverage.reach(State::Figure8);
             self.figure8.push_back(id);
             if self.figure8.len() > REMEMBERED {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rm_raft::{Config, Configuration, MachineId};
 
-use super::action::{Action, Blow, Part, Target, Wish};
+use super::action::{Action, Blow, Move, Part, Target, Wish};
 use super::random::Random;
 
 /// The shortest election timeout in a run, in microseconds.
@@ -24,6 +24,8 @@ pub struct Plan {
     pub machines: usize,
     /// How many of them begin as voters; the others are to join.
     pub founders: usize,
+    /// Whether the members change.
+    pub changes_members: bool,
     /// How many clients.
     pub clients: usize,
     /// How long the faults go on, in microseconds.
@@ -88,7 +90,13 @@ impl Plan {
     pub fn draw(seed: u64, seconds: u64) -> Plan {
         let mut random = Random::new(seed, 1);
         let founders = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
-        let machines = founders;
+        let changes_members = random.chance(500);
+        let joiners = if changes_members {
+            random.pick(&[0, 1, 2, 2])
+        } else {
+            0
+        };
+        let machines = founders + joiners;
         let clients = random.between(2, 6) as usize;
         let duration = seconds * 1_000_000;
         let small = random.chance(600);
@@ -130,6 +138,7 @@ impl Plan {
             seed,
             machines,
             founders,
+            changes_members,
             clients,
             duration,
             actions: Vec::new(),
@@ -145,6 +154,7 @@ impl Plan {
         plan.draw_clients();
         plan.draw_faults();
         plan.draw_theme();
+        plan.draw_members();
         plan.actions.sort_by_key(|&(at, _)| at);
         plan
     }
@@ -290,6 +300,45 @@ impl Plan {
             at += random.between(pace / 2, pace * 2);
         }
         self.actions.retain(|&(at, _)| at < self.duration);
+    }
+
+    /// Some runs change their members all the time.
+    fn draw_members(&mut self) {
+        if !self.changes_members {
+            return;
+        }
+        let mut random = Random::new(self.seed, 6);
+        let pace = random.pick(&[30_000, 100_000, 100_000, 400_000]);
+        let forces = random.pick(&[0, 100]);
+        let mut at = 0;
+        loop {
+            at += random.between(pace / 4, pace * 2);
+            if at >= self.duration {
+                return;
+            }
+            let second = random.chance(400).then(|| draw_move(&mut random));
+            let change = Action::Change {
+                asked: match random.chance(800) {
+                    true => Target::Leader(0),
+                    false => Target::Machine(random.below(self.machines as u64) as usize),
+                },
+                moves: [Some(draw_move(&mut random)), second],
+                force: random.chance(forces),
+            };
+            self.actions.push((at, change));
+        }
+    }
+}
+
+fn draw_move(random: &mut Random) -> Move {
+    let number = random.below(1 << 10) as usize;
+    match random.below(11) {
+        0..=2 => Move::Join(number),
+        3 => Move::JoinAsVoter(number),
+        4..=6 => Move::Promote(number),
+        7 => Move::Demote(number),
+        8 | 9 => Move::Leave(number),
+        _ => Move::LeaderLeaves,
     }
 }
 

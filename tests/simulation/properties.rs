@@ -4,6 +4,7 @@
 mod bounded;
 mod committed_is_durable;
 mod committed_stays;
+mod configuration_safety;
 mod durable_before_told;
 mod election_safety;
 mod leader_completeness;
@@ -13,7 +14,7 @@ mod proposals;
 mod read_freshness;
 mod state_machine_safety;
 
-use rm_raft::{EntryId, Index, Persist, Status, Term};
+use rm_raft::{Configuration, EntryId, Index, Payload, Persist, Status, Term};
 
 use super::log_image::LogImage;
 use super::machine::Machine;
@@ -61,6 +62,10 @@ pub(crate) struct Properties {
     pub(crate) proposals: proposals::Proposals,
     /// All that any machine ever knew to be committed, in order.
     committed: Vec<Committed>,
+    /// By which configuration it was counted: each up to which index, in order.
+    counted: Vec<(Index, Configuration)>,
+    /// Whether the core that hands out its effects asked to write a configuration.
+    configures: bool,
 }
 
 impl Properties {
@@ -73,6 +78,8 @@ impl Properties {
             state_machine_safety: state_machine_safety::StateMachineSafety::default(),
             proposals: proposals::Proposals::default(),
             committed: Vec::new(),
+            counted: Vec::new(),
+            configures: false,
         }
     }
 
@@ -87,8 +94,20 @@ impl Properties {
         self.committed.get(place).map(|committed| committed.id)
     }
 
-    /// A core took an input.
-    pub(crate) fn stepped(&mut self, place: usize, life: u64, status: &Status) -> Check {
+    /// A core took an input, and its log says who takes part.
+    pub(crate) fn stepped(
+        &mut self,
+        place: usize,
+        life: u64,
+        status: &Status,
+        configuration: &Configuration,
+    ) -> Check {
+        // Whoever commits it knows it first, and goes on to another configuration only afterwards.
+        match self.counted.last_mut() {
+            Some((up_to, _)) if *up_to >= status.commit => {}
+            Some((up_to, same)) if same == configuration => *up_to = status.commit,
+            _ => self.counted.push((status.commit, configuration.clone())),
+        }
         self.election_safety.check(place, status)?;
         self.monotonic.core(place, life, status)
     }
@@ -96,6 +115,8 @@ impl Properties {
     /// A core asks to make this durable, on top of a log.
     pub(crate) fn asked(&mut self, persist: &Persist, log: &LogImage) -> Check {
         committed_stays::check(persist, log, &self.committed)?;
+        let mut payloads = persist.entries.iter().map(|entry| &entry.payload);
+        self.configures |= payloads.any(|each| matches!(each, Payload::Configuration { .. }));
         self.log_matching.check(persist, log)
     }
 
@@ -113,7 +134,12 @@ impl Properties {
             // Whoever knows it first is the leader that committed it.
             let term = status.term;
             self.committed.push(Committed { id, term });
-            committed_is_durable::check(id, machines)?;
+            let counted = self.counted.partition_point(|&(up_to, _)| up_to.0 < index);
+            let (_, configuration) = &self.counted[counted];
+            committed_is_durable::check(id, machines, configuration)?;
+        }
+        if std::mem::take(&mut self.configures) {
+            configuration_safety::check(log, self.committed())?;
         }
         let known = self.committed_at(status.commit);
         let here = log.id_at(status.commit);

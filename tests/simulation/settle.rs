@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rm_raft::Term;
 
 use super::plan::{ELECTION_TIMEOUT, Residual};
-use super::properties::{Check, require};
+use super::properties::{Check, Violation, require};
 use super::world::{Event, World};
 
 /// Within so many of the shortest election timeouts after the last fault every machine that reaches a majority must
@@ -19,6 +19,8 @@ const COMMIT_MAX: u64 = 3_000;
 const SETTLING_TIMEOUTS: u64 = 12;
 /// For so many there must be no new term after that.
 const CALM_TIMEOUTS: u64 = 15;
+/// How long a change of members may still be on its way, in microseconds.
+const CHANGES_ARRIVE: u64 = 300_000;
 /// How often to look.
 const LOOK: u64 = 20_000;
 
@@ -26,11 +28,12 @@ impl World {
     /// Lets the run come to its end.
     pub(crate) fn settle(&mut self) -> Check {
         self.heal();
+        if self.plan.changes_members {
+            // No change is asked for from now on; those that are on their way arrive.
+            self.run_until(self.now + CHANGES_ARRIVE)?;
+        }
         let afflicted = self.afflict();
-        let healthy: Vec<usize> = (0..self.machines.len())
-            .filter(|place| !afflicted.contains(place))
-            .collect();
-        self.require_progress(&healthy)?;
+        let healthy = self.require_progress(&afflicted)?;
         self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
         let term = self.latest_term(&healthy);
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
@@ -75,7 +78,10 @@ impl World {
     /// Brings about the fault that stays; the machines from which nothing can be expected.
     fn afflict(&mut self) -> BTreeSet<usize> {
         let now = self.now;
-        let residual = self.plan.residual;
+        let mut residual = self.plan.residual;
+        if !self.can_live_with(residual) {
+            residual = Residual::Nothing; // a member among too few
+        }
         self.trace.line(now, || format!("!! {residual:?} stays"));
         match residual {
             Residual::Nothing => BTreeSet::new(),
@@ -109,28 +115,54 @@ impl World {
         }
     }
 
-    fn require_progress(&mut self, healthy: &[usize]) -> Check {
+    /// Whether those who remain are a quorum, whichever configuration turns out to be in force.
+    fn can_live_with(&self, residual: Residual) -> bool {
+        match residual {
+            Residual::Nothing => true,
+            Residual::Dead(at)
+            | Residual::Deaf(at)
+            | Residual::Mute(at)
+            | Residual::Stalled(at)
+            | Residual::Low(at) => self.quorum_remains(|place| place != at),
+            Residual::Parted(one, other) => [one, other]
+                .iter()
+                .all(|&at| self.quorum_remains(|place| place != at)),
+        }
+    }
+
+    /// Every member of whom something can be expected must acknowledge a write in time; who they are.
+    fn require_progress(&mut self, afflicted: &BTreeSet<usize>) -> Result<Vec<usize>, Violation> {
         // A machine that was away for long must first be sent what it lacks, perhaps an entry at a time.
-        let durable = self.machines.iter().map(|each| each.disk.log.last().index);
+        let members = self.members().into_iter().flatten();
+        let durable = members.map(|at| self.machines[at].disk.log.last().index);
         let least = durable.min().unwrap_or_default();
         let lag = self.properties.committed().0.saturating_sub(least.0);
         let deadline = self.now + PROGRESS_TIMEOUTS * ELECTION_TIMEOUT + lag * LAG;
-        let mut served = BTreeSet::new();
-        while served.len() < healthy.len() {
+        loop {
+            // Who leads may be stuck in a state that nobody else can end: all are asked until somebody does.
+            let members = self.members();
+            let all = || (0..self.machines.len()).collect();
+            let mut healthy = members.clone().unwrap_or_else(all);
+            healthy.retain(|at| !afflicted.contains(at));
+            let waits = |at: &usize| !self.probed(*at);
+            let waiting: Vec<usize> = healthy.iter().copied().filter(waits).collect();
+            if members.is_some() && waiting.is_empty() {
+                return Ok(healthy);
+            }
             require(self.now < deadline, "liveness", || {
-                let stuck: Vec<usize> = healthy.iter().map(|at| at + 1).collect();
+                let numbers =
+                    |places: &[usize]| -> Vec<usize> { places.iter().map(|at| at + 1).collect() };
                 format!(
-                    "of the machines {stuck:?} only {} acknowledged a write within {PROGRESS_TIMEOUTS} election timeouts",
-                    served.len()
+                    "of the machines {:?} {:?} acknowledged no write within {PROGRESS_TIMEOUTS} election timeouts",
+                    numbers(&healthy),
+                    numbers(&waiting)
                 )
             })?;
-            for &at in healthy.iter().filter(|at| !served.contains(*at)) {
+            for at in waiting {
                 self.probe(at)?;
             }
             self.run_until(self.now + LOOK)?;
-            served.extend(healthy.iter().copied().filter(|&at| self.probed(at)));
         }
-        Ok(())
     }
 
     fn latest_term(&self, healthy: &[usize]) -> Term {

@@ -136,10 +136,8 @@ impl World {
         if applier.install_is_asked {
             return;
         }
-        if let Some(content) = machine.received.remove(&snapshot.last) {
-            applier.install_is_asked = true;
-            self.ask_storage(at, Request::Install(snapshot, content));
-        }
+        applier.install_is_asked = true;
+        self.ask_storage(at, Request::Install(snapshot));
     }
 
     /// The state is the snapshot's, and the log begins after it: the Applier opens it.

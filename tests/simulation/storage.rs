@@ -1,11 +1,11 @@
 //! Storage of a machine: all that waits becomes durable in one commit, and only then leaves what promises it, as
 //! actors/storage.rs does.
 
-use rm_raft::{Index, Input, Persist};
+use rm_raft::{EntryId, Index, Input, Persist};
 
 use super::commit::Commit;
 use super::coverage::State;
-use super::machine::Request;
+use super::machine::{Machine, Request};
 use super::properties::{Check, Violation, require};
 use super::world::{Event, World};
 
@@ -128,16 +128,23 @@ impl World {
     /// A batch is on the disk.
     pub(crate) fn write(&mut self, at: usize, batch: &[Request]) -> Check {
         for request in batch {
-            let disk = &mut self.machines[at].disk;
+            let Machine { disk, received, .. } = &mut self.machines[at];
             let persist = match request {
                 Request::Persist(persist) => persist,
                 Request::Compact(up_to) => {
                     disk.log.compact(*up_to);
                     continue;
                 }
-                Request::Install(snapshot, content) => {
+                Request::Install(snapshot) => {
+                    if disk.log.last() == EntryId::default() {
+                        self.coverage.reach(State::JoinedBySnapshot);
+                    }
                     disk.log.install(snapshot);
-                    disk.state = content.clone();
+                    let content = received.remove(&snapshot.last);
+                    disk.state = content.ok_or_else(|| Violation {
+                        property: "a snapshot that is installed is there",
+                        text: format!("that of {} was thrown away", snapshot.last),
+                    })?;
                     continue;
                 }
             };
@@ -178,7 +185,7 @@ impl World {
                         self.send(at, to, message)?;
                     }
                 }
-                Request::Install(snapshot, _) => {
+                Request::Install(snapshot) => {
                     self.end_install(at, snapshot.last)?;
                     notices.push(Input::Installed(snapshot));
                 }
@@ -228,7 +235,7 @@ impl Request {
     fn pages(&self) -> usize {
         match self {
             Request::Persist(persist) => persist.entries.len(),
-            Request::Compact(_) | Request::Install(..) => 1,
+            Request::Compact(_) | Request::Install(_) => 1,
         }
     }
 }

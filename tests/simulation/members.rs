@@ -1,0 +1,88 @@
+//! How the members of a run change, and what a quorum of them is, counted without the core.
+
+use bytes::Bytes;
+use rm_raft::{Change, Configuration, Input, MachineId, RequestId, Step};
+
+use super::action::Move;
+use super::properties::Check;
+use super::world::World;
+
+/// Whether more than half of the voters say yes, while joint of either side.
+pub(crate) fn is_quorum(configuration: &Configuration, yes: impl Fn(MachineId) -> bool) -> bool {
+    let majority = |side: &[MachineId]| 2 * side.iter().filter(|&&id| yes(id)).count() > side.len();
+    let outgoing = &configuration.outgoing;
+    majority(&configuration.voters) && (outgoing.is_empty() || majority(outgoing))
+}
+
+impl World {
+    /// A client of a machine wants other members. Many changes are refused: they come at a wrong time, or their steps do not go
+    /// together.
+    pub(crate) fn change_members(
+        &mut self,
+        at: usize,
+        moves: [Option<Move>; 2],
+        force: bool,
+    ) -> Check {
+        if self.is_paused(at) {
+            return Ok(());
+        }
+        let known_by = self.leader().unwrap_or(at);
+        let configuration = self.machines[known_by].logic.log.configured().configuration;
+        let leader = self.machines[known_by].id;
+        let moves = moves.into_iter().flatten();
+        let steps = moves.filter_map(|each| self.step_of(each, &configuration, leader));
+        let steps = steps.collect();
+        let machine = &mut self.machines[at];
+        machine.gate.next += 1;
+        let request = RequestId {
+            machine: machine.id,
+            number: machine.boot << 32 | machine.gate.next,
+        };
+        let change = Change { steps, force };
+        self.trace
+            .line(self.now, || format!("{} is asked for {change:?}", at + 1));
+        self.input(at, Input::Change { request, change })
+    }
+
+    /// The step of a move: about one of the machines of whom it makes sense, if there is one.
+    fn step_of(
+        &self,
+        each: Move,
+        configuration: &Configuration,
+        leader: MachineId,
+    ) -> Option<Step> {
+        let ids = self.machines.iter().map(|machine| machine.id);
+        let strangers: Vec<MachineId> = ids.filter(|&id| !configuration.contains(id)).collect();
+        let pick = |ids: &[MachineId], number: usize| {
+            let place = number.checked_rem(ids.len())?;
+            ids.get(place).copied()
+        };
+        Some(match each {
+            Move::Join(number) => Step::Add(pick(&strangers, number)?, Bytes::new()),
+            Move::JoinAsVoter(number) => Step::AddVoter(pick(&strangers, number)?, Bytes::new()),
+            Move::Promote(number) => Step::Promote(pick(&configuration.learners, number)?),
+            Move::Demote(number) => Step::Demote(pick(&configuration.voters, number)?),
+            Move::Leave(number) => Step::Remove(pick(&configuration.members(), number)?),
+            Move::LeaderLeaves => Step::Remove(leader),
+        })
+    }
+
+    /// Whether every configuration that any machine holds for the latest has a quorum among those of whom this is true.
+    pub(crate) fn quorum_remains(&self, among: impl Fn(usize) -> bool) -> bool {
+        let logs = self
+            .machines
+            .iter()
+            .flat_map(|machine| [&machine.disk.log, &machine.logic.log]);
+        logs.map(|log| log.configured().configuration)
+            .filter(|configuration| !configuration.voters.is_empty())
+            .all(|configuration| is_quorum(&configuration, |id| among(id.0 as usize - 1)))
+    }
+
+    /// The places of all members, by the configuration of whoever leads; none while that changes, or while nobody leads.
+    pub(crate) fn members(&self) -> Option<Vec<usize>> {
+        let leader = self.leader()?;
+        let configuration = self.machines[leader].logic.log.configured().configuration;
+        let members = configuration.members().into_iter();
+        (!configuration.is_joint()).then(|| members.map(|id| id.0 as usize - 1).collect())
+    }
+}
