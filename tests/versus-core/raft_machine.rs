@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rm_raft::{
-    Config, Durable, Effect, Entry, EntryId, Input, MachineId, Message, Payload, Proposal, Raft,
-    RequestId, Role, Time,
+    Config, Configuration, Configured, Durable, Effect, Entry, EntryId, Index, Input, MachineId,
+    Message, Payload, Proposal, Raft, RequestId, Role, Time,
 };
 
 use crate::memory_log::MemoryLog;
@@ -35,12 +35,8 @@ impl Cluster for RaftMachine {
 
     fn start() -> RaftMachine {
         let machines = (1..=MACHINES).map(|number| Machine {
-            core: Raft::new(
-                config(MachineId(number)),
-                Durable::default(),
-                Time::default(),
-            )
-            .expect("the config is sound"),
+            core: Raft::new(config(MachineId(number)), begun(), Time::default())
+                .expect("the config is sound"),
             log: MemoryLog::starting_at(1),
             applied: Applied::default(),
             inbox: VecDeque::new(),
@@ -178,7 +174,6 @@ impl RaftMachine {
 fn config(local: MachineId) -> Config {
     Config {
         local,
-        voters: (1..=MACHINES).map(MachineId).collect(),
         election_timeout: Duration::from_millis(1_000),
         heartbeat_interval: Duration::from_millis(100),
         seed: 1,
@@ -189,5 +184,24 @@ fn config(local: MachineId) -> Config {
         log_cache_bytes_max: 128 << 10,
         reads_max: 4_096,
         trust_peer_gone: false,
+        lease_drift_percent: None,
+        may_have_promised: false,
+        priorities: BTreeMap::new(),
+        // The others do not compact their logs either.
+        compaction_keep_entries: usize::MAX,
+        compaction_keep_bytes: usize::MAX,
+        compaction_step_entries: 1_000,
+        snapshot_timeout: Duration::from_secs(60),
+    }
+}
+
+/// A domain of three voters, with nothing in its log.
+fn begun() -> Durable {
+    Durable {
+        configurations: vec![Configured {
+            index: Index(0),
+            configuration: Configuration::of_voters((1..=MACHINES).map(MachineId)),
+        }],
+        ..Durable::default()
     }
 }
