@@ -4,6 +4,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use rm_actors::port::{
     Command, Consistency, Failure, Fault, Put, Query, Range, Refusal, ReplyBody,
 };
@@ -386,6 +388,48 @@ async fn a_checkpoint_that_finds_no_space_loses_nothing() {
         .await;
     solo.put("after", "value").await;
     assert_eq!(solo.get("acknowledged").await.as_deref(), Some("value"));
+}
+
+/// Reads that wait for their turn while the state falls back to its last checkpoint must not be answered from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_stale_when_a_checkpoint_finds_no_space() {
+    // More than is applied in one turn after the fall, and more reads than are answered in one.
+    const KEYS: i64 = 3_000;
+    const READS: usize = 512;
+    let solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 3_600_000).await;
+    let port = solo.running.port();
+    solo.put("first", "value").await;
+    port.hash(0).await.expect("the state is written down");
+    let puts = (0..KEYS).map(|key| {
+        let put = Put {
+            key: format!("key/{key:04}").into(),
+            ..Put::default()
+        };
+        port.propose(Command::Put(put))
+    });
+    for put in join_all(puts).await {
+        put.expect("there is space yet");
+    }
+
+    solo.arm("applier", "checkpoint", "no_space", 1);
+    let count = Range {
+        key: "key/".into(),
+        range_end: "key0".into(),
+        count_only: true,
+        ..Range::default()
+    };
+    let ask = || port.query(Query::Range(count.clone()), Consistency::Quorum);
+    let mut reads: FuturesUnordered<_> = (0..READS).map(|_| ask()).collect();
+    let first = reads.next().await.expect("some are asked");
+    let refusal = port.hash(0).await.expect_err("it finds no space");
+    assert!(matches!(refusal, Refusal::NoSpace), "{refusal}");
+    let rest: Vec<_> = reads.collect().await;
+    for reply in rest.into_iter().chain([first]) {
+        let ReplyBody::Range(reply) = reply.expect("reads go on").body else {
+            panic!("a range is answered with a range");
+        };
+        assert_eq!(reply.count, KEYS, "nothing older than what was written");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
