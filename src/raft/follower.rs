@@ -174,8 +174,9 @@ impl Follower {
                 if entry.id.index <= node.commit {
                     return; // No leader contradicts what is committed (§5.4): the request is nonsense.
                 }
+                // What is owed stays true: the leader of a term only adds to its log (§5.3), so that nothing goes of what it
+                // proved in that term.
                 node.truncate(entry.id.index);
-                self.acknowledgement = None;
             }
             node.append(entry);
         }
