@@ -20,6 +20,7 @@
 //! | `disk N manual`, `disk N auto` | whether machine N's disk waits to be told |
 //! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
+//! | `persisted N term= last=` | machine N gets this notice of Storage, which the script makes up |
 //! | `forget N` | the disk loses what it was asked to read |
 //! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
@@ -48,8 +49,8 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Change, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
-    Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
+    Body, Change, Config, Configuration, Entry, EntryId, HardState, Index, Input, MachineId,
+    Message, Payload, Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -217,6 +218,15 @@ impl Cluster {
             "merge" => {
                 let id = next_machine(args)?;
                 self.merge(id);
+            }
+            "persisted" => {
+                let id = next_machine(args)?;
+                let last = entry_id(args.take_key("last").ok_or("up to which entry?")?)?;
+                let hard_state = HardState {
+                    term: Term(key(args, "term", 1)?),
+                    ..HardState::default()
+                };
+                self.input(id, Input::Persisted { hard_state, last });
             }
             "forget" => {
                 let id = next_machine(args)?;
