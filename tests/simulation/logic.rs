@@ -6,7 +6,7 @@ use rm_raft::{
 
 use super::coverage::State;
 use super::machine::{Request, Ticket};
-use super::properties::{Check, Violation};
+use super::properties::{self, Check, Violation};
 use super::world::{Event, World};
 
 /// How long the Timer may be late, in microseconds.
@@ -62,8 +62,12 @@ impl World {
             return Ok(());
         };
         let before = core.status();
+        let proposes = properties::proposes(&input);
         core.step(now, input);
         let status = core.status();
+        if proposes && machine.logic.told_full {
+            properties::took(&before, &status)?;
+        }
         let life = machine.logic.life;
         let configuration = &core.configured().configuration;
         self.properties.stepped(at, life, &status, configuration)?;

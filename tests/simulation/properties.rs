@@ -12,6 +12,8 @@ mod log_matching;
 mod monotonic;
 mod proposals;
 mod read_freshness;
+mod same_log;
+mod space;
 mod state_machine_safety;
 
 use rm_raft::{Configuration, EntryId, Index, Payload, Persist, Status, Term};
@@ -21,6 +23,7 @@ use super::machine::Machine;
 
 pub(crate) use durable_before_told::told;
 pub(crate) use read_freshness::read;
+pub(crate) use space::{proposes, took};
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +126,7 @@ impl Properties {
     /// A core handed out all its effects; `machines[place]` is what they made of it.
     pub(crate) fn flushed(&mut self, place: usize, status: &Status, machines: &[Machine]) -> Check {
         let log = &machines[place].logic.log;
+        same_log::check(status, log)?;
         self.leader_completeness
             .check(status, log, &self.committed)?;
         for index in self.committed.len() as u64 + 1..=status.commit.0 {

@@ -11,15 +11,23 @@ const ENTRY_MAX: usize = 400;
 
 /// Checks what waits for a disk after a new request.
 pub(super) fn check(machine: &Machine, persist: &Persist) -> Check {
-    if persist.entries.is_empty() {
+    let Some(last) = persist.entries.last() else {
         return Ok(());
-    }
+    };
     let config = &machine.config;
-    // As a follower it takes twice the window and one request more; as a leader what may be open, and its empty entries.
-    let bound = config.uncommitted_bytes_max
-        + 2 * config.inflight_bytes_max
-        + config.append_bytes_max
-        + 4 * ENTRY_MAX;
+    // A leader has what may be open, and the empty entries of its terms; a follower takes another request while no more than
+    // twice the window waits.
+    let stood = persist.hard_state.vote == Some(machine.id);
+    let led = stood && persist.hard_state.term == last.id.term;
+    let bound = match led {
+        true => {
+            config.uncommitted_bytes_max
+                + 2 * config.inflight_bytes_max
+                + config.append_bytes_max
+                + 4 * ENTRY_MAX
+        }
+        false => 2 * config.inflight_bytes_max + config.append_bytes_max.max(ENTRY_MAX),
+    };
     let durable = machine.disk.log.last().index;
     let entries = machine.logic.log.entries().iter().rev();
     let waiting = entries.take_while(|entry| entry.id.index > durable);
