@@ -191,9 +191,9 @@ impl World {
         if configured.configuration.is_joint() {
             self.coverage.reach(State::ElectedWhileJoint);
         }
-        if let Some((delay, blow)) = self.ambush.take() {
-            self.queue
-                .push(self.now + delay, Event::Strike { at, blow });
+        if let Some((delay, blow, asked)) = self.ambush.take() {
+            let strike = Event::Strike { at, blow, asked };
+            self.queue.push(self.now + delay, strike);
         }
         let committed = self.properties.committed();
         let lasts = self.machines.iter().map(|machine| machine.logic.log.last());
