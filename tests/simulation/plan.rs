@@ -58,6 +58,8 @@ pub struct Plan {
     pub notice_max: u64,
     /// How many entries are applied before the state is written down.
     pub checkpoint_entries: u64,
+    /// Whether it is written down after just so many, and so after the same on all machines.
+    pub even_checkpoints: bool,
     /// Out of a thousand, how often what a core has to do waits for its next input.
     pub late: u64,
     limits: Limits,
@@ -191,6 +193,7 @@ impl Plan {
             notice_max: random.pick(&[50, 50, 3_000, 600_000]),
             checkpoint_entries: random.pick(&[5, 30, 200]),
             late: random.pick(&[0, 100, 300]),
+            even_checkpoints: random.chance(500),
             limits,
         };
         plan.draw_clients();
