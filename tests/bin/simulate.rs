@@ -48,6 +48,18 @@ struct Options {
     report: Option<PathBuf>,
 }
 
+impl Options {
+    /// What the scale of the runs is called on the command line.
+    fn scale_words(&self) -> String {
+        let all_faults = if self.scale.all_faults {
+            " --all-faults"
+        } else {
+            ""
+        };
+        format!(" --seconds {}{all_faults}", self.scale.seconds)
+    }
+}
+
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -222,7 +234,11 @@ fn tell(plan: &Plan, violation: &Violation, options: &Options) {
         println!("{line}");
     }
     println!("\n{}: {}", violation.property, violation.text);
-    println!("again: simulate --seed {} --trace", plan.seed);
+    println!(
+        "again: simulate --seed {}{} --trace",
+        plan.seed,
+        options.scale_words()
+    );
 }
 
 impl Total {

@@ -118,7 +118,7 @@ impl Plan {
         };
         let changes_members = match theme {
             Theme::Voters => true,
-            Theme::Leases => random.chance(150),
+            Theme::Leases => all_faults || random.chance(150),
             _ => all_faults || random.chance(500),
         };
         let joiners = match theme {
