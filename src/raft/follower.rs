@@ -225,13 +225,15 @@ impl Follower {
         }
     }
 
-    /// When it stands for election. A machine whose disk is full lets those go first that have space.
+    /// When it stands for election. A machine whose disk is full lets those go first that have space; one that is alone waits
+    /// for nobody, and yet keeps what it promised to a leader that is about to leave.
     fn stands_at(&self, node: &Node) -> Time {
-        if node.is_full() && !node.is_alone() {
+        let deadline = if node.is_full() && !node.is_alone() {
             self.deadline.after(node.config.election_timeout)
         } else {
             self.deadline
-        }
+        };
+        deadline.max(node.loyal_until())
     }
 
     /// Answers and asks the leader, once for all that came since the last effects.

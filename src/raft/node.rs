@@ -110,6 +110,10 @@ impl Node {
             config,
         };
         node.configure();
+        // A leader that left a machine alone has stopped by the time that this is known to be committed.
+        if node.is_alone() && node.configurations.latest().index <= node.commit {
+            node.loyalty = Promise::to_nobody();
+        }
         node
     }
 
