@@ -334,6 +334,11 @@ impl Node {
         self.answers.push(effect);
     }
 
+    /// Takes back an effect that was not handed out yet.
+    pub(crate) fn withdraw(&mut self, effect: &Effect) {
+        self.answers.retain(|waiting| waiting != effect);
+    }
+
     /// Asks Storage for entries.
     pub(crate) fn read_entries(&mut self, from: Index, up_to: Index) {
         self.sends.push(Effect::ReadEntries {

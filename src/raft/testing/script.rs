@@ -35,6 +35,7 @@
 //! | `transfer N [TO]` | machine N, if it leads, is to hand over |
 //! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B`, `removed A-B ..` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
+//! | `gather N`, `perform N` | machine N's effects wait for all that comes; are performed |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
 use std::collections::BTreeMap;
@@ -293,6 +294,14 @@ impl Cluster {
                     config.election_timeout = span(text)?;
                 }
                 machine.start(now, Index(applied));
+                self.perform(id);
+            }
+            "gather" => {
+                self.gathering.insert(next_machine(args)?);
+            }
+            "perform" => {
+                let id = next_machine(args)?;
+                self.gathering.remove(&id);
                 self.perform(id);
             }
             "pause" => {
