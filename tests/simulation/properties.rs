@@ -161,6 +161,8 @@ impl Properties {
 
     /// What waits for a machine's disk has changed.
     pub(crate) fn queued(&self, machine: &Machine, persist: &Persist) -> Check {
-        bounded::check(machine, persist)
+        let last = persist.entries.last().map(|entry| entry.id.term);
+        let led = last.and_then(|term| self.election_safety.leader_of(term));
+        bounded::check(machine, persist, led == Some(machine.id.0 as usize - 1))
     }
 }

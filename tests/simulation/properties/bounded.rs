@@ -9,16 +9,14 @@ use crate::simulation::machine::Machine;
 /// The largest entry that the clients of a run ask for, in bytes.
 const ENTRY_MAX: usize = 400;
 
-/// Checks what waits for a disk after a new request.
-pub(super) fn check(machine: &Machine, persist: &Persist) -> Check {
-    let Some(last) = persist.entries.last() else {
+/// Checks what waits for a disk after a new request; `led` tells whether the machine led in the term of its last entry.
+pub(super) fn check(machine: &Machine, persist: &Persist, led: bool) -> Check {
+    if persist.entries.is_empty() {
         return Ok(());
-    };
+    }
     let config = &machine.config;
     // A leader has what may be open, and the empty entries of its terms; a follower takes another request while no more than
     // twice the window waits.
-    let stood = persist.hard_state.vote == Some(machine.id);
-    let led = stood && persist.hard_state.term == last.id.term;
     let bound = match led {
         true => {
             config.uncommitted_bytes_max
