@@ -21,6 +21,7 @@
 //! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
 //! | `persisted N term= last=` | machine N gets this notice of Storage, which the script makes up |
+//! | `entries N ENTRY..` | machine N gets these entries from Storage, which the script makes up |
 //! | `forget N` | the disk loses what it was asked to read |
 //! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
@@ -105,6 +106,17 @@ fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
         term: Term(term.parse()?),
         index: Index(index.parse()?),
     })
+}
+
+/// Entries without a command, by their names.
+fn empty_entries(args: &mut ArgumentConsumer<'_>) -> Result<Vec<Entry>, Box<dyn Error>> {
+    let mut entries = Vec::new();
+    while let Some(text) = args.next_pos() {
+        let id = entry_id(text)?;
+        let payload = Payload::Empty;
+        entries.push(Entry { id, payload });
+    }
+    Ok(entries)
 }
 
 /// A step of a change; what is told about a machine is the step that told it.
@@ -228,6 +240,11 @@ impl Cluster {
                     ..HardState::default()
                 };
                 self.input(id, Input::Persisted { hard_state, last });
+            }
+            "entries" => {
+                let id = next_machine(args)?;
+                let entries = empty_entries(args)?;
+                self.input(id, Input::EntriesRead { entries });
             }
             "forget" => {
                 let id = next_machine(args)?;
@@ -527,15 +544,9 @@ impl Cluster {
             },
             _ => {
                 let previous = entry_id(args.take_key("previous").unwrap_or("0@0"))?;
-                let mut entries = Vec::new();
-                while let Some(text) = args.next_pos() {
-                    let id = entry_id(text)?;
-                    let payload = Payload::Empty;
-                    entries.push(Entry { id, payload });
-                }
                 Body::AppendRequest {
                     previous,
-                    entries,
+                    entries: empty_entries(args)?,
                     commit: entry_id(commit)?.index,
                     round,
                 }
