@@ -32,8 +32,8 @@ pub(crate) struct Node {
     pub(crate) quorum: Quorum,
     /// All voters but this machine, sorted.
     pub(crate) others: Vec<MachineId>,
-    /// The entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when a leader
-    /// sends to this machine.
+    /// The committed entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when
+    /// a leader sends to this machine.
     pub(crate) removed_by: Option<EntryId>,
     /// The latest moment that an input brought.
     pub(crate) now: Time,

@@ -530,7 +530,7 @@ impl Cluster {
                 leader_gave_way: false,
             },
             "removed" => Body::Removed {
-                configured: entry_id(args.take_key("configured").unwrap_or("0@0"))?,
+                committed: entry_id(args.take_key("committed").unwrap_or("0@0"))?,
             },
             "prevote" => Body::PreVoteRequest { last },
             "campaignnow" => Body::CampaignNow,
