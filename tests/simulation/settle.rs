@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rm_raft::Term;
+use rm_raft::{Role, Term};
 
 use super::plan::{ELECTION_TIMEOUT, Residual};
 use super::properties::{Check, Violation, require};
@@ -35,12 +35,13 @@ impl World {
         let afflicted = self.afflict();
         let healthy = self.require_progress(&afflicted)?;
         self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
-        let term = self.latest_term(&healthy);
+        let term = self.latest_term();
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
-        let later = self.latest_term(&healthy);
+        let later = self.latest_term();
         require(term == later, "liveness", || {
-            format!("nothing is wrong any more, and yet term {term} gives way to {later}")
+            format!("nothing new goes wrong, and yet term {term} gives way to {later}")
         })?;
+        self.require_peace(&afflicted)?;
         self.require_agreement(&healthy)
     }
 
@@ -165,9 +166,35 @@ impl World {
         }
     }
 
-    fn latest_term(&self, healthy: &[usize]) -> Term {
-        let terms = healthy.iter().filter_map(|&at| self.machines[at].status());
-        terms.map(|status| status.term).max().unwrap_or_default()
+    /// The latest term of all machines: it does not grow without a chance to win, whatever fault remains (dissertation 9.6).
+    fn latest_term(&self) -> Term {
+        let statuses = self.machines.iter().filter_map(|machine| machine.status());
+        statuses.map(|status| status.term).max().unwrap_or_default()
+    }
+
+    /// Nobody leads whose disk does nothing, and none who was removed and can learn of it stands for election.
+    fn require_peace(&self, afflicted: &BTreeSet<usize>) -> Check {
+        let members = self.members().unwrap_or_default();
+        for (at, machine) in self.machines.iter().enumerate() {
+            let Some(status) = machine.status() else {
+                continue;
+            };
+            let stalled = machine.stalled_until > self.now;
+            require(!stalled || status.role != Role::Leader, "liveness", || {
+                format!("machine {} leads, whose disk does nothing", at + 1)
+            })?;
+            let stands = matches!(status.role, Role::PreCandidate | Role::Candidate);
+            let is_stranger = !members.contains(&at) && !afflicted.contains(&at);
+            // It asks those who have a vote by its own log; of others it can learn nothing.
+            let known = machine.logic.log.configured().configuration;
+            let asks = members
+                .iter()
+                .any(|&place| known.has_vote(self.machines[place].id));
+            require(!stands || !is_stranger || !asks, "liveness", || {
+                format!("machine {} stands for election and is no member", at + 1)
+            })?;
+        }
+        Ok(())
     }
 
     /// All that can must have the same log and the same state, and no read may still wait.
