@@ -126,7 +126,7 @@ fn voters(random: &mut Random, machines: usize, end: u64, actions: &mut Vec<(u64
             true => Blow::Isolate,
             false => Blow::Minority(friend),
         };
-        let asked = random.chance(800).then(|| Move::Demote(friend));
+        let asked = random.chance(800).then_some(Move::Demote(friend));
         // Mostly before a majority has the first entry of its term.
         let delay = random.below(2 * latency);
         actions.push((at, Action::Ambush(delay, blow, asked)));
