@@ -17,6 +17,8 @@ const LAG: u64 = 8_000;
 const COMMIT_MAX: u64 = 3_000;
 /// So many later nothing of the faults is left: a leader whose disk does nothing has lost patience with it, on the slowest clock.
 const SETTLING_TIMEOUTS: u64 = 12;
+/// By then the last packet that went astray has arrived, and what came of it is over, in microseconds.
+const STRAYS_ARRIVE: u64 = 2_400_000;
 /// For so many there must be no new term after that.
 const CALM_TIMEOUTS: u64 = 15;
 /// How long a change of members may still be on its way, in microseconds.
@@ -28,13 +30,15 @@ impl World {
     /// Lets the run come to its end.
     pub(crate) fn settle(&mut self) -> Check {
         self.heal();
+        let healed = self.now;
         if self.plan.changes_members {
             // No change is asked for from now on; those that are on their way arrive.
             self.run_until(self.now + CHANGES_ARRIVE)?;
         }
         let afflicted = self.afflict();
         let healthy = self.require_progress(&afflicted)?;
-        self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
+        let settled = self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT;
+        self.run_until(settled.max(healed + STRAYS_ARRIVE))?;
         let term = self.latest_term();
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
         let later = self.latest_term();
