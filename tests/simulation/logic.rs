@@ -180,6 +180,7 @@ impl World {
             self.trace.line(now, || format!("{} is {status:?}", at + 1));
         }
         if elected {
+            properties::elected(&self.machines[at], status)?;
             self.elected(at, status);
         }
         if lost { self.unsettle(at) } else { Ok(()) }

@@ -15,6 +15,7 @@ mod read_freshness;
 mod same_log;
 mod space;
 mod state_machine_safety;
+mod voters_lead;
 
 use rm_raft::{Configuration, EntryId, Index, Payload, Persist, Status, Term};
 
@@ -24,6 +25,7 @@ use super::machine::Machine;
 pub(crate) use durable_before_told::told;
 pub(crate) use read_freshness::read;
 pub(crate) use space::{proposes, took};
+pub(crate) use voters_lead::elected;
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
