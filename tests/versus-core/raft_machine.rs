@@ -1,7 +1,7 @@
 //! Our core, driven as the running machine drives it: a machine takes in all that waits for it, asks once for the effects,
 //! and performs them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rm_raft::{
