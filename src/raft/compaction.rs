@@ -36,7 +36,9 @@ impl Node {
         let before_tail = before(self.config.compaction_keep_entries).max(by_bytes);
         let held = match self.awaited {
             // What is compacted is space, which a full disk needs more.
-            Some(index) if !self.is_full() => index.max(before(self.config.compaction_wait_entries)),
+            Some(index) if !self.is_full() => {
+                index.max(before(self.config.compaction_wait_entries))
+            }
             _ => before_tail,
         };
         before_tail.min(held).min(self.checkpoint).min(self.handed)

@@ -13,10 +13,6 @@ use crate::{
     Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
 };
 
-/// For how many election timeouts a leader's own disk may do nothing, or be full while others have space. Long, because an
-/// election needs disks too, and may be slow for the same reason; but clients wait meanwhile.
-const DISK_PATIENCE: u32 = 4;
-
 /// A machine that leads.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Leader {
@@ -195,7 +191,7 @@ impl Leader {
     }
 
     /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
-    /// one whose disk does nothing for several: others may be able to lead with theirs. Of a full disk that is known, so that
+    /// one whose disk does nothing for too long: others may be able to lead with theirs. Of a full disk that is known, so that
     /// it gives way only to others that have space.
     pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
         let patience = node.config.election_timeout;
@@ -204,7 +200,7 @@ impl Leader {
             follower.map_or(node.now, |follower| follower.heard)
         });
         let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
-        let too_long = |since: Time| node.now.since(since) >= patience * DISK_PATIENCE;
+        let too_long = |since: Time| node.now.since(since) >= node.config.disk_patience;
         let disk_owes = node.log.durable() < node.log.last().index;
         let stalled = !node.is_full() && disk_owes && too_long(self.disk_moved);
         if (unheard || stalled) && !node.is_alone() {

@@ -176,6 +176,7 @@ fn config(local: MachineId) -> Config {
         local,
         election_timeout: Duration::from_millis(1_000),
         heartbeat_interval: Duration::from_millis(100),
+        disk_patience: Duration::from_millis(4_000),
         seed: 1,
         inflight_requests_max: 256,
         inflight_bytes_max: 16 << 20,
