@@ -64,7 +64,7 @@ impl Leader {
         } else {
             Payload::Empty
         };
-        append(node, payload);
+        leader.append(node, payload);
         leader
     }
 
@@ -74,9 +74,6 @@ impl Leader {
         if !self.has_space_to_propose(node) {
             node.refuse(from, &proposals, Refusal::NoSpace);
             return;
-        }
-        if node.log.durable() == node.log.last().index {
-            self.disk_moved = node.now;
         }
         if let Some(reason) = node.refuses_proposals() {
             node.refuse(from, &proposals, reason);
@@ -91,9 +88,26 @@ impl Leader {
                 return;
             }
             if let Some(proposal) = proposals.next() {
-                open += append(node, Payload::Command(proposal));
+                open += self.append(node, Payload::Command(proposal));
             }
         }
+    }
+
+    /// Puts an entry of the present term at the end of the log; returns its size in bytes. From the first on that the disk owes
+    /// it is judged, however long it had nothing to do.
+    pub(crate) fn append(&mut self, node: &mut Node, payload: Payload) -> usize {
+        let last = node.log.last().index;
+        if node.log.durable() == last {
+            self.disk_moved = node.now;
+        }
+        let id = EntryId {
+            term: node.term,
+            index: last.next(),
+        };
+        let entry = Entry { id, payload };
+        let size = entry.size();
+        node.append(entry);
+        size
     }
 
     /// Storage made something durable here; this machine counts as a replica only up to there.
@@ -334,16 +348,4 @@ impl Leader {
             );
         }
     }
-}
-
-/// Puts an entry of the present term at the end of the log; returns its size in bytes.
-pub(crate) fn append(node: &mut Node, payload: Payload) -> usize {
-    let id = EntryId {
-        term: node.term,
-        index: node.log.last().index.next(),
-    };
-    let entry = Entry { id, payload };
-    let size = entry.size();
-    node.append(entry);
-    size
 }
