@@ -145,7 +145,8 @@ pub struct Limits {
     /// The most bytes of clients' writes that one machine holds at a time; beyond it they are refused. At least
     /// `request_bytes_max`.
     pub requests_bytes_max: usize,
-    /// The most entries bytes that are proposed and not yet committed.
+    /// The most bytes of entries that are proposed and not yet committed. The clients of one machine have at most half of it, and
+    /// less while those of others have some, so that they cannot starve them.
     pub uncommitted_bytes_max: usize,
     /// The most append requests on their way to one follower.
     pub inflight_requests_max: usize,

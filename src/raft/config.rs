@@ -25,8 +25,8 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// The most bytes of entries in one append request, unless a single entry is larger.
     pub append_bytes_max: usize,
-    /// The most bytes of entries that are proposed and not yet committed and durable here; beyond it proposals are
-    /// refused.
+    /// The most bytes of entries that are proposed and not yet committed and durable here; beyond it proposals are refused. Of each
+    /// machine only as many are taken as leave its equal share to every other that proposes, and one more: half if none does.
     pub uncommitted_bytes_max: usize,
     /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
     pub log_cache_bytes_max: usize,

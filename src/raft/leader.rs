@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::raft::Turn;
 use crate::read::Confirmation;
 use crate::reconfiguration::Leaving;
+use crate::shares::Shares;
 use crate::{
     Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
 };
@@ -26,6 +27,8 @@ pub(crate) struct Leader {
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
     pub(crate) first: Index,
+    /// What is open, by the machine whose clients proposed it.
+    shares: Shares,
     /// When this machine's own disk last had nothing to do, or did something, or came to have space.
     pub(crate) disk_moved: Time,
     /// Whether it tried to hand over because its disk is full.
@@ -51,6 +54,7 @@ impl Leader {
             preference: Preference::new(node.now),
             heartbeat_at: node.now,
             first: last.next(),
+            shares: Shares::in_log(&node.log, node.applicable()),
             disk_moved: node.now,
             gave_way: false,
         };
@@ -68,9 +72,10 @@ impl Leader {
         leader
     }
 
-    /// Takes proposals into the log, as many as the limit on open bytes allows; the rest is refused, so that their order is
-    /// kept and memory is bounded. With nothing open, any one proposal is taken, however large.
+    /// Takes proposals into the log, as many as the limit on open bytes allows and this machine's share of it; the rest is refused,
+    /// so that their order is kept and memory is bounded. With nothing open, any one proposal is taken, however large.
     pub(crate) fn propose(&mut self, node: &mut Node, from: MachineId, proposals: Vec<Proposal>) {
+        self.shares.settle(node.log.end_at(node.applicable()));
         if !self.has_space_to_propose(node) {
             node.refuse(from, &proposals, Refusal::NoSpace);
             return;
@@ -79,18 +84,21 @@ impl Leader {
             node.refuse(from, &proposals, reason);
             return;
         }
-        let mut open = node.open_bytes();
+        let start = node.log.end_at_last();
+        let (mut open, mut held) = (node.open_bytes(), self.shares.of(from));
         let mut proposals = proposals.into_iter();
         while let Some(proposal) = proposals.as_slice().first() {
             let size = proposal.size();
-            if open > 0 && open + size > node.config.uncommitted_bytes_max {
+            if open > 0 && open + held + size > node.config.uncommitted_bytes_max {
                 node.refuse(from, proposals.as_slice(), Refusal::Overloaded);
-                return;
+                break;
             }
             if let Some(proposal) = proposals.next() {
-                open += self.append(node, Payload::Command(proposal));
+                self.append(node, Payload::Command(proposal));
+                (open, held) = (open + size, held + size);
             }
         }
+        self.shares.take(from, start, node.log.end_at_last());
     }
 
     /// Puts an entry of the present term at the end of the log; returns its size in bytes. From the first on that the disk owes
