@@ -299,6 +299,7 @@ impl Shared {
             local: self.local(),
             election_timeout,
             heartbeat_interval: Duration::from_millis(timings.heartbeat_ms),
+            disk_patience: Duration::from_millis(timings.disk_patience_ms()),
             seed: self.local().0
                 ^ self.resources.boot.rotate_left(32)
                 ^ incarnation.rotate_left(16),

@@ -121,6 +121,7 @@ fn fill_in(config: &mut Config, place: usize) {
         }
     };
     replace(&mut config.data_dir);
+    config.timings.disk_patience_ms = Some(config.timings.disk_patience_ms());
     for sink in &mut config.log.sinks {
         match sink {
             Sink::File { path } | Sink::Json { path: Some(path) } => replace(path),

@@ -50,6 +50,7 @@ impl Rules {
         let Timings {
             heartbeat_ms,
             election_timeout_ms,
+            disk_patience_ms,
             request_timeout_ms,
             shutdown_timeout_ms,
             reconnect_min_ms,
@@ -68,6 +69,19 @@ impl Rules {
                     "is {election_timeout_ms}, less than five heartbeats of {heartbeat_ms}: write {} or more, or \
                      shorten timings.heartbeat_ms",
                     5 * heartbeat_ms
+                ),
+            ));
+        }
+        if let Some(patience_ms) = disk_patience_ms
+            && self.within("timings.disk_patience_ms", patience_ms, 1..=MS_MAX)
+            && election_is_good
+            && patience_ms < election_timeout_ms
+        {
+            self.0.push(Problem::new(
+                "timings.disk_patience_ms",
+                format!(
+                    "is {patience_ms}, less than timings.election_timeout_ms, which is {election_timeout_ms}, the time it \
+                     takes to find another leader: write {election_timeout_ms} or more"
                 ),
             ));
         }

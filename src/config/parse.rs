@@ -86,6 +86,7 @@ fn template() -> Value {
     };
     let mut config = Config::new("?", vec![machine]);
     config.local = Some("?".to_owned());
+    config.timings.disk_patience_ms = Some(0);
     config.reads.clock_drift_percent = Some(0);
     config.peers.tls = Some(Tls {
         ca: "?".into(),

@@ -95,6 +95,10 @@ pub struct Timings {
     pub heartbeat_ms: u64,
     /// The shortest time without a leader before an election; at least 100, and at least five heartbeats.
     pub election_timeout_ms: u64,
+    /// How long a leader's own disk may do nothing while something waits for it, or be full while others have space, before the
+    /// leader gives leadership up; at least the election timeout. Four election timeouts if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_patience_ms: Option<u64>,
     /// How long a request of a client may take before it is answered with an error.
     pub request_timeout_ms: u64,
     /// How long a stop may take before what is left is cut off.
@@ -110,11 +114,20 @@ impl Default for Timings {
         Timings {
             heartbeat_ms: 100,
             election_timeout_ms: 1_000,
+            disk_patience_ms: None,
             request_timeout_ms: 7_000,
             shutdown_timeout_ms: 5_000,
             reconnect_min_ms: 10,
             reconnect_max_ms: 1_000,
         }
+    }
+}
+
+impl Timings {
+    /// How long a leader's disk may do nothing, or the default for that: long enough for an election that waits for slow disks.
+    pub fn disk_patience_ms(&self) -> u64 {
+        let default = self.election_timeout_ms.saturating_mul(4);
+        self.disk_patience_ms.unwrap_or(default)
     }
 }
 
@@ -132,7 +145,8 @@ pub struct Limits {
     /// The most bytes of clients' writes that one machine holds at a time; beyond it they are refused. At least
     /// `request_bytes_max`.
     pub requests_bytes_max: usize,
-    /// The most entries bytes that are proposed and not yet committed.
+    /// The most bytes of entries that are proposed and not yet committed. The clients of one machine have at most half of it, and
+    /// less while those of others have some, so that they cannot starve them.
     pub uncommitted_bytes_max: usize,
     /// The most append requests on their way to one follower.
     pub inflight_requests_max: usize,

@@ -37,6 +37,7 @@ mod tests {
             local: MachineId(1),
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
+            disk_patience: Duration::from_millis(4000),
             seed,
             inflight_requests_max: 8,
             inflight_bytes_max: 1 << 20,

@@ -14,6 +14,9 @@ pub struct Config {
     pub election_timeout: Duration,
     /// How often a leader makes itself heard.
     pub heartbeat_interval: Duration,
+    /// For how long a leader's own disk may owe something and do nothing, or be full while others have space, before it gives
+    /// leadership up. Not less than the election timeout: an election needs disks too, and they may be slow for the same reason.
+    pub disk_patience: Duration,
     /// Seeds the election timeouts.
     pub seed: u64,
     /// The most append requests on their way to one follower.
@@ -22,8 +25,8 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// The most bytes of entries in one append request, unless a single entry is larger.
     pub append_bytes_max: usize,
-    /// The most bytes of entries that are proposed and not yet committed and durable here; beyond it proposals are
-    /// refused.
+    /// The most bytes of entries that are proposed and not yet committed and durable here; beyond it proposals are refused. Of each
+    /// machine only as many are taken as leave its equal share to every other that proposes, and one more: half if none does.
     pub uncommitted_bytes_max: usize,
     /// About how many bytes of durable entries to keep in memory for followers; older ones are read back.
     pub log_cache_bytes_max: usize,
@@ -98,6 +101,17 @@ pub enum ConfigError {
         /// The election timeout.
         election: Duration,
     },
+    /// A leader would be given up before another could be found.
+    #[error(
+        "a leader's disk that may do nothing for {patience:?} is given up sooner than the election timeout of {election:?} \
+         finds another leader: make the patience at least that"
+    )]
+    DiskPatience {
+        /// How long the disk may do nothing.
+        patience: Duration,
+        /// The election timeout.
+        election: Duration,
+    },
     /// With a limit of zero nothing could move.
     #[error("the limit `{0}` is 0, so nothing could pass: make it at least 1")]
     LimitZero(&'static str),
@@ -129,6 +143,12 @@ impl Config {
         {
             return Err(ConfigError::Timing {
                 heartbeat: self.heartbeat_interval,
+                election: self.election_timeout,
+            });
+        }
+        if self.disk_patience < self.election_timeout {
+            return Err(ConfigError::DiskPatience {
+                patience: self.disk_patience,
                 election: self.election_timeout,
             });
         }
@@ -258,6 +278,7 @@ mod tests {
             local: MachineId(1),
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
+            disk_patience: Duration::from_millis(1000),
             seed: 1,
             inflight_requests_max: 8,
             inflight_bytes_max: 1 << 20,
@@ -305,6 +326,10 @@ mod tests {
             refused(|c| c.trust_peer_gone = true),
             ConfigError::LeaseWithTrust
         );
+        assert!(matches!(
+            refused(|c| c.disk_patience = Duration::from_millis(999)),
+            ConfigError::DiskPatience { .. }
+        ));
         assert!(matches!(
             refused(|c| c.election_timeout = c.heartbeat_interval),
             ConfigError::Timing { .. }

@@ -9,13 +9,10 @@ use crate::progress::Progress;
 use crate::raft::Turn;
 use crate::read::Confirmation;
 use crate::reconfiguration::Leaving;
+use crate::shares::Shares;
 use crate::{
     Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
 };
-
-/// For how many election timeouts a leader's own disk may do nothing, or be full while others have space. Long, because an
-/// election needs disks too, and may be slow for the same reason; but clients wait meanwhile.
-const DISK_PATIENCE: u32 = 4;
 
 /// A machine that leads.
 #[derive(Clone, Debug, Hash)]
@@ -30,6 +27,8 @@ pub(crate) struct Leader {
     heartbeat_at: Time,
     /// The index of this leader's first entry: once it is committed, so is all before it (§5.4.2, §8).
     pub(crate) first: Index,
+    /// What is open, by the machine whose clients proposed it.
+    shares: Shares,
     /// When this machine's own disk last had nothing to do, or did something, or came to have space.
     pub(crate) disk_moved: Time,
     /// Whether it tried to hand over because its disk is full.
@@ -55,6 +54,7 @@ impl Leader {
             preference: Preference::new(node.now),
             heartbeat_at: node.now,
             first: last.next(),
+            shares: Shares::in_log(&node.log, node.applicable()),
             disk_moved: node.now,
             gave_way: false,
         };
@@ -68,36 +68,54 @@ impl Leader {
         } else {
             Payload::Empty
         };
-        append(node, payload);
+        leader.append(node, payload);
         leader
     }
 
-    /// Takes proposals into the log, as many as the limit on open bytes allows; the rest is refused, so that their order is
-    /// kept and memory is bounded. With nothing open, any one proposal is taken, however large.
+    /// Takes proposals into the log, as many as the limit on open bytes allows and this machine's share of it; the rest is refused,
+    /// so that their order is kept and memory is bounded. With nothing open, any one proposal is taken, however large.
     pub(crate) fn propose(&mut self, node: &mut Node, from: MachineId, proposals: Vec<Proposal>) {
+        self.shares.settle(node.log.end_at(node.applicable()));
         if !self.has_space_to_propose(node) {
             node.refuse(from, &proposals, Refusal::NoSpace);
             return;
-        }
-        if node.log.durable() == node.log.last().index {
-            self.disk_moved = node.now;
         }
         if let Some(reason) = node.refuses_proposals() {
             node.refuse(from, &proposals, reason);
             return;
         }
-        let mut open = node.open_bytes();
+        let start = node.log.end_at_last();
+        let (mut open, mut held) = (node.open_bytes(), self.shares.of(from));
         let mut proposals = proposals.into_iter();
         while let Some(proposal) = proposals.as_slice().first() {
             let size = proposal.size();
-            if open > 0 && open + size > node.config.uncommitted_bytes_max {
+            if open > 0 && open + held + size > node.config.uncommitted_bytes_max {
                 node.refuse(from, proposals.as_slice(), Refusal::Overloaded);
-                return;
+                break;
             }
             if let Some(proposal) = proposals.next() {
-                open += append(node, Payload::Command(proposal));
+                self.append(node, Payload::Command(proposal));
+                (open, held) = (open + size, held + size);
             }
         }
+        self.shares.take(from, start, node.log.end_at_last());
+    }
+
+    /// Puts an entry of the present term at the end of the log; returns its size in bytes. From the first on that the disk owes
+    /// it is judged, however long it had nothing to do.
+    pub(crate) fn append(&mut self, node: &mut Node, payload: Payload) -> usize {
+        let last = node.log.last().index;
+        if node.log.durable() == last {
+            self.disk_moved = node.now;
+        }
+        let id = EntryId {
+            term: node.term,
+            index: last.next(),
+        };
+        let entry = Entry { id, payload };
+        let size = entry.size();
+        node.append(entry);
+        size
     }
 
     /// Storage made something durable here; this machine counts as a replica only up to there.
@@ -195,7 +213,7 @@ impl Leader {
     }
 
     /// Time has passed. A leader that hears no quorum within an election timeout steps down (dissertation 6.2), and so does
-    /// one whose disk does nothing for several: others may be able to lead with theirs. Of a full disk that is known, so that
+    /// one whose disk does nothing for too long: others may be able to lead with theirs. Of a full disk that is known, so that
     /// it gives way only to others that have space.
     pub(crate) fn elapsed(&mut self, node: &mut Node) -> Turn {
         let patience = node.config.election_timeout;
@@ -204,7 +222,7 @@ impl Leader {
             follower.map_or(node.now, |follower| follower.heard)
         });
         let unheard = heard.is_some_and(|heard| node.now.since(heard) >= patience);
-        let too_long = |since: Time| node.now.since(since) >= patience * DISK_PATIENCE;
+        let too_long = |since: Time| node.now.since(since) >= node.config.disk_patience;
         let disk_owes = node.log.durable() < node.log.last().index;
         let stalled = !node.is_full() && disk_owes && too_long(self.disk_moved);
         if (unheard || stalled) && !node.is_alone() {
@@ -338,16 +356,4 @@ impl Leader {
             );
         }
     }
-}
-
-/// Puts an entry of the present term at the end of the log; returns its size in bytes.
-pub(crate) fn append(node: &mut Node, payload: Payload) -> usize {
-    let id = EntryId {
-        term: node.term,
-        index: node.log.last().index.next(),
-    };
-    let entry = Entry { id, payload };
-    let size = entry.size();
-    node.append(entry);
-    size
 }

@@ -200,6 +200,12 @@ impl Log {
             .collect()
     }
 
+    /// The entries after `index`, as far as they are in memory.
+    pub(crate) fn in_memory_after(&self, index: Index) -> impl Iterator<Item = &Entry> {
+        let gone = index.0.saturating_sub(self.first_in_memory().previous().0) as usize;
+        self.window.iter().skip(gone).map(|slot| &slot.entry)
+    }
+
     /// The last index such that the entries from `from`, which is in memory, up to it have at most `bytes_max` bytes; at
     /// least `from` itself, so that a large entry travels alone.
     pub(crate) fn chunk_end(&self, from: Index, bytes_max: usize) -> Index {
@@ -302,13 +308,15 @@ impl Log {
         }
     }
 
-    fn end_at_last(&self) -> u64 {
+    /// The sum of the bytes of all entries, from an arbitrary start.
+    pub(crate) fn end_at_last(&self) -> u64 {
         self.window
             .back()
             .map_or(self.window_start, |slot| slot.end)
     }
 
-    fn end_at(&self, index: Index) -> u64 {
+    /// The same of all up to `index`, as far as they are in memory.
+    pub(crate) fn end_at(&self, index: Index) -> u64 {
         let first = self.first_in_memory();
         if index < first {
             return self.window_start;

@@ -259,7 +259,7 @@ impl Node {
 
     /// Up to where the log is both committed and durable here: what the state machine may have (rule: never ahead of the
     /// durable log).
-    fn applicable(&self) -> Index {
+    pub(crate) fn applicable(&self) -> Index {
         self.commit.min(self.log.durable())
     }
 

@@ -1,6 +1,6 @@
 //! How a leader changes who takes part: begins a change, leaves the joint state, and sees off those who leave.
 
-use crate::leader::{Leader, append};
+use crate::leader::Leader;
 use crate::membership::{Change, ChangeRefused};
 use crate::node::Node;
 use crate::progress::Progress;
@@ -120,7 +120,7 @@ impl Leader {
             configuration,
         };
         let last = node.log.last().index;
-        append(node, payload);
+        self.append(node, payload);
         let members = node.configuration().members();
         let index = last.next();
         for &machine in members.iter().filter(|&&id| id != node.config.local) {

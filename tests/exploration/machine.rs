@@ -68,6 +68,7 @@ impl Machine {
             local,
             election_timeout: TIMEOUT,
             heartbeat_interval: HEARTBEAT,
+            disk_patience: 4 * TIMEOUT,
             seed: 0,
             inflight_requests_max: 2,
             inflight_bytes_max: 1 << 20,

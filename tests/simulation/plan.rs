@@ -210,6 +210,7 @@ impl Plan {
             local,
             election_timeout: Duration::from_micros(ELECTION_TIMEOUT),
             heartbeat_interval: Duration::from_micros(HEARTBEAT),
+            disk_patience: Duration::from_micros(4 * ELECTION_TIMEOUT),
             seed: self.seed ^ (life << 40),
             inflight_requests_max: self.limits.inflight_requests,
             inflight_bytes_max: self.limits.inflight_bytes,

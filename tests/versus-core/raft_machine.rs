@@ -1,7 +1,7 @@
 //! Our core, driven as the running machine drives it: a machine takes in all that waits for it, asks once for the effects,
 //! and performs them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rm_raft::{
@@ -176,6 +176,7 @@ fn config(local: MachineId) -> Config {
         local,
         election_timeout: Duration::from_millis(1_000),
         heartbeat_interval: Duration::from_millis(100),
+        disk_patience: Duration::from_millis(4_000),
         seed: 1,
         inflight_requests_max: 256,
         inflight_bytes_max: 16 << 20,

@@ -113,9 +113,19 @@ fn what_is_not_given_is_the_default() {
     let mut expected = Config::new("csy.com", effective.config.machines.clone());
     expected.local = Some("RM.01".to_owned());
     expected.data_dir = "data/RM.01".into();
+    expected.timings.disk_patience_ms = Some(4_000);
     assert_eq!(effective.config, expected);
     assert_eq!(effective.config.timings.heartbeat_ms, 100);
     assert_eq!(effective.config.timings.election_timeout_ms, 1_000);
+}
+
+#[test]
+fn the_patience_with_a_disk_follows_the_election_timeout_until_it_is_given() {
+    let patience = |timings| load_with(json!({ "timings": timings })).config.timings;
+    let follows = patience(json!({ "election_timeout_ms": 3000 }));
+    assert_eq!(follows.disk_patience_ms(), 12_000);
+    let given = patience(json!({ "election_timeout_ms": 3000, "disk_patience_ms": 3000 }));
+    assert_eq!(given.disk_patience_ms(), 3_000);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
+//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [patience=SPAN] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
 //! | `clock N PERCENT` | machine N's clock moves by so much in a hundred units of time |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
 //! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |
@@ -367,6 +367,10 @@ impl Cluster {
             local: MachineId(0),
             election_timeout: Duration::from_millis(1000),
             heartbeat_interval: Duration::from_millis(100),
+            disk_patience: match args.take_key("patience") {
+                Some(text) => span(text)?,
+                None => Duration::from_millis(4000),
+            },
             seed: key(args, "seed", 1)?,
             inflight_requests_max: key(args, "inflight", 4)?,
             inflight_bytes_max: key(args, "inflight_bytes", 1 << 20)?,

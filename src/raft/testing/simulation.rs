@@ -98,6 +98,7 @@ impl Simulation {
             local,
             election_timeout: Duration::from_millis(100),
             heartbeat_interval: Duration::from_millis(20),
+            disk_patience: Duration::from_millis(400),
             seed: seed ^ 0x5EED,
             inflight_requests_max: if small { 2 } else { 16 },
             inflight_bytes_max: if small { 300 } else { 1 << 20 },

@@ -353,6 +353,7 @@ fn config(local: MachineId) -> Config {
         local,
         election_timeout: Duration::from_millis(1000),
         heartbeat_interval: Duration::from_millis(100),
+        disk_patience: Duration::from_secs(4),
         seed: local.0,
         inflight_requests_max: 16,
         inflight_bytes_max: 1 << 20,
