@@ -222,6 +222,7 @@ fn owner(config: &Effective, admission: Option<Admission>) -> rm_store::Identity
         machine: name,
         id: admitted.unwrap_or(founder),
         joined: admission.map(|admission| admission.members),
+        era: rm_store::Era::FIRST,
     }
 }
 
