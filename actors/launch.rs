@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rm_config::Effective;
 use rm_raft::{MachineId, Role, TransferOutcome};
-use rm_store::{DataDirectory, Neighbour, OpenError, SoundFile};
+use rm_store::{DataDirectory, Era, Neighbour, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
@@ -41,6 +41,8 @@ pub struct Admission {
     pub machine: MachineId,
     /// All members, itself among them.
     pub members: Vec<Neighbour>,
+    /// The era that the domain is in.
+    pub era: Era,
 }
 
 /// Whether the folder of a machine has no data yet.
@@ -64,6 +66,7 @@ pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running,
     let owner = resources.owner();
     let identity = Identity {
         cluster_id: config.cluster_id(),
+        era: resources.era,
         domain: owner.domain,
         machine: owner.id,
         name: owner.machine,
@@ -71,7 +74,7 @@ pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running,
     warn_of_other_addresses(&log, &config, &identity, &members);
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
-        "machines" => members.len(), "boot" => resources.boot);
+        "era" => %identity.era,        "machines" => members.len(), "boot" => resources.boot);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -217,12 +220,13 @@ fn owner(config: &Effective, admission: Option<Admission>) -> rm_store::Identity
     let name = config.local().name.clone();
     let founder = MachineId(config.machine_id(&name));
     let admitted = admission.as_ref().map(|admission| admission.machine);
+    let era = admission.as_ref().map(|admission| admission.era);
     rm_store::Identity {
         domain: config.config.domain.clone(),
         machine: name,
         id: admitted.unwrap_or(founder),
         joined: admission.map(|admission| admission.members),
-        era: rm_store::Era::FIRST,
+        era: era.unwrap_or(Era::FIRST),
     }
 }
 

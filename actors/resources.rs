@@ -9,7 +9,8 @@ use std::time::Duration;
 use rm_config::{Durability, Effective};
 use rm_raft::{MachineId, Time};
 use rm_store::{
-    DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
+    DataDirectory, Environment, Era, Log, LogError, OpenError, SnapshotError, SnapshotOptions,
+    Snapshots,
 };
 use rm_wire::{Credentials, DataId, DataIds, WireError};
 
@@ -52,6 +53,8 @@ pub(crate) struct Resources {
     /// The data that peers were found on, for as long as the process lives.
     pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
+    /// The era of the domain that the data is of.
+    pub(crate) era: Era,
     pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
 }
@@ -117,6 +120,7 @@ impl Resources {
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
         let members = known_members(config, &owner, &log)?;
+        let era = log.era()?.unwrap_or(owner.era);
         let addresses = Addresses::new(owner.id, &members);
         addresses.keep_asking().map_err(StartError::Thread)?;
         let resources = Resources {
@@ -130,6 +134,7 @@ impl Resources {
             credentials,
             wire_identity: rm_wire::Identity {
                 domain: owner.domain,
+                era: era.0,
                 name: owner.machine,
                 id: owner.id,
                 incarnation: boot,
@@ -138,6 +143,7 @@ impl Resources {
             wire_options: wire_options(config),
             data_ids: DataIds::default(),
             boot,
+            era,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
         };
