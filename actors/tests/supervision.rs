@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rm_actors::port::{
     Command, Consistency, Failure, Fault, Put, Query, Range, Refusal, ReplyBody,
 };
-use rm_actors::{ActorName, Outcome, Running, start};
+use rm_actors::{ActorName, Outcome, Running, Start, start};
 use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ impl Solo {
         change(&mut config);
         let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
         let solo = Solo {
-            running: start(config, None).expect("starts"),
+            running: start(config, Start::GoOn).expect("starts"),
             _folder: folder,
         };
         solo.until("all actors run", Solo::all_run).await;
