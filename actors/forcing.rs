@@ -204,7 +204,9 @@ mod tests {
     use crate::report::Standing;
     use rm_config::{Address, Config, Machine};
     use rm_raft::{Entry, EntryId, HardState, Index, Payload, Term};
-    use rm_store::{Environment, Identity, Neighbour, Options, SnapshotOptions};
+    use rm_store::{
+        Description, Environment, Identity, Neighbour, Options, SnapshotId, SnapshotOptions,
+    };
     use slog::{Discard, o};
     use std::path::Path;
     use tempfile::TempDir;
@@ -460,7 +462,17 @@ mod tests {
     fn the_warning_names_all_that_an_operator_must_know() {
         let all = configuration(&[1, 2, 3], &[], &[4]);
         let left = Left::with(1, &[all.clone(), all.clone(), all], false);
+        let description = Description {
+            id: SnapshotId([7; 32]),
+            bytes: 4096,
+        };
+        drop(left.snapshots.receive(description).expect("begins"));
         let begun = left.begun(None);
+        assert!(begun.dropped_snapshot);
+        assert!(
+            !left.snapshots.discard_received().expect("looks"),
+            "nothing is left"
+        );
         let text = begun.to_string();
         let era = begun.era.to_string();
         for part in [
@@ -472,6 +484,7 @@ mod tests {
             "RM.02 (voter, 10.0.0.2:1), RM.03 (voter, 10.0.0.3:1), RM.04 (learner, 10.0.0.4:1)",
             "LOST",
             "entries 2 to 3",
+            "DROPPED",
             "NEVER START RM.02, RM.03, RM.04 AGAIN",
             "rmctl --endpoints 127.0.0.1:2379 member add",
             "--join",
