@@ -197,6 +197,11 @@ impl Rules {
                 storage.compaction_keep_entries,
             ),
             (
+                "storage.compaction_wait_entries",
+                0,
+                storage.compaction_wait_entries,
+            ),
+            (
                 "storage.compaction_step_entries",
                 1,
                 storage.compaction_step_entries,

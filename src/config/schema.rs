@@ -199,11 +199,13 @@ pub struct Storage {
     /// only the ends are; `raft-machine --verify` checks the rest of it while the machine is down.
     pub verify_bytes_max: u64,
     /// How many entries the log keeps that the state holds durably, for machines that are a little behind; those further behind
-    /// get a snapshot. With `compaction_keep_bytes` the smaller tail wins. While a machine catches up by a snapshot, its leader keeps
-    /// up to a hundred times as many, unless its disk is full.
+    /// get a snapshot. With `compaction_keep_bytes` the smaller tail wins.
     pub compaction_keep_entries: usize,
     /// About how many bytes of such entries the log keeps.
     pub compaction_keep_bytes: usize,
+    /// How many entries a leader keeps at most while a machine catches up by a snapshot, so that the log still follows on it when it
+    /// has arrived: more than are written while the largest snapshot is sent. A full disk ends the wait.
+    pub compaction_wait_entries: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
 }
@@ -217,6 +219,7 @@ impl Default for Storage {
             verify_bytes_max: 1 << 30,
             compaction_keep_entries: 10_000,
             compaction_keep_bytes: 64 << 20,
+            compaction_wait_entries: 1_000_000,
             compaction_step_entries: 1_000,
         }
     }

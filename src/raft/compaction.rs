@@ -5,9 +5,6 @@ use crate::leader::Leader;
 use crate::node::Node;
 use crate::{Effect, EntryId, Index};
 
-/// How many times the tail of entries may become as long for the sake of followers that are catching up.
-const HOLD_FACTOR: u64 = 100;
-
 impl Node {
     /// The state machine's state is durable up to this entry.
     pub(crate) fn checkpointed(&mut self, applied: EntryId) {
@@ -34,13 +31,12 @@ impl Node {
     /// are catching up: else they would be in need of another snapshot by the time they have the one on its way.
     fn compactable(&mut self) -> Index {
         let last = self.log.last().index.0;
-        let keep = self.config.compaction_keep_entries as u64;
-        let before = |tail: u64| Index(last.saturating_sub(tail));
+        let before = |tail: usize| Index(last.saturating_sub(tail as u64));
         let by_bytes = self.log.tail_start(self.config.compaction_keep_bytes);
-        let before_tail = before(keep).max(by_bytes);
+        let before_tail = before(self.config.compaction_keep_entries).max(by_bytes);
         let held = match self.awaited {
             // What is compacted is space, which a full disk needs more.
-            Some(index) if !self.is_full() => index.max(before(keep.saturating_mul(HOLD_FACTOR))),
+            Some(index) if !self.is_full() => index.max(before(self.config.compaction_wait_entries)),
             _ => before_tail,
         };
         before_tail.min(held).min(self.checkpoint).min(self.handed)

@@ -177,6 +177,8 @@ impl Plan {
             may_have_promised: self.limits.drift_percent.is_some(),
             compaction_keep_entries: self.limits.compaction.0,
             compaction_keep_bytes: 1 << 20,
+            // Sometimes too few for a snapshot to be of use when it arrives.
+            compaction_wait_entries: self.limits.compaction.0.saturating_mul(100),
             compaction_step_entries: self.limits.compaction.1,
             snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
             priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
