@@ -161,6 +161,10 @@ async fn the_survivor_of_a_lost_majority_keeps_all_that_it_applied_and_the_domai
     cluster.machines[survivor].start();
     writers.progress(PROGRESS).await;
     takes_writes(&client, survivor, "after the flag was forgotten").await;
+    // One that joined remembers the era that it joined.
+    cluster.machines[others[0]].kill();
+    cluster.machines[others[0]].start();
+    takes_writes(&client, others[0], "after the restart of one that joined").await;
     let told = cluster.machines[survivor].log();
     assert!(told.contains("--force-new-domain was ignored"), "{told}");
     assert!(!told.contains("BEGUN ANEW"), "{told}");
