@@ -134,7 +134,7 @@ impl fmt::Display for Begun {
         if self.last.index > self.commit {
             writeln!(
                 f,
-                "  KEPT are also entries {} to {}, which were not known here to be committed: among them may be writes of which clients were \
+                "  KEPT are also entries {} to {}, which were not noted here as committed: among them may be writes of which clients were \
                  never told that they were done.",
                 self.commit.next(),
                 self.last.index
@@ -148,7 +148,7 @@ impl fmt::Display for Begun {
         }
         writeln!(
             f,
-            "\n  NEVER START {} AGAIN ON THE DATA THAT THERE IS. Should any still run, stop it now: if they are a majority they take \
+            "\n  NEVER START {} AGAIN ON THEIR DATA. Should any still run, stop it now: if they are a majority they take \
              writes that {machine} will never have.\n",
             self.names(|member| member.name.clone())
         )?;
