@@ -9,11 +9,15 @@ use std::time::Duration;
 use rm_config::{Durability, Effective};
 use rm_raft::{MachineId, Time};
 use rm_store::{
-    DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
+    DataDirectory, Environment, Era, Log, LogError, OpenError, SnapshotError, SnapshotOptions,
+    Snapshots,
 };
 use rm_wire::{Credentials, DataId, DataIds, WireError};
+use slog::Logger;
 
 use crate::addresses::Addresses;
+use crate::forced::Forced;
+use crate::forcing::{Force, ForceError, Survivor};
 use crate::machine::Shared;
 use crate::members::listed;
 use crate::report::{Member, Standing};
@@ -52,6 +56,8 @@ pub(crate) struct Resources {
     /// The data that peers were found on, for as long as the process lives.
     pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
+    /// The era of the domain that the data is of.
+    pub(crate) era: Era,
     pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
 }
@@ -92,17 +98,27 @@ pub enum StartError {
     /// A log file cannot be opened.
     #[error(transparent)]
     LogFile(#[from] crate::logs::LogFileError),
+    /// The domain cannot be begun anew with this machine.
+    #[error(transparent)]
+    Force(#[from] ForceError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
 }
 
 impl Resources {
-    /// Opens all of it. What `asked` says of the machine holds for a folder without data.
+    /// Opens all of it. What `asked` says of the machine holds for a folder without data. What is forced is forced last, when
+    /// nothing else is in the way of a start, and what became of it is told.
     pub(crate) fn open(
         config: &Effective,
         asked: &rm_store::Identity,
-    ) -> Result<(Resources, Vec<Member>), StartError> {
+        force: Option<Force>,
+        logger: &Logger,
+    ) -> Result<(Resources, Vec<Member>, Option<Forced>), StartError> {
+        if force.is_some() && DataDirectory::is_new(config.data_dir())? {
+            let directory = config.data_dir().to_owned();
+            return Err(ForceError::NoData { directory }.into());
+        }
         let machine = config.local();
         let credentials = credentials(config, machine)?;
         let directory = DataDirectory::open(config.data_dir(), asked)?;
@@ -116,7 +132,23 @@ impl Resources {
         let snapshots = Snapshots::open(&directory, snapshot_options(config))?;
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
-        let members = known_members(config, &owner, &log)?;
+        let peer_socket = bind_peer_port(config, machine)?;
+        let known = known_members(config, &owner);
+        let survivor = Survivor {
+            config,
+            directory: &directory,
+            log: &log,
+            snapshots: &snapshots,
+            known: &known,
+        };
+        let forced = force
+            .map(|force| survivor.force(force, logger))
+            .transpose()?;
+        let members = match log.load()?.configurations.pop() {
+            Some(latest) => listed(&latest.configuration, &known),
+            None => known,
+        };
+        let era = log.era()?.unwrap_or(owner.era);
         let addresses = Addresses::new(owner.id, &members);
         addresses.keep_asking().map_err(StartError::Thread)?;
         let resources = Resources {
@@ -126,10 +158,11 @@ impl Resources {
             snapshots,
             maker: Maker::default(),
             inbox: Inbox::default(),
-            peer_socket: bind_peer_port(config, machine)?,
+            peer_socket,
             credentials,
             wire_identity: rm_wire::Identity {
                 domain: owner.domain,
+                era: era.0,
                 name: owner.machine,
                 id: owner.id,
                 incarnation: boot,
@@ -138,10 +171,11 @@ impl Resources {
             wire_options: wire_options(config),
             data_ids: DataIds::default(),
             boot,
+            era,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
         };
-        Ok((resources, members))
+        Ok((resources, members, forced))
     }
 
     /// Whose the data is.
@@ -173,26 +207,15 @@ impl Resources {
     }
 }
 
-/// The members before the core tells: those of the log, or whom this machine joined, or with whom it begins the domain.
-fn known_members(
-    config: &Effective,
-    owner: &rm_store::Identity,
-    log: &Log,
-) -> Result<Vec<Member>, LogError> {
-    let known: Vec<Member> = match &owner.joined {
+/// The members of which the log need not tell: whom this machine joined, or with whom it begins the domain.
+fn known_members(config: &Effective, owner: &rm_store::Identity) -> Vec<Member> {
+    match &owner.joined {
         Some(neighbours) => neighbours.iter().map(neighbour).collect(),
-        None => config
-            .config
-            .machines
-            .iter()
-            .map(|each| founder(config, each))
-            .collect(),
-    };
-    let logged = log.load()?.configurations.pop();
-    Ok(match logged {
-        Some(latest) => listed(&latest.configuration, &known),
-        None => known,
-    })
+        None => {
+            let machines = config.config.machines.iter();
+            machines.map(|each| founder(config, each)).collect()
+        }
+    }
 }
 
 fn neighbour(neighbour: &rm_store::Neighbour) -> Member {

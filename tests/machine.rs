@@ -26,6 +26,8 @@ pub struct Machine {
     pub data: PathBuf,
     /// Whether it is started to join a domain that is there.
     pub join: bool,
+    /// What else it is started with.
+    pub arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -47,6 +49,7 @@ impl Machine {
             config,
             data,
             join: false,
+            arguments: Vec::new(),
             log,
             child: None,
         }
@@ -74,6 +77,7 @@ impl Machine {
             .arg(&self.config)
             .args(["--local", &self.name])
             .args(self.join.then_some("--join"))
+            .args(&self.arguments)
             .current_dir(self.log.parent().expect("a log lies in a folder"))
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))

@@ -9,7 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use rm_actors::port::{
     Command, Consistency, Failure, Fault, Put, Query, Range, Refusal, ReplyBody,
 };
-use rm_actors::{ActorName, Outcome, Running, start};
+use rm_actors::{ActorName, Outcome, Running, Start, start};
 use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ impl Solo {
         change(&mut config);
         let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
         let solo = Solo {
-            running: start(config, None).expect("starts"),
+            running: start(config, Start::GoOn).expect("starts"),
             _folder: folder,
         };
         solo.until("all actors run", Solo::all_run).await;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
-    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
-    TransferRequest, UpdateMember,
+    ChangeMembersRequest, Machine as Listed, ReplaceMember, TransferRequest, UpdateMember,
 };
 use rm_tests::machine::assert_refusal;
+use rm_tests::members::{admit, change, id_of, members, newcomer, standing};
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, until};
+use rm_tests::{Client, Cluster, Settings, Workload, Writers, until};
 use serde_json::{Value, json};
 
 /// As in the settings of these tests.
@@ -40,76 +40,6 @@ async fn begun_alone(machines: usize) -> Cluster {
         machine.join = true;
     }
     cluster
-}
-
-/// The members as any machine tells them.
-async fn members(client: &Client) -> Vec<Listed> {
-    let mut turn = 0;
-    until("the members are told", async || {
-        turn += 1;
-        let asked = client.admin(turn % client.machines());
-        match asked.clone().members(MembersRequest {}).await {
-            Ok(answer) => Ok(answer.into_inner().machines),
-            Err(status) => Err(status.to_string()),
-        }
-    })
-    .await
-}
-
-fn id_of(members: &[Listed], name: &str) -> u64 {
-    let found = members.iter().find(|member| member.name == name);
-    found.unwrap_or_else(|| panic!("{name} is no member")).id
-}
-
-/// Asks one machine after the other for a change, until the members are as it makes them.
-async fn change(
-    client: &Client,
-    wanted: impl Fn(&[Listed]) -> Option<Change>,
-    is_done: impl Fn(&[Listed]) -> bool,
-) {
-    let mut turn = 0;
-    until("the members are changed", async || {
-        let before = members(client).await;
-        if is_done(&before) {
-            return Ok(());
-        }
-        turn += 1;
-        let request = ChangeMembersRequest {
-            change: wanted(&before),
-            force: false,
-        };
-        let asked = client.admin(turn % client.machines());
-        match asked.clone().change_members(request).await {
-            Ok(_) => Err("it was done: look again".to_owned()),
-            Err(status) => Err(format!("{status} with {before:?}")),
-        }
-    })
-    .await;
-}
-
-fn newcomer(machine: &Machine, voter: bool) -> AddMember {
-    AddMember {
-        name: machine.name.clone(),
-        peer: machine.peer.to_string(),
-        client: machine.client.to_string(),
-        voter,
-    }
-}
-
-fn standing<'a>(members: &'a [Listed], name: &str) -> Option<&'a str> {
-    let found = members.iter().find(|member| member.name == name);
-    found.map(|member| member.standing.as_str())
-}
-
-/// Admits a machine, starts it, and lets it vote once it has caught up.
-async fn admit(cluster: &mut Cluster, client: &Client, place: usize) {
-    let name = cluster.machines[place].name.clone();
-    let add = newcomer(&cluster.machines[place], false);
-    let wanted = |_: &[Listed]| Some(Change::Add(add.clone()));
-    change(client, wanted, |now| standing(now, &name).is_some()).await;
-    cluster.machines[place].start();
-    let wanted = |now: &[Listed]| Some(Change::Promote(id_of(now, &name)));
-    change(client, wanted, |now| standing(now, &name) == Some("voter")).await;
 }
 
 /// Waits until all machines have what one of them had a moment ago, while writers go on.
