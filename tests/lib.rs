@@ -12,6 +12,7 @@ pub mod exploration;
 pub mod history;
 pub mod logs;
 pub mod machine;
+pub mod panics;
 pub mod ports;
 pub mod settings;
 pub mod simulation;

@@ -207,23 +207,6 @@ impl Drop for Machine {
     }
 }
 
-/// Proves that a process ended by its own decision, with an error: neither well, nor by a panic or a signal.
-///
-/// # Panics
-///
-/// When it did not.
-pub fn assert_refusal(status: ExitStatus, log: &str) {
-    let decided = status.code().is_some_and(|code| code != 0 && code != PANIC);
-    assert!(decided, "no refusal but {status}:\n{log}");
-    assert!(
-        !log.contains("panicked at"),
-        "a panic reached the user:\n{log}"
-    );
-}
-
-/// The exit code of a Rust program whose main thread panicked.
-const PANIC: i32 = 101;
-
 /// Lets the process end when the thread that starts it ends, however that happens.
 #[expect(
     unsafe_code,

@@ -9,7 +9,7 @@ use rm_proto::raftmachine::v1::{
     AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
     TransferRequest, UpdateMember,
 };
-use rm_tests::machine::assert_refusal;
+use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, until};
