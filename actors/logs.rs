@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rm_config::{LOGGERS, Level, Sink};
 use slog::{Drain, Duplicate, Logger, Never, OwnedKVList, Record, o};
@@ -25,9 +26,33 @@ pub(crate) struct Logs {
     levels: BTreeMap<&'static str, Arc<AtomicUsize>>,
 }
 
-/// Keeps the sinks going; dropped, it waits until what was logged is written.
+/// Keeps the sinks going; dropped, it waits until what was logged is written, but no longer than [`FLUSH_MAX`]: a sink may
+/// never come back, as a pipe that nobody reads, and the process must end all the same.
 pub(crate) struct Flushing {
-    _sinks: Vec<AsyncGuard>,
+    sinks: Vec<AsyncGuard>,
+}
+
+/// How long the end of a machine waits for its sinks.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        let sinks = std::mem::take(&mut self.sinks);
+        let (done, flushed) = mpsc::channel();
+        let flush = move || {
+            drop(sinks);
+            // Nobody listens any more when it took too long.
+            let _ = done.send(());
+        };
+        // Where no thread can be had, the sinks are dropped with the closure, unbounded.
+        if std::thread::Builder::new()
+            .name("flush".into())
+            .spawn(flush)
+            .is_ok()
+        {
+            let _ = flushed.recv_timeout(FLUSH_MAX);
+        }
+    }
 }
 
 /// A log file that cannot be opened.
@@ -66,7 +91,7 @@ impl Logs {
             sinks,
             levels,
         };
-        Ok((logs, Flushing { _sinks: guards }))
+        Ok((logs, Flushing { sinks: guards }))
     }
 
     /// The logger of an actor, or of another part of the machine.

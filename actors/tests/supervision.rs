@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A domain of one machine in a folder of its own, with short timings and faults allowed.
 struct Solo {
     running: Running,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Solo {
@@ -42,10 +42,15 @@ impl Solo {
         let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
         let solo = Solo {
             running: start(config, None).expect("starts"),
-            _folder: folder,
+            folder,
         };
         solo.until("all actors run", Solo::all_run).await;
         solo
+    }
+
+    /// What is logged so far; all of it once the machine was stopped.
+    fn log(folder: &TempDir) -> String {
+        std::fs::read_to_string(folder.path().join("log")).expect("the config has a file sink")
     }
 
     fn arm(&self, actor: &str, point: &str, action: &str, times: u64) {
@@ -386,6 +391,26 @@ async fn a_checkpoint_that_finds_no_space_loses_nothing() {
         .await;
     solo.put("after", "value").await;
     assert_eq!(solo.get("acknowledged").await.as_deref(), Some("value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_takes_too_long_is_cut_off_and_says_so() {
+    let solo = Solo::start(|config| {
+        config.timings.shutdown_timeout_ms = 200;
+        config.supervision.storage_hang_ms = 60_000;
+    })
+    .await;
+    solo.put("key", "value").await;
+    let late_ms = 3_000;
+    solo.arm("applier", "checkpoint", &format!("delay:{late_ms}"), 1_000);
+    let told = Instant::now();
+    assert_eq!(solo.running.stop().await, Outcome::Stopped);
+    assert!(told.elapsed() < Duration::from_millis(late_ms));
+    let log = Solo::log(&solo.folder);
+    assert!(
+        log.contains("did not finish in time and is cut off"),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
