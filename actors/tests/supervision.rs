@@ -389,8 +389,9 @@ async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
             ..Put::default()
         };
         tokio::spawn(async move { port.propose(Command::Put(put)).await });
-        let Outcome::GaveUp(reason) = solo.running.ended().await else {
-            panic!("it stopped instead of giving up: {actor} {point}");
+        let ended = tokio::time::timeout(PATIENCE, solo.running.ended()).await;
+        let Ok(Outcome::GaveUp(reason)) = ended else {
+            panic!("it goes on instead of giving up: {actor} {point}");
         };
         assert!(
             reason.contains(actor) && reason.contains("writer's lock"),
