@@ -26,6 +26,8 @@ pub struct Machine {
     pub data: PathBuf,
     /// Whether it is started to join a domain that is there.
     pub join: bool,
+    /// Whether it is told by `--local` which machine it is.
+    pub is_told_its_name: bool,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -47,6 +49,7 @@ impl Machine {
             config,
             data,
             join: false,
+            is_told_its_name: true,
             log,
             child: None,
         }
@@ -72,7 +75,12 @@ impl Machine {
         command
             .arg("--config")
             .arg(&self.config)
-            .args(["--local", &self.name])
+            .args(
+                self.is_told_its_name
+                    .then_some(["--local", &self.name])
+                    .iter()
+                    .flatten(),
+            )
             .args(self.join.then_some("--join"))
             .current_dir(self.log.parent().expect("a log lies in a folder"))
             .stdin(std::process::Stdio::null())
@@ -123,6 +131,16 @@ impl Machine {
     /// When it does not run, or does not end in time.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// As [`Machine::terminate`], as Ctrl-C does it (SIGINT).
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or does not end in time.
+    pub async fn interrupt(&mut self) -> ExitStatus {
+        self.signal(Signal::INT);
         self.end().await
     }
 
