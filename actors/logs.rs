@@ -268,6 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn each_line_of_a_json_sink_is_a_document_that_names_host_and_actor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let (logs, flushing) = logs(vec![Sink::Json {
+            path: Some(path.clone()),
+        }]);
+        info!(logs.logger("storage"), "two\nlines and a \"quote\""; "number" => 7);
+        info!(logs.logger("sender"), "another");
+        drop(flushing);
+        let text = std::fs::read_to_string(path).expect("reads");
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a document"))
+            .collect();
+        let told = |key: &str| -> Vec<_> { lines.iter().map(|line| line[key].clone()).collect() };
+        assert_eq!(told("actor"), ["RM.01.storage", "RM.01.sender"]);
+        assert_eq!(told("msg"), ["two\nlines and a \"quote\"", "another"]);
+        assert_eq!(told("level"), ["INFO", "INFO"]);
+        assert_eq!(lines[0]["number"], 7);
+    }
+
+    #[test]
     fn an_unknown_log_is_answered_with_the_known_ones() {
         let (logs, _flushing) = logs(Vec::new());
         let error = logs.set_level(Some("stroage"), Level::Info).unwrap_err();
