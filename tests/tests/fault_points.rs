@@ -6,7 +6,7 @@ use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Cluster, Settings, Workload, Writers, until};
 
 /// How many writes must be acknowledged while a fault strikes.
-const PROGRESS: usize = 100;
+const PROGRESS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_messages_are_sent_again_and_fail_nobody() {

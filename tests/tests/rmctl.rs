@@ -60,6 +60,8 @@ fn refused(endpoints: &str, arguments: &[&str], code: i32) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn info_tells_of_every_machine() {
     let cluster = Cluster::start(Settings::trio()).await;
+    // Before, a follower may not have heard what is committed.
+    cluster.converged().await;
     let one = cluster.machines[0].client.to_string();
     let rows = until("every machine knows the leader", async || {
         let rows = json(&one, &["info"]);
