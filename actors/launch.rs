@@ -203,12 +203,13 @@ impl Running {
     }
 
     /// Stops the machine: writes the state down, says farewell to the peers, ends every actor. Takes no longer than the
-    /// config allows; what is left then is cut off, which loses nothing that was acknowledged.
+    /// config allows; what is left then is cut off, which a warning says and which loses nothing that was acknowledged: the
+    /// log is durable, and the next start applies what the state lacks.
     pub async fn stop(self) -> Outcome {
         self.refuse_requests();
         let timeout = Duration::from_millis(self.shared.config.config.timings.shutdown_timeout_ms);
         if tokio::time::timeout(timeout, self.retire()).await.is_err() {
-            warn!(self.log, "the machine did not finish in time and is cut off"; "timeout_ms" => timeout.as_millis() as u64);
+            warn_of_cut(&self.log, timeout);
             return Outcome::Stopped;
         }
         let _ = self.events.send(Event::Stop);
@@ -216,7 +217,11 @@ impl Running {
         let joined = tokio::task::spawn_blocking(move || supervisor.join());
         let outcome = match tokio::time::timeout(timeout, joined).await {
             Ok(Ok(Ok(outcome))) => outcome,
-            _ => Outcome::Stopped,
+            Ok(_) => Outcome::GaveUp("the supervisor failed".into()),
+            Err(_) => {
+                warn_of_cut(&self.log, timeout);
+                return Outcome::Stopped;
+            }
         };
         info!(self.log, "stopped"; "outcome" => ?outcome);
         outcome
@@ -239,6 +244,10 @@ impl Running {
         slots.listener.tell(Retire(done));
         let _ = listener.await;
     }
+}
+
+fn warn_of_cut(log: &Logger, timeout: Duration) {
+    warn!(log, "the machine did not finish in time and is cut off"; "timeout_ms" => timeout.as_millis() as u64);
 }
 
 /// Whose a folder without data becomes.

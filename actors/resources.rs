@@ -1,7 +1,7 @@
 //! What a process opens once and no restart of an actor reopens: the data, the peer port, the certificates.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -303,12 +303,15 @@ fn bind_peer_port(
         source,
     };
     let addresses = machine.peer.resolve().map_err(failed)?;
-    let peers = &config.config.peers;
-    let anyone_may_join = peers.tls.is_none() && !peers.insecure;
-    if anyone_may_join && !addresses.iter().all(|each| each.ip().is_loopback()) {
+    if anyone_may_join(&addresses, &config.config.peers) {
         return Err(StartError::Insecure { address });
     }
     UdpSocket::bind(&addresses[..]).map_err(failed)
+}
+
+fn anyone_may_join(addresses: &[SocketAddr], peers: &rm_config::Peers) -> bool {
+    let is_ours_alone = addresses.iter().all(|each| each.ip().is_loopback());
+    !is_ours_alone && peers.tls.is_none() && !peers.insecure
 }
 
 impl Shared {
@@ -366,5 +369,27 @@ impl Shared {
     /// The name of a machine, for the logs.
     pub(crate) fn name_of(&self, machine: MachineId) -> String {
         self.members.name_of(machine)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_beyond_loopback_needs_certificates_or_a_word() {
+        let at = |text: &str| vec![text.parse::<SocketAddr>().expect("an address")];
+        let (here, beyond) = (at("127.0.0.1:1"), at("192.0.2.1:1"));
+        let both = [here.clone(), beyond.clone()].concat();
+        let silent = rm_config::Peers::default();
+        let told = rm_config::Peers {
+            insecure: true,
+            ..rm_config::Peers::default()
+        };
+        assert!(!anyone_may_join(&here, &silent));
+        for open in [beyond, both] {
+            assert!(anyone_may_join(&open, &silent), "{open:?}");
+            assert!(!anyone_may_join(&open, &told), "{open:?}");
+        }
     }
 }

@@ -9,6 +9,8 @@ mod verify;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use clap::Parser;
 use rm_actors::{Era, Outcome, Running, Start};
@@ -46,6 +48,9 @@ struct Arguments {
 
 /// The supervisor gave up (EX_SOFTWARE of sysexits.h).
 const EXIT_GAVE_UP: u8 = 70;
+
+/// How long the last words to the standard error may take.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -103,11 +108,22 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
     Ok(match outcome {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
-            eprintln!("raft-machine: the supervisor gave up: {reason}");
+            last_words(format!("raft-machine: the supervisor gave up: {reason}"));
             // An actor that hangs would keep the process from ending by itself.
             std::process::exit(EXIT_GAVE_UP.into());
         }
     })
+}
+
+/// Says why the process ends, to whoever started it; if nobody reads that, the process ends all the same.
+fn last_words(words: String) {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        eprintln!("{words}");
+        // Nobody listens any more when it took too long.
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(LAST_WORDS_MAX);
 }
 
 /// The runtime of the services. The actors have threads of their own, so on a small host one more is enough.
@@ -140,7 +156,7 @@ async fn serve(
         }
         () = removed => {
             crit!(log, "this machine was removed from its domain: the process ends, and a process manager should not start it again");
-            eprintln!("raft-machine: this machine was removed from its domain");
+            last_words("raft-machine: this machine was removed from its domain".to_owned());
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }

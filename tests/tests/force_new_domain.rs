@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rm_proto::raftmachine::v1::InfoResponse;
-use rm_tests::machine::assert_refusal;
 use rm_tests::members::{admit, members};
+use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, until};

@@ -8,8 +8,8 @@ use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
     ChangeMembersRequest, Machine as Listed, ReplaceMember, TransferRequest, UpdateMember,
 };
-use rm_tests::machine::assert_refusal;
 use rm_tests::members::{admit, change, id_of, members, newcomer, standing};
+use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Settings, Workload, Writers, until};
