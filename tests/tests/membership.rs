@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 /// As in the settings of these tests.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How often whoever leads is asked to hand over.
+const HAND_OVER_PACE: Duration = Duration::from_secs(1);
+
 /// How many writes must be acknowledged between two changes.
 const PROGRESS: usize = 50;
 
@@ -148,13 +151,49 @@ impl Prober {
     }
 }
 
+/// Has whoever leads hand over to whichever other machine is fittest, again and again.
+struct Mover {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+impl Mover {
+    fn start(client: &Client) -> Mover {
+        let stop = Arc::<AtomicBool>::default();
+        let (client, told) = (client.clone(), Arc::clone(&stop));
+        let task = tokio::spawn(async move {
+            let mut pace = tokio::time::interval(HAND_OVER_PACE);
+            let mut moved = 0;
+            while !told.load(Ordering::Relaxed) {
+                pace.tick().await;
+                for machine in 0..client.machines() {
+                    // Who does not lead refuses, and so does who leads alone or has nobody fit.
+                    let mut admin = client.admin(machine);
+                    if admin.transfer(TransferRequest { to: 0 }).await.is_ok() {
+                        moved += 1;
+                        break;
+                    }
+                }
+            }
+            moved
+        });
+        Mover { stop, task }
+    }
+
+    /// How often leadership moved.
+    async fn finish(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the mover does not panic")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     let mut cluster = begun_alone(5).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
-    let prober = Prober::start(&client);
+    let (prober, mover) = (Prober::start(&client), Mover::start(&client));
     for place in 1..5 {
         writers.progress(PROGRESS).await;
         admit(&mut cluster, &client, place).await;
@@ -170,14 +209,10 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
         writers.progress(PROGRESS).await;
         replace(&mut cluster, &client, place).await;
         prober.tell("replaced one");
-        // To whichever is fittest; who does not lead refuses.
-        for machine in [1, 2, 4] {
-            let mut admin = client.admin(machine);
-            drop(admin.transfer(TransferRequest { to: 0 }).await);
-        }
-        prober.tell("handed over");
     }
     writers.progress(PROGRESS).await;
+    let moved = mover.finish().await;
+    assert!(moved > 0, "leadership never moved");
     prober.finish().await;
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
@@ -195,7 +230,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     }
     cluster.assert_nobody_panicked();
     println!(
-        "{operations} operations linearizable, {} writes kept",
+        "{operations} operations linearizable, {} writes kept, leadership handed over {moved} times",
         acknowledged.len()
     );
 }
