@@ -41,9 +41,13 @@ pub(crate) struct Applier {
     target: Index,
     ahead: Ahead,
     reads: Reads,
-    /// What an earlier life may have shown: nothing older is served.
-    floor: Index,
+    /// What an earlier life, or this one with an earlier key space, may have shown: nothing older is served.
+    pub(crate) floor: Index,
     pub(crate) checkpoint_at: Instant,
+    /// When to look whether there is space for a checkpoint again; none while there is.
+    pub(crate) look_at: Option<Instant>,
+    /// The LogicCenter that waits to be told how far the key space is.
+    asked_by: Option<u64>,
     /// Messages since the last work.
     batched: usize,
     work_is_due: bool,
@@ -67,6 +71,8 @@ impl Derived for Applier {
             reads: Reads::default(),
             floor,
             checkpoint_at: Instant::now(),
+            look_at: None,
+            asked_by: None,
             batched: 0,
             work_is_due: false,
             change: None,
@@ -95,7 +101,7 @@ impl Actor for Applier {
 }
 
 impl Applier {
-    fn applied(&self) -> Index {
+    pub(crate) fn applied(&self) -> Index {
         self.keyspace
             .as_ref()
             .map_or(Index(0), |keyspace| keyspace.applied().index)
@@ -124,14 +130,25 @@ impl Applier {
     /// LogicCenter asks only once it has the log from Storage, so that the state is no older than that; the notice of a new one
     /// may have died with an earlier life.
     fn attach(&mut self, incarnation: u64, context: &mut Context<Self>) {
+        self.asked_by = Some(incarnation);
         self.switch(context);
-        let applied = self.applied();
-        let message = Attached {
-            incarnation,
-            applied,
+        self.tell_attached();
+    }
+
+    /// Tells LogicCenter how far the key space is, which it asked, as soon as there is one.
+    fn tell_attached(&mut self) {
+        let Some(keyspace) = &self.keyspace else {
+            return;
         };
-        self.machine.shared.slots.logic_center.tell(message);
-        self.tell_checkpoint();
+        let applied = keyspace.applied().index;
+        if let Some(incarnation) = self.asked_by.take() {
+            let message = Attached {
+                incarnation,
+                applied,
+            };
+            self.machine.shared.slots.logic_center.tell(message);
+            self.tell_checkpoint();
+        }
     }
 
     /// Goes over to the state that is in force. The earlier one is closed, and its space given back, when its last reader is gone.
@@ -290,16 +307,7 @@ impl Applier {
         if self.keyspace.is_none() {
             self.reopen(context);
         }
-        let interval = self
-            .machine
-            .shared
-            .config
-            .config
-            .storage
-            .checkpoint_interval_ms;
-        if self.is_dirty() && self.checkpoint_at.elapsed() >= Duration::from_millis(interval) {
-            self.checkpoint(context);
-        }
+        self.checkpoint_if_due(context);
         context.notify_later(Tick, TICK);
     }
 
@@ -309,8 +317,10 @@ impl Applier {
         match trouble {
             Trouble::Keyspace(error) if Keyspace::is_no_space(&error) => {
                 self.report_full();
+                self.look_later();
                 self.keyspace = None;
                 self.floor = self.machine.shared.board.applied();
+                self.reads.hold(self.floor);
                 // The next tick opens it again.
             }
             // Only a snapshot takes away what is not applied: its state is in force, and the notice of that is on its way.
@@ -331,6 +341,7 @@ impl Applier {
                 info!(self.machine.log, "the key space is open again"; "applied" => keyspace.applied().index.0);
                 self.keyspace = Some(keyspace);
                 self.checkpoint_at = Instant::now();
+                self.tell_attached();
                 self.plan_work(context);
             }
             Err(error) => self.recover(error.into(), context),

@@ -154,9 +154,14 @@ impl Board {
         self.state_full.swap(full, Ordering::AcqRel) != full
     }
 
+    /// Whether the state found no room on its disk when it was last looked for.
+    pub(crate) fn state_full(&self) -> bool {
+        self.state_full.load(Ordering::Acquire)
+    }
+
     /// Whether writes are to be refused for want of space.
     pub(crate) fn no_space(&self) -> bool {
-        self.log_full.load(Ordering::Acquire) || self.state_full.load(Ordering::Acquire)
+        self.log_full.load(Ordering::Acquire) || self.state_full()
     }
 
     /// Adds what was refused on the peer port.

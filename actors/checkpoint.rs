@@ -1,6 +1,7 @@
 //! Checkpoints: when and how the Applier writes the state down.
 
-use std::time::Instant;
+use std::io;
+use std::time::{Duration, Instant};
 
 use actix::Context;
 use rm_kv::{Keyspace, KvError, StateMachine};
@@ -11,12 +12,38 @@ use crate::fault::Point;
 use crate::message::{Answer, Checkpointed};
 use crate::port::Refusal;
 
+/// How long after a checkpoint that found no space to look whether there is some.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 impl Applier {
+    /// Writes the state down now and then, and looks whether there is space again.
+    pub(crate) fn checkpoint_if_due(&mut self, context: &mut Context<Self>) {
+        let interval_ms = self.storage().checkpoint_interval_ms;
+        let due = match self.look_at {
+            Some(at) => Instant::now() >= at,
+            None => self.checkpoint_at.elapsed() >= Duration::from_millis(interval_ms),
+        };
+        if !due {
+            return;
+        }
+        if self.is_dirty() {
+            self.checkpoint(context);
+        } else if self.machine.shared.board.state_full()
+            && !self.map_is_nearly_full()
+            && self.may_have_space()
+        {
+            self.report_space();
+        }
+    }
+
     pub(crate) fn checkpoint_if_large(&mut self, context: &mut Context<Self>) {
-        let most = self.machine.shared.config.config.storage.checkpoint_bytes;
-        if self.dirty_bytes() >= most {
+        if self.dirty_bytes() >= self.storage().checkpoint_bytes {
             self.checkpoint(context);
         }
+    }
+
+    fn storage(&self) -> &rm_config::Storage {
+        &self.machine.shared.config.config.storage
     }
 
     fn dirty_bytes(&self) -> usize {
@@ -31,9 +58,7 @@ impl Applier {
 
     /// Writes the state down durably. Put off while the disk has no room for it.
     pub(crate) fn checkpoint(&mut self, context: &mut Context<Self>) {
-        let dirty = self.dirty_bytes() as u64;
-        let free = self.machine.shared.resources.free_bytes();
-        if free < dirty.saturating_mul(2) {
+        if !self.may_have_space() {
             return self.report_full();
         }
         // The disk may have room and the map none; then this checkpoint still fits, and nothing more is taken.
@@ -57,13 +82,46 @@ impl Applier {
                 self.post_sizes();
                 self.tell_checkpoint();
                 if map_is_full {
+                    self.look_at = None;
                     self.report_full();
-                } else if self.machine.shared.board.post_state_full(false) {
-                    info!(self.machine.log, "there is space for the state again");
+                } else {
+                    self.report_space();
                 }
             }
             Err(error) => self.recover(error.into(), context),
         }
+    }
+
+    /// Whether a checkpoint may be tried. One that finds no space costs all that was applied since the last one, so after that a small
+    /// write must have succeeded before the next, and the state must long be again what was shown: meanwhile it is read.
+    fn may_have_space(&mut self) -> bool {
+        let now = Instant::now();
+        let free = self.machine.shared.resources.free_bytes();
+        let roomy = free >= (self.dirty_bytes() as u64).saturating_mul(2);
+        let may = match self.look_at {
+            None => roomy,
+            Some(at) if now < at => return false,
+            Some(_) => roomy && self.applied() >= self.floor && self.probe(),
+        };
+        if !may {
+            self.look_later();
+        }
+        may
+    }
+
+    pub(crate) fn look_later(&mut self) {
+        self.look_at = Some(Instant::now() + LOOK_PAUSE);
+    }
+
+    /// Whether a small write finds space. An injected fault strikes it as it would strike the checkpoint.
+    fn probe(&self) -> bool {
+        let state = self.machine.shared.resources.states.present();
+        let struck = self.machine.strike_disk(Point::Checkpoint);
+        let written: io::Result<()> = struck.and_then(|()| state.environment.probe());
+        if let Err(error) = &written {
+            debug!(self.machine.log, "no space for a checkpoint yet"; "error" => %error);
+        }
+        written.is_ok()
     }
 
     /// Whether what may still be committed might not fit into the map. Later is too late: what is committed must be
@@ -77,6 +135,14 @@ impl Applier {
         let under_way = config.limits.uncommitted_bytes_max + config.storage.checkpoint_bytes;
         let reserve = (2 * under_way as u64).min(space.map_bytes / 4);
         space.used_bytes + reserve > space.map_bytes
+    }
+
+    /// There is space, and nothing that waits for it.
+    fn report_space(&mut self) {
+        self.look_at = None;
+        if self.machine.shared.board.post_state_full(false) {
+            info!(self.machine.log, "there is space for the state again");
+        }
     }
 
     pub(crate) fn report_full(&mut self) {

@@ -25,6 +25,8 @@ pub(crate) struct Group {
     /// When the failures within the window were, oldest first; never more than the intensity and one.
     failures: VecDeque<Instant>,
     planned: Option<Planned>,
+    /// Those that are being stopped, to be started anew: that one of them fails on the way changes nothing.
+    leaving: Vec<ActorName>,
     jitter: u64,
 }
 
@@ -41,6 +43,7 @@ impl Group {
             restarts,
             failures: VecDeque::new(),
             planned: None,
+            leaving: Vec::new(),
             jitter: 0,
         }
     }
@@ -49,8 +52,12 @@ impl Group {
         &self.restarts
     }
 
-    /// Takes note of a failure and plans the restart. Failures that come before the planned restart join it.
+    /// Takes note of a failure and plans the restart. Failures that come before the planned restart join it; one of an
+    /// actor that is being stopped for its restart neither counts nor plans another.
     pub(crate) fn fail(&mut self, actor: ActorName, now: Instant) -> Verdict {
+        if self.leaving.contains(&actor) {
+            return Verdict::Restart;
+        }
         let window = Duration::from_millis(self.restarts.window_ms);
         while self
             .failures
@@ -80,12 +87,20 @@ impl Group {
         self.planned.as_ref().map(|planned| planned.due)
     }
 
-    /// The actors to restart now, in the order in which to start them.
+    /// The actors to restart now, in the order in which to start them. All are to be stopped first, and then
+    /// [`Group::all_have_stopped`] is to be called.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Vec<ActorName>> {
         if self.due()? > now {
             return None;
         }
-        self.planned.take().map(|planned| planned.set)
+        let set = self.planned.take()?.set;
+        self.leaving.clone_from(&set);
+        Some(set)
+    }
+
+    /// Those that were due have stopped: from now on a failure is one of their next lives.
+    pub(crate) fn all_have_stopped(&mut self) {
+        self.leaving.clear();
     }
 
     fn restarted_with(&self, actor: ActorName) -> Vec<ActorName> {
@@ -153,6 +168,28 @@ mod tests {
             assert_eq!(group.take_due(now), Some(set), "{strategy:?}");
             assert_eq!(group.take_due(now), None);
         }
+    }
+
+    #[test]
+    fn a_failure_on_the_way_to_a_restart_neither_counts_nor_plans_another() {
+        let now = Instant::now();
+        let mut group = group(Strategy::RestForOne, 1);
+        group.fail(ActorName::LogicCenter, now);
+        group.take_due(now).expect("due");
+        assert_eq!(group.fail(ActorName::Timer, now), Verdict::Restart);
+        assert_eq!(group.due(), None, "it is about to be started anyway");
+        group.all_have_stopped();
+        assert_eq!(group.fail(ActorName::Timer, now), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_failure_of_who_stays_while_others_are_stopped_counts() {
+        let now = Instant::now();
+        let mut group = group(Strategy::RestForOne, 2);
+        group.fail(ActorName::LogicCenter, now);
+        group.take_due(now).expect("due");
+        assert_eq!(group.fail(ActorName::Applier, now), Verdict::Restart);
+        assert!(group.due().is_some(), "it was not to be stopped");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use rm_config::Effective;
 use rm_raft::{MachineId, Role, TransferOutcome};
-use rm_store::{DataDirectory, Neighbour, OpenError, SoundFile};
+use rm_store::{DataDirectory, Era, Neighbour, OpenError, SoundFile};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
 use crate::board::Board;
 use crate::fault::Faults;
+use crate::forced::Forced;
+use crate::forcing::Force;
 use crate::guard::install_panic_hook;
 use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
@@ -26,6 +28,7 @@ use crate::supervisor::{Event, Outcome, Supervisor};
 pub struct Running {
     shared: Arc<Shared>,
     port: Port,
+    forced: Option<Forced>,
     log: Logger,
     events: mpsc::Sender<Event>,
     supervisor: JoinHandle<Outcome>,
@@ -41,6 +44,21 @@ pub struct Admission {
     pub machine: MachineId,
     /// All members, itself among them.
     pub members: Vec<Neighbour>,
+    /// The era that the domain is in.
+    pub era: Era,
+}
+
+/// How a machine starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With data it goes on; with an empty folder it begins the domain with the machines of the config.
+    #[default]
+    GoOn,
+    /// With an empty folder it joins the domain that admitted it; with data it goes on.
+    Join(Admission),
+    /// It becomes the only voter of its domain, whatever the others have. Where this was done on its data before, the era that is to
+    /// end must be named; else it goes on.
+    Force(Option<Era>),
 }
 
 /// Whether the folder of a machine has no data yet.
@@ -51,19 +69,24 @@ pub fn is_new(config: &Effective) -> Result<bool, OpenError> {
     DataDirectory::is_new(config.data_dir())
 }
 
-/// Starts a machine. With an empty folder it joins the domain that admitted it, or else begins the domain with the machines
-/// of the config; with data it goes on.
+/// Starts a machine.
 ///
 /// # Errors
 /// [`StartError`] says what cannot be opened and what to do.
-pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running, StartError> {
+pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
+    let (admission, force) = match how {
+        Start::GoOn => (None, None),
+        Start::Join(admission) => (Some(admission), None),
+        Start::Force(era) => (None, Some(Force { era })),
+    };
     let asked = owner(&config, admission);
     let (logs, flushing) = Logs::open(&asked.machine, &config.config.log)?;
     let log = logs.logger("machine");
-    let (resources, members) = Resources::open(&config, &asked)?;
+    let (resources, members, forced) = Resources::open(&config, &asked, force, &log)?;
     let owner = resources.owner();
     let identity = Identity {
         cluster_id: config.cluster_id(),
+        era: resources.era,
         domain: owner.domain,
         machine: owner.id,
         name: owner.machine,
@@ -71,7 +94,7 @@ pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running,
     warn_of_other_addresses(&log, &config, &identity, &members);
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
-        "machines" => members.len(), "boot" => resources.boot);
+        "era" => %identity.era,        "machines" => members.len(), "boot" => resources.boot);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -100,6 +123,7 @@ pub fn start(config: Effective, admission: Option<Admission>) -> Result<Running,
         .map_err(StartError::Thread)?;
     Ok(Running {
         port: Port::new(shared.clone()),
+        forced,
         shared,
         log,
         events,
@@ -122,6 +146,11 @@ impl Running {
     /// The door for those who serve clients.
     pub fn port(&self) -> Port {
         self.port.clone()
+    }
+
+    /// What became of the wish to begin the domain anew, where it started with that ([`Start::Force`]).
+    pub fn forced(&self) -> Option<&Forced> {
+        self.forced.as_ref()
     }
 
     /// The logger for the process itself.
@@ -174,12 +203,13 @@ impl Running {
     }
 
     /// Stops the machine: writes the state down, says farewell to the peers, ends every actor. Takes no longer than the
-    /// config allows; what is left then is cut off, which loses nothing that was acknowledged.
+    /// config allows; what is left then is cut off, which a warning says and which loses nothing that was acknowledged: the
+    /// log is durable, and the next start applies what the state lacks.
     pub async fn stop(self) -> Outcome {
         self.refuse_requests();
         let timeout = Duration::from_millis(self.shared.config.config.timings.shutdown_timeout_ms);
         if tokio::time::timeout(timeout, self.retire()).await.is_err() {
-            warn!(self.log, "the machine did not finish in time and is cut off"; "timeout_ms" => timeout.as_millis() as u64);
+            warn_of_cut(&self.log, timeout);
             return Outcome::Stopped;
         }
         let _ = self.events.send(Event::Stop);
@@ -187,7 +217,11 @@ impl Running {
         let joined = tokio::task::spawn_blocking(move || supervisor.join());
         let outcome = match tokio::time::timeout(timeout, joined).await {
             Ok(Ok(Ok(outcome))) => outcome,
-            _ => Outcome::Stopped,
+            Ok(_) => Outcome::GaveUp("the supervisor failed".into()),
+            Err(_) => {
+                warn_of_cut(&self.log, timeout);
+                return Outcome::Stopped;
+            }
         };
         info!(self.log, "stopped"; "outcome" => ?outcome);
         outcome
@@ -212,16 +246,22 @@ impl Running {
     }
 }
 
+fn warn_of_cut(log: &Logger, timeout: Duration) {
+    warn!(log, "the machine did not finish in time and is cut off"; "timeout_ms" => timeout.as_millis() as u64);
+}
+
 /// Whose a folder without data becomes.
 fn owner(config: &Effective, admission: Option<Admission>) -> rm_store::Identity {
     let name = config.local().name.clone();
     let founder = MachineId(config.machine_id(&name));
     let admitted = admission.as_ref().map(|admission| admission.machine);
+    let era = admission.as_ref().map(|admission| admission.era);
     rm_store::Identity {
         domain: config.config.domain.clone(),
         machine: name,
         id: admitted.unwrap_or(founder),
         joined: admission.map(|admission| admission.members),
+        era: era.unwrap_or(Era::FIRST),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rm_config::{LOGGERS, Level, Sink};
 use slog::{Drain, Duplicate, Logger, Never, OwnedKVList, Record, o};
@@ -25,9 +26,33 @@ pub(crate) struct Logs {
     levels: BTreeMap<&'static str, Arc<AtomicUsize>>,
 }
 
-/// Keeps the sinks going; dropped, it waits until what was logged is written.
+/// Keeps the sinks going; dropped, it waits until what was logged is written, but no longer than [`FLUSH_MAX`]: a sink may
+/// never come back, as a pipe that nobody reads, and the process must end all the same.
 pub(crate) struct Flushing {
-    _sinks: Vec<AsyncGuard>,
+    sinks: Vec<AsyncGuard>,
+}
+
+/// How long the end of a machine waits for its sinks.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        let sinks = std::mem::take(&mut self.sinks);
+        let (done, flushed) = mpsc::channel();
+        let flush = move || {
+            drop(sinks);
+            // Nobody listens any more when it took too long.
+            let _ = done.send(());
+        };
+        // Where no thread can be had, the sinks are dropped with the closure, unbounded.
+        if std::thread::Builder::new()
+            .name("flush".into())
+            .spawn(flush)
+            .is_ok()
+        {
+            let _ = flushed.recv_timeout(FLUSH_MAX);
+        }
+    }
 }
 
 /// A log file that cannot be opened.
@@ -66,7 +91,7 @@ impl Logs {
             sinks,
             levels,
         };
-        Ok((logs, Flushing { _sinks: guards }))
+        Ok((logs, Flushing { sinks: guards }))
     }
 
     /// The logger of an actor, or of another part of the machine.
@@ -240,6 +265,28 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("RM.01.storage"), "{text}");
+    }
+
+    #[test]
+    fn each_line_of_a_json_sink_is_a_document_that_names_host_and_actor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let (logs, flushing) = logs(vec![Sink::Json {
+            path: Some(path.clone()),
+        }]);
+        info!(logs.logger("storage"), "two\nlines and a \"quote\""; "number" => 7);
+        info!(logs.logger("sender"), "another");
+        drop(flushing);
+        let text = std::fs::read_to_string(path).expect("reads");
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a document"))
+            .collect();
+        let told = |key: &str| -> Vec<_> { lines.iter().map(|line| line[key].clone()).collect() };
+        assert_eq!(told("actor"), ["RM.01.storage", "RM.01.sender"]);
+        assert_eq!(told("msg"), ["two\nlines and a \"quote\"", "another"]);
+        assert_eq!(told("level"), ["INFO", "INFO"]);
+        assert_eq!(lines[0]["number"], 7);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub use rm_kv::{
     SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{Change, ChangeRefused, Index, MachineId, Role, Step, Term, TransferOutcome};
+pub use rm_store::Era;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use rm_raft::ReadMode;

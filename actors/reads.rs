@@ -29,6 +29,16 @@ impl Reads {
         }
     }
 
+    /// Has every read wait for this index at least: the state fell back behind what was shown.
+    pub(crate) fn hold(&mut self, floor: Index) {
+        let later = self.parked.split_off(&floor);
+        let earlier = std::mem::replace(&mut self.parked, later).into_values();
+        let held: Vec<Read> = earlier.flatten().chain(self.ready.drain(..)).collect();
+        if !held.is_empty() {
+            self.park(floor, held);
+        }
+    }
+
     /// The next that can be answered and that somebody still waits for.
     pub(crate) fn next(&mut self) -> Option<Read> {
         while let Some(read) = self.ready.pop_front() {
@@ -78,5 +88,29 @@ mod tests {
         reads.sweep();
         reads.free(Index(3));
         assert!(!reads.any_ready());
+    }
+
+    #[test]
+    fn no_read_is_answered_by_a_state_that_fell_back_behind_what_was_shown() {
+        let mut reads = Reads::default();
+        let mut clients = Vec::new();
+        for index in [1, 2, 4, 6] {
+            let (answer, client) = oneshot::channel();
+            let query = None;
+            reads.park(Index(index), vec![Read { query, answer }]);
+            clients.push(client);
+        }
+        reads.free(Index(3));
+        reads.hold(Index(5));
+        assert!(!reads.any_ready(), "what was ready waits again");
+        reads.free(Index(4));
+        assert!(!reads.any_ready(), "and so does what waited for less");
+        reads.free(Index(5));
+        for _ in 0..3 {
+            assert!(reads.next().is_some());
+        }
+        assert!(reads.next().is_none(), "what waits for more goes on to");
+        reads.free(Index(6));
+        assert!(reads.next().is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use rm_config::Level;
 use rm_raft::{Index, MachineId, Role, Term};
+use rm_store::Era;
 
 use crate::ActorName;
 use crate::port::Port;
@@ -13,6 +14,8 @@ pub struct Identity {
     pub domain: String,
     /// A number made of the domain's name: etcd's cluster id.
     pub cluster_id: u64,
+    /// The era of the domain that its data is of.
+    pub era: Era,
     /// The machine's name.
     pub name: String,
     /// Its number: etcd's member id.

@@ -1,7 +1,7 @@
 //! What a process opens once and no restart of an actor reopens: the data, the peer port, the certificates.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,11 +9,15 @@ use std::time::Duration;
 use rm_config::{Durability, Effective};
 use rm_raft::{MachineId, Time};
 use rm_store::{
-    DataDirectory, Environment, Log, LogError, OpenError, SnapshotError, SnapshotOptions, Snapshots,
+    DataDirectory, Environment, Era, Log, LogError, OpenError, SnapshotError, SnapshotOptions,
+    Snapshots,
 };
 use rm_wire::{Credentials, DataId, DataIds, WireError};
+use slog::Logger;
 
 use crate::addresses::Addresses;
+use crate::forced::Forced;
+use crate::forcing::{Force, ForceError, Survivor};
 use crate::machine::Shared;
 use crate::members::listed;
 use crate::report::{Member, Standing};
@@ -52,6 +56,8 @@ pub(crate) struct Resources {
     /// The data that peers were found on, for as long as the process lives.
     pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
+    /// The era of the domain that the data is of.
+    pub(crate) era: Era,
     pub(crate) addresses: Arc<Addresses>,
     next_request: AtomicU64,
 }
@@ -92,17 +98,27 @@ pub enum StartError {
     /// A log file cannot be opened.
     #[error(transparent)]
     LogFile(#[from] crate::logs::LogFileError),
+    /// The domain cannot be begun anew with this machine.
+    #[error(transparent)]
+    Force(#[from] ForceError),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
 }
 
 impl Resources {
-    /// Opens all of it. What `asked` says of the machine holds for a folder without data.
+    /// Opens all of it. What `asked` says of the machine holds for a folder without data. What is forced is forced last, when
+    /// nothing else is in the way of a start, and what became of it is told.
     pub(crate) fn open(
         config: &Effective,
         asked: &rm_store::Identity,
-    ) -> Result<(Resources, Vec<Member>), StartError> {
+        force: Option<Force>,
+        logger: &Logger,
+    ) -> Result<(Resources, Vec<Member>, Option<Forced>), StartError> {
+        if force.is_some() && DataDirectory::is_new(config.data_dir())? {
+            let directory = config.data_dir().to_owned();
+            return Err(ForceError::NoData { directory }.into());
+        }
         let machine = config.local();
         let credentials = credentials(config, machine)?;
         let directory = DataDirectory::open(config.data_dir(), asked)?;
@@ -116,7 +132,23 @@ impl Resources {
         let snapshots = Snapshots::open(&directory, snapshot_options(config))?;
         let boot = directory.boot();
         let data_id = DataId(directory.data_number().to_be_bytes());
-        let members = known_members(config, &owner, &log)?;
+        let peer_socket = bind_peer_port(config, machine)?;
+        let known = known_members(config, &owner);
+        let survivor = Survivor {
+            config,
+            directory: &directory,
+            log: &log,
+            snapshots: &snapshots,
+            known: &known,
+        };
+        let forced = force
+            .map(|force| survivor.force(force, logger))
+            .transpose()?;
+        let members = match log.load()?.configurations.pop() {
+            Some(latest) => listed(&latest.configuration, &known),
+            None => known,
+        };
+        let era = log.era()?.unwrap_or(owner.era);
         let addresses = Addresses::new(owner.id, &members);
         addresses.keep_asking().map_err(StartError::Thread)?;
         let resources = Resources {
@@ -126,10 +158,11 @@ impl Resources {
             snapshots,
             maker: Maker::default(),
             inbox: Inbox::default(),
-            peer_socket: bind_peer_port(config, machine)?,
+            peer_socket,
             credentials,
             wire_identity: rm_wire::Identity {
                 domain: owner.domain,
+                era: era.0,
                 name: owner.machine,
                 id: owner.id,
                 incarnation: boot,
@@ -138,10 +171,11 @@ impl Resources {
             wire_options: wire_options(config),
             data_ids: DataIds::default(),
             boot,
+            era,
             addresses,
             next_request: AtomicU64::new(boot << REQUEST_BITS),
         };
-        Ok((resources, members))
+        Ok((resources, members, forced))
     }
 
     /// Whose the data is.
@@ -173,26 +207,15 @@ impl Resources {
     }
 }
 
-/// The members before the core tells: those of the log, or whom this machine joined, or with whom it begins the domain.
-fn known_members(
-    config: &Effective,
-    owner: &rm_store::Identity,
-    log: &Log,
-) -> Result<Vec<Member>, LogError> {
-    let known: Vec<Member> = match &owner.joined {
+/// The members of which the log need not tell: whom this machine joined, or with whom it begins the domain.
+fn known_members(config: &Effective, owner: &rm_store::Identity) -> Vec<Member> {
+    match &owner.joined {
         Some(neighbours) => neighbours.iter().map(neighbour).collect(),
-        None => config
-            .config
-            .machines
-            .iter()
-            .map(|each| founder(config, each))
-            .collect(),
-    };
-    let logged = log.load()?.configurations.pop();
-    Ok(match logged {
-        Some(latest) => listed(&latest.configuration, &known),
-        None => known,
-    })
+        None => {
+            let machines = config.config.machines.iter();
+            machines.map(|each| founder(config, each)).collect()
+        }
+    }
 }
 
 fn neighbour(neighbour: &rm_store::Neighbour) -> Member {
@@ -280,12 +303,15 @@ fn bind_peer_port(
         source,
     };
     let addresses = machine.peer.resolve().map_err(failed)?;
-    let peers = &config.config.peers;
-    let anyone_may_join = peers.tls.is_none() && !peers.insecure;
-    if anyone_may_join && !addresses.iter().all(|each| each.ip().is_loopback()) {
+    if anyone_may_join(&addresses, &config.config.peers) {
         return Err(StartError::Insecure { address });
     }
     UdpSocket::bind(&addresses[..]).map_err(failed)
+}
+
+fn anyone_may_join(addresses: &[SocketAddr], peers: &rm_config::Peers) -> bool {
+    let is_ours_alone = addresses.iter().all(|each| each.ip().is_loopback());
+    !is_ours_alone && peers.tls.is_none() && !peers.insecure
 }
 
 impl Shared {
@@ -343,5 +369,27 @@ impl Shared {
     /// The name of a machine, for the logs.
     pub(crate) fn name_of(&self, machine: MachineId) -> String {
         self.members.name_of(machine)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_beyond_loopback_needs_certificates_or_a_word() {
+        let at = |text: &str| vec![text.parse::<SocketAddr>().expect("an address")];
+        let (here, beyond) = (at("127.0.0.1:1"), at("192.0.2.1:1"));
+        let both = [here.clone(), beyond.clone()].concat();
+        let silent = rm_config::Peers::default();
+        let told = rm_config::Peers {
+            insecure: true,
+            ..rm_config::Peers::default()
+        };
+        assert!(!anyone_may_join(&here, &silent));
+        for open in [beyond, both] {
+            assert!(anyone_may_join(&open, &silent), "{open:?}");
+            assert!(!anyone_may_join(&open, &told), "{open:?}");
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Sender: peers out. Owns the sending half of the peer port; one message may go to many, encoded once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
 use rm_raft::MachineId;
 use rm_wire::{Outbound, Peer};
-use slog::{trace, warn};
+use slog::{crit, trace, warn};
 
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
@@ -29,6 +29,8 @@ pub(crate) struct Sender {
     missing: usize,
     /// Dropped frames that were told of, by peer.
     dropped: BTreeMap<MachineId, u64>,
+    /// Peers of another era that were told of.
+    estranged: BTreeSet<MachineId>,
 }
 
 impl Derived for Sender {
@@ -40,6 +42,7 @@ impl Derived for Sender {
             peers: Arc::default(),
             missing: 0,
             dropped: BTreeMap::new(),
+            estranged: BTreeSet::new(),
         };
         sender.dial()?;
         Ok(sender)
@@ -103,6 +106,7 @@ impl Sender {
             self.turn_to_peers(context);
         }
         self.warn_of_dropped_frames();
+        self.warn_of_other_eras();
         self.tell_of_moves();
         self.tidy_snapshots(context);
         context.notify_later(Tick, LOOK_PAUSE);
@@ -131,6 +135,19 @@ impl Sender {
             }
             *told = peer.frames_dropped;
         }
+    }
+
+    /// A machine that was left behind when the domain was begun anew must be seen to be so: it waits for others in vain.
+    fn warn_of_other_eras(&mut self) {
+        let status = self.outbound.iter().flat_map(Outbound::status);
+        let others: Vec<_> = status.filter(|peer| peer.other_era).collect();
+        for peer in &others {
+            if !self.estranged.contains(&peer.id) {
+                crit!(self.machine.log, "A PEER IS OF ANOTHER ERA OF THIS DOMAIN, and the two hear nothing of each other"; "peer" => &peer.name,
+                    "era" => %self.machine.shared.resources.era, "refusal" => &peer.last_error);
+            }
+        }
+        self.estranged = others.iter().map(|peer| peer.id).collect();
     }
 
     fn retire(&mut self, message: Retire, context: &mut Context<Self>) {

@@ -226,14 +226,16 @@ impl Supervisor {
 
     fn restart_what_is_due(&mut self) -> Result<(), Surrender> {
         let now = Instant::now();
-        let due: Vec<Vec<ActorName>> = self
-            .groups
-            .values_mut()
-            .filter_map(|group| group.take_due(now))
-            .collect();
-        for set in due {
+        for name in GroupName::ALL {
+            let group = self.groups.get_mut(&(name as usize));
+            let Some(set) = group.and_then(|group| group.take_due(now)) else {
+                continue;
+            };
             for actor in set.iter().rev() {
                 self.stop(*actor)?;
+            }
+            if let Some(group) = self.groups.get_mut(&(name as usize)) {
+                group.all_have_stopped();
             }
             self.start(&set)?;
         }

@@ -74,6 +74,11 @@ impl Client {
         AdminClient::new(self.channels[machine].clone())
     }
 
+    /// The connection to one machine, for services that are not etcd's and not ours.
+    pub fn channel(&self, machine: usize) -> Channel {
+        self.channels[machine].clone()
+    }
+
     /// Writes through one machine, once.
     ///
     /// # Errors

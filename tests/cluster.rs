@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::client::Client;
 use crate::machine::Machine;
+use crate::panics::{self, Asked};
 use crate::ports::{Port, claim};
 use crate::settings::Settings;
 use crate::wait::{until, until_within};
@@ -212,25 +213,26 @@ impl Cluster {
         }
     }
 
-    /// Proves that no machine has printed a panic's text.
+    /// Proves that nothing has panicked in any machine, not even by a fault point.
     ///
     /// # Panics
     ///
-    /// When one has.
+    /// When something has.
     pub fn assert_nobody_panicked(&self) {
-        for machine in &self.machines {
-            let log = machine.log();
-            let panic = log.lines().find(|line| line.contains("panicked at"));
-            assert_eq!(panic, None, "{} panicked", machine.name);
-        }
+        let panic = self.panic(Asked::Nothing);
+        assert_eq!(panic, None, "a panic inside a machine");
     }
-}
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
+    /// What has panicked and was not asked for, with the machine's name.
+    fn panic(&self, asked: Asked) -> Option<String> {
+        self.machines.iter().find_map(|machine| {
+            let panic = panics::first(&machine.log(), asked)?;
+            Some(format!("{}: {panic}", machine.name))
+        })
+    }
+
+    /// Shows the end of each log, and keeps the folder.
+    fn keep(&mut self) {
         for machine in &self.machines {
             eprintln!(
                 "--- the end of {}'s log:\n{}",
@@ -240,6 +242,19 @@ impl Drop for Cluster {
         }
         if let Some(folder) = self.folder.take() {
             eprintln!("--- everything is kept in {}", folder.keep().display());
+        }
+    }
+}
+
+/// Every test of a cluster fails when something in a machine has panicked that no fault point was asked for.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let panic = self.panic(Asked::Faults);
+        if std::thread::panicking() {
+            self.keep();
+        } else if panic.is_some() {
+            self.keep();
+            panic!("a panic inside a machine: {panic:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Everything here panics with a text that says what was expected, since only tests call it.
 
-mod binary;
+pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod cluster;
@@ -12,6 +12,8 @@ pub mod exploration;
 pub mod history;
 pub mod logs;
 pub mod machine;
+pub mod members;
+pub mod panics;
 pub mod ports;
 pub mod settings;
 pub mod simulation;

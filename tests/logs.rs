@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use rm_raft::{Entry, Index, MachineId};
-use rm_store::{DataDirectory, Environment, Identity, Log, LogError, LogReader, Options};
+use rm_store::{DataDirectory, Environment, Era, Identity, Log, LogError, LogReader, Options};
 
 use crate::machine::Machine;
 
@@ -101,6 +101,7 @@ fn identity(machine: &Machine) -> Result<Identity, rm_config::ConfigError> {
         machine: machine.name.clone(),
         id: MachineId(config.machine_id(&machine.name)),
         joined: None,
+        era: Era::FIRST,
     })
 }
 

@@ -26,6 +26,10 @@ pub struct Machine {
     pub data: PathBuf,
     /// Whether it is started to join a domain that is there.
     pub join: bool,
+    /// What else it is started with.
+    pub arguments: Vec<String>,
+    /// Whether it is told by `--local` which machine it is.
+    pub is_told_its_name: bool,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -47,6 +51,8 @@ impl Machine {
             config,
             data,
             join: false,
+            arguments: Vec::new(),
+            is_told_its_name: true,
             log,
             child: None,
         }
@@ -72,8 +78,14 @@ impl Machine {
         command
             .arg("--config")
             .arg(&self.config)
-            .args(["--local", &self.name])
+            .args(
+                self.is_told_its_name
+                    .then_some(["--local", &self.name])
+                    .iter()
+                    .flatten(),
+            )
             .args(self.join.then_some("--join"))
+            .args(&self.arguments)
             .current_dir(self.log.parent().expect("a log lies in a folder"))
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))
@@ -123,6 +135,16 @@ impl Machine {
     /// When it does not run, or does not end in time.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// As [`Machine::terminate`], as Ctrl-C does it (SIGINT).
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or does not end in time.
+    pub async fn interrupt(&mut self) -> ExitStatus {
+        self.signal(Signal::INT);
         self.end().await
     }
 
@@ -206,23 +228,6 @@ impl Drop for Machine {
         }
     }
 }
-
-/// Proves that a process ended by its own decision, with an error: neither well, nor by a panic or a signal.
-///
-/// # Panics
-///
-/// When it did not.
-pub fn assert_refusal(status: ExitStatus, log: &str) {
-    let decided = status.code().is_some_and(|code| code != 0 && code != PANIC);
-    assert!(decided, "no refusal but {status}:\n{log}");
-    assert!(
-        !log.contains("panicked at"),
-        "a panic reached the user:\n{log}"
-    );
-}
-
-/// The exit code of a Rust program whose main thread panicked.
-const PANIC: i32 = 101;
 
 /// Lets the process end when the thread that starts it ends, however that happens.
 #[expect(

@@ -29,6 +29,7 @@ mod settle;
 mod shrink;
 mod snapshots;
 mod storage;
+mod theme;
 mod trace;
 mod world;
 
@@ -36,7 +37,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use action::{Action, Blow, Move, Part, Target, Wish};
 pub use coverage::Coverage;
-pub use plan::{Plan, Residual};
+pub use plan::{Plan, Residual, Scale};
 pub use properties::Violation;
 pub use settle::PROGRESS_TIMEOUTS;
 pub use shrink::shrink;

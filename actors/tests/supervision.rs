@@ -4,10 +4,12 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use rm_actors::port::{
     Command, Consistency, Failure, Fault, Put, Query, Range, Refusal, ReplyBody,
 };
-use rm_actors::{ActorName, Outcome, Running, start};
+use rm_actors::{ActorName, Outcome, Running, Start, start};
 use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
 
@@ -16,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A domain of one machine in a folder of its own, with short timings and faults allowed.
 struct Solo {
     running: Running,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Solo {
@@ -41,11 +43,16 @@ impl Solo {
         change(&mut config);
         let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
         let solo = Solo {
-            running: start(config, None).expect("starts"),
-            _folder: folder,
+            running: start(config, Start::GoOn).expect("starts"),
+            folder,
         };
         solo.until("all actors run", Solo::all_run).await;
         solo
+    }
+
+    /// What is logged so far; all of it once the machine was stopped.
+    fn log(folder: &TempDir) -> String {
+        std::fs::read_to_string(folder.path().join("log")).expect("the config has a file sink")
     }
 
     fn arm(&self, actor: &str, point: &str, action: &str, times: u64) {
@@ -143,6 +150,18 @@ fn fault(actor: &str, point: &str, action: &str, times: u64) -> Fault {
     }
 }
 
+/// Lets each group fail as often as a test likes, with hardly a pause.
+fn endure(config: &mut Config) {
+    for group in [
+        &mut config.supervision.brain,
+        &mut config.supervision.net,
+        &mut config.supervision.front,
+    ] {
+        group.intensity = 1_000;
+        group.backoff_max_ms = 2;
+    }
+}
+
 /// Who is restarted with whom: the indices of the actors, in starting order.
 fn restarted_with(actor: ActorName) -> std::ops::RangeInclusive<usize> {
     match actor {
@@ -155,17 +174,7 @@ fn restarted_with(actor: ActorName) -> std::ops::RangeInclusive<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost() {
-    let solo = Solo::start(|config| {
-        for group in [
-            &mut config.supervision.brain,
-            &mut config.supervision.net,
-            &mut config.supervision.front,
-        ] {
-            group.intensity = 1_000;
-            group.backoff_max_ms = 2;
-        }
-    })
-    .await;
+    let solo = Solo::start(endure).await;
     let mut count = 0;
     for actor in ActorName::ALL {
         for how in [Failure::Panic, Failure::Stop, Failure::Hang] {
@@ -200,7 +209,7 @@ async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() {
     let solo = Solo::start(|config| {
-        config.supervision.brain.intensity = 1_000;
+        endure(config);
         config.storage.checkpoint_interval_ms = 20;
     })
     .await;
@@ -209,11 +218,16 @@ async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() 
         ("storage", "transaction", "io_error"),
         ("storage", "commit", "panic"),
         ("storage", "commit", "io_error"),
+        ("storage", "future", "panic"),
         ("applier", "transaction", "panic"),
         ("applier", "checkpoint", "panic"),
         ("applier", "checkpoint", "io_error"),
+        ("applier", "future", "panic"),
         ("logic_center", "future", "panic"),
+        ("timer", "future", "panic"),
+        ("listener", "future", "panic"),
         ("sender", "future", "panic"),
+        ("gate", "future", "panic"),
     ] {
         let what = format!("{actor} {point} {action}");
         solo.put("key", &what).await;
@@ -279,18 +293,51 @@ async fn a_fault_that_could_do_nothing_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_actor_that_fails_while_it_starts_is_started_again() {
-    let solo = Solo::start(|_| ()).await;
-    solo.put("key", "value").await;
-    solo.arm("applier", "started", "panic", 2);
-    solo.running
-        .port()
-        .kill_actor("applier", Failure::Stop)
-        .expect("kills");
-    solo.until("a third start", |solo| {
-        solo.incarnations()[1] == 4 && solo.all_run()
+    let solo = Solo::start(endure).await;
+    for actor in ActorName::ALL {
+        for (action, times, more_failures) in [("panic", 2, 2), ("hang", 1, 1), ("delay:20", 1, 0)]
+        {
+            if action == "hang" && actor.holds_writer_lock() {
+                continue; // ends the process: see below
+            }
+            let what = format!("{actor} {action}");
+            solo.put("key", &what).await;
+            let before = solo.failures();
+            solo.arm(actor.as_str(), "started", action, times);
+            solo.running
+                .port()
+                .kill_actor(actor.as_str(), Failure::Stop)
+                .expect("kills");
+            solo.until(&what, |solo| {
+                solo.failures() == before + 1 + more_failures && solo.all_run()
+            })
+            .await;
+            assert_eq!(solo.get("key").await, Some(what));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_slow_delays_a_write_and_fails_nobody() {
+    let solo = Solo::start(|config| {
+        // So that a busy host does not look like a hang.
+        config.supervision.hang_ms = 10_000;
+        config.supervision.storage_hang_ms = 10_000;
     })
     .await;
-    assert_eq!(solo.get("key").await.as_deref(), Some("value"));
+    let delay = Duration::from_millis(100);
+    for (actor, point) in [
+        ("storage", "transaction"),
+        ("storage", "commit"),
+        ("applier", "transaction"),
+    ] {
+        solo.arm(actor, point, &format!("delay:{}", delay.as_millis()), 1);
+        let asked = Instant::now();
+        solo.put("key", point).await;
+        assert!(asked.elapsed() >= delay, "{actor} {point}");
+        assert_eq!(solo.get("key").await.as_deref(), Some(point));
+    }
+    assert_eq!(solo.failures(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,19 +368,36 @@ async fn one_failure_more_than_the_intensity_goes_up_and_the_supervisor_gives_up
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
-    for actor in ["storage", "applier"] {
-        let mut solo = Solo::start(|_| ()).await;
+    for (actor, point) in [
+        ("storage", "started"),
+        ("storage", "handler"),
+        ("storage", "transaction"),
+        ("storage", "commit"),
+        ("applier", "started"),
+        ("applier", "handler"),
+        ("applier", "transaction"),
+        ("applier", "checkpoint"),
+    ] {
+        let mut solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 20).await;
         solo.put("key", "value").await;
-        solo.running
-            .port()
-            .kill_actor(actor, Failure::Hang)
-            .expect("kills");
-        let Outcome::GaveUp(reason) = solo.running.ended().await else {
-            panic!("it stopped instead of giving up");
+        solo.arm(actor, point, "hang", 1);
+        let port = solo.running.port();
+        if point == "started" {
+            port.kill_actor(actor, Failure::Stop).expect("kills");
+        }
+        // Comes by every point; what becomes of it nobody asks.
+        let put = Put {
+            key: "struck".into(),
+            ..Put::default()
+        };
+        tokio::spawn(async move { port.propose(Command::Put(put)).await });
+        let ended = tokio::time::timeout(PATIENCE, solo.running.ended()).await;
+        let Ok(Outcome::GaveUp(reason)) = ended else {
+            panic!("it goes on instead of giving up: {actor} {point}");
         };
         assert!(
             reason.contains(actor) && reason.contains("writer's lock"),
-            "{reason}"
+            "{point}: {reason}"
         );
     }
 }
@@ -386,6 +450,68 @@ async fn a_checkpoint_that_finds_no_space_loses_nothing() {
         .await;
     solo.put("after", "value").await;
     assert_eq!(solo.get("acknowledged").await.as_deref(), Some("value"));
+}
+
+/// Reads that wait for their turn while the state falls back to its last checkpoint must not be answered from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_is_stale_when_a_checkpoint_finds_no_space() {
+    // More than is applied in one turn after the fall, and more reads than are answered in one.
+    const KEYS: i64 = 3_000;
+    const READS: usize = 512;
+    let solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 3_600_000).await;
+    let port = solo.running.port();
+    solo.put("first", "value").await;
+    port.hash(0).await.expect("the state is written down");
+    let puts = (0..KEYS).map(|key| {
+        let put = Put {
+            key: format!("key/{key:04}").into(),
+            ..Put::default()
+        };
+        port.propose(Command::Put(put))
+    });
+    for put in join_all(puts).await {
+        put.expect("there is space yet");
+    }
+
+    solo.arm("applier", "checkpoint", "no_space", 1);
+    let count = Range {
+        key: "key/".into(),
+        range_end: "key0".into(),
+        count_only: true,
+        ..Range::default()
+    };
+    let ask = || port.query(Query::Range(count.clone()), Consistency::Quorum);
+    let mut reads: FuturesUnordered<_> = (0..READS).map(|_| ask()).collect();
+    let first = reads.next().await.expect("some are asked");
+    let refusal = port.hash(0).await.expect_err("it finds no space");
+    assert!(matches!(refusal, Refusal::NoSpace), "{refusal}");
+    let rest: Vec<_> = reads.collect().await;
+    for reply in rest.into_iter().chain([first]) {
+        let ReplyBody::Range(reply) = reply.expect("reads go on").body else {
+            panic!("a range is answered with a range");
+        };
+        assert_eq!(reply.count, KEYS, "nothing older than what was written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_takes_too_long_is_cut_off_and_says_so() {
+    let solo = Solo::start(|config| {
+        config.timings.shutdown_timeout_ms = 200;
+        config.supervision.storage_hang_ms = 60_000;
+    })
+    .await;
+    solo.put("key", "value").await;
+    let late_ms = 3_000;
+    solo.arm("applier", "checkpoint", &format!("delay:{late_ms}"), 1_000);
+    let told = Instant::now();
+    assert_eq!(solo.running.stop().await, Outcome::Stopped);
+    assert!(told.elapsed() < Duration::from_millis(late_ms));
+    let log = Solo::log(&solo.folder);
+    assert!(
+        log.contains("did not finish in time and is cut off"),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

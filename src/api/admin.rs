@@ -58,6 +58,7 @@ impl Admin for AdminService {
             used_bytes: report.used_bytes,
             no_space: report.no_space,
             refused: report.refused,
+            era: identity.era.0,
             boot: report.boot,
             process: report.process,
             uptime_ms: report.uptime_ms,
@@ -141,6 +142,7 @@ impl Admin for AdminService {
         Ok(Response::new(pb::MembersResponse {
             domain: self.port.identity().domain.clone(),
             machines: members.iter().map(machine).collect(),
+            era: self.port.identity().era.0,
         }))
     }
 

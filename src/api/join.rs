@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rm_actors::port::MachineId;
+use rm_actors::port::{Era, MachineId};
 use rm_actors::{Admission, Neighbour};
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::{MembersRequest, MembersResponse};
@@ -104,6 +104,7 @@ fn admission(domain: &str, name: &str, answer: MembersResponse) -> Result<Admiss
     Ok(Admission {
         machine,
         members: members.collect(),
+        era: Era(answer.era),
     })
 }
 
@@ -115,6 +116,7 @@ mod tests {
     fn answer(has_data: bool) -> MembersResponse {
         MembersResponse {
             domain: "example.com".to_owned(),
+            era: 9,
             machines: vec![Machine {
                 id: 7,
                 name: "RM.04".to_owned(),
@@ -125,9 +127,9 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_takes_the_number_by_which_it_was_admitted() {
+    fn a_machine_takes_the_number_by_which_it_was_admitted_and_the_era_of_the_domain() {
         let admitted = admission("example.com", "RM.04", answer(false)).expect("it was");
-        assert_eq!(admitted.machine, MachineId(7));
+        assert_eq!((admitted.machine, admitted.era), (MachineId(7), Era(9)));
         assert_eq!(admitted.members.len(), 1);
     }
 

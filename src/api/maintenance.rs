@@ -167,12 +167,13 @@ fn signed(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rm_actors::port::{Index, Role, Term};
+    use rm_actors::port::{Era, Index, Role, Term};
 
     fn identity() -> Identity {
         Identity {
             domain: "test".to_owned(),
             cluster_id: 1,
+            era: Era::FIRST,
             name: "RM.01".to_owned(),
             machine: MachineId(7),
         }

@@ -353,6 +353,7 @@ impl Admin for Service {
         Ok(Response::new(admin::MembersResponse {
             domain: info.domain,
             machines: info.machines,
+            era: info.era,
         }))
     }
 

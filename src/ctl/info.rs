@@ -56,6 +56,8 @@ pub(crate) enum State {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Reached {
     pub(crate) domain: String,
+    /// The era of the domain, as `--force-new-domain` takes it.
+    pub(crate) era: String,
     pub(crate) machine_id: u64,
     pub(crate) role: String,
     pub(crate) term: u64,
@@ -181,6 +183,7 @@ impl Reached {
         Reached {
             leader: (answer.leader != 0).then(|| name(answer.leader)),
             domain: answer.domain,
+            era: format!("{:016x}", answer.era),
             machine_id: answer.machine_id,
             role: answer.role,
             term: answer.term,

@@ -1,7 +1,7 @@
 //! What the unit tests share: an environment in a temporary folder.
 
 use rm_raft::MachineId;
-use rm_store::{DataDirectory, Environment, Identity, Options};
+use rm_store::{DataDirectory, Environment, Era, Identity, Options};
 use tempfile::TempDir;
 
 /// The environment of a machine's key space, and the folder that goes with it.
@@ -19,6 +19,7 @@ impl Disk {
             machine: "RM.01".into(),
             id: MachineId(1),
             joined: None,
+            era: Era::FIRST,
         };
         let directory = DataDirectory::open(folder.path(), &identity).unwrap();
         let environment = Environment::open(&directory, "state", &Options::default()).unwrap();

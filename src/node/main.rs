@@ -9,9 +9,11 @@ mod verify;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use clap::Parser;
-use rm_actors::{Outcome, Running};
+use rm_actors::{Era, Outcome, Running, Start};
 use rm_config::Effective;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info, warn};
@@ -32,6 +34,10 @@ struct Arguments {
     /// folder only, else it goes on with its data.
     #[arg(long, conflicts_with_all = ["check", "verify"])]
     join: bool,
+    /// Make this machine the only voter of its domain, with all that its log holds: only when the majority is lost for good, and only
+    /// on one machine that survived. Works once on a data directory; to do it again, name the era that is to end.
+    #[arg(long, value_name = "ERA", num_args = 0..=1, require_equals = true, conflicts_with_all = ["join", "check", "verify"])]
+    force_new_domain: Option<Option<Era>>,
     /// Only check the config, and print it with all defaults.
     #[arg(long)]
     check: bool,
@@ -42,6 +48,9 @@ struct Arguments {
 
 /// The supervisor gave up (EX_SOFTWARE of sysexits.h).
 const EXIT_GAVE_UP: u8 = 70;
+
+/// How long the last words to the standard error may take.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -60,7 +69,7 @@ fn main() -> ExitCode {
         return verify::verify(&config);
     }
     raise_file_limit();
-    match run(config, arguments.join) {
+    match run(config, &arguments) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("raft-machine: {error}");
@@ -77,7 +86,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn run(config: Effective, join: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let address = config.local().client.clone();
     let listener = address
         .resolve()
@@ -86,21 +95,35 @@ fn run(config: Effective, join: bool) -> Result<ExitCode, Box<dyn std::error::Er
             format!("the client port {address} cannot be opened: {error}. Is another program there? Else correct machines[].client in the config")
         })?;
     let runtime = service_runtime()?;
-    let admission = if join && rm_actors::is_new(&config)? {
-        Some(runtime.block_on(join::wait_for_admission(&config))?)
+    let how = if arguments.join && rm_actors::is_new(&config)? {
+        Start::Join(runtime.block_on(join::wait_for_admission(&config))?)
     } else {
-        None
+        arguments.force_new_domain.map_or(Start::GoOn, Start::Force)
     };
-    let running = rm_actors::start(config, admission)?;
+    let running = rm_actors::start(config, how)?;
+    if let Some(forced) = running.forced() {
+        eprintln!("raft-machine: {forced}");
+    }
     let outcome = runtime.block_on(serve(running, listener))?;
     Ok(match outcome {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
-            eprintln!("raft-machine: the supervisor gave up: {reason}");
+            last_words(format!("raft-machine: the supervisor gave up: {reason}"));
             // An actor that hangs would keep the process from ending by itself.
             std::process::exit(EXIT_GAVE_UP.into());
         }
     })
+}
+
+/// Says why the process ends, to whoever started it; if nobody reads that, the process ends all the same.
+fn last_words(words: String) {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        eprintln!("{words}");
+        // Nobody listens any more when it took too long.
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(LAST_WORDS_MAX);
 }
 
 /// The runtime of the services. The actors have threads of their own, so on a small host one more is enough.
@@ -133,7 +156,7 @@ async fn serve(
         }
         () = removed => {
             crit!(log, "this machine was removed from its domain: the process ends, and a process manager should not start it again");
-            eprintln!("raft-machine: this machine was removed from its domain");
+            last_words("raft-machine: this machine was removed from its domain".to_owned());
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }

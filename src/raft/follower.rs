@@ -174,8 +174,9 @@ impl Follower {
                 if entry.id.index <= node.commit {
                     return; // No leader contradicts what is committed (§5.4): the request is nonsense.
                 }
+                // What is owed stays true: the leader of a term only adds to its log (§5.3), so that nothing goes of what it
+                // proved in that term.
                 node.truncate(entry.id.index);
-                self.acknowledgement = None;
             }
             node.append(entry);
         }
@@ -224,13 +225,15 @@ impl Follower {
         }
     }
 
-    /// When it stands for election. A machine whose disk is full lets those go first that have space.
+    /// When it stands for election. A machine whose disk is full lets those go first that have space; one that is alone waits
+    /// for nobody, and yet keeps what it promised to a leader that is about to leave.
     fn stands_at(&self, node: &Node) -> Time {
-        if node.is_full() && !node.is_alone() {
+        let deadline = if node.is_full() && !node.is_alone() {
             self.deadline.after(node.config.election_timeout)
         } else {
             self.deadline
-        }
+        };
+        deadline.max(node.loyal_until())
     }
 
     /// Answers and asks the leader, once for all that came since the last effects.

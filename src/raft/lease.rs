@@ -115,8 +115,8 @@ impl Leader {
 }
 
 /// What the other machines' leases rest on: for an election timeout since it heard a leader this machine votes for no
-/// other, whatever term it enters meanwhile. Since its process forgets, it also waits that long after it starts, though
-/// leases may be off by then.
+/// other, itself included, whatever term it enters meanwhile. Since its process forgets, it also waits that long after it
+/// starts, though leases may be off by then.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Promise {
     /// Whom it is given to; nobody in particular after a start.
@@ -134,6 +134,14 @@ impl Promise {
             } else {
                 Time::default()
             },
+        }
+    }
+
+    /// That of a machine that nobody else can lead.
+    pub(crate) fn to_nobody() -> Promise {
+        Promise {
+            leader: None,
+            until: Time::default(),
         }
     }
 
@@ -159,6 +167,12 @@ impl Node {
             let leader = Some(leader);
             self.loyalty = Promise { leader, until };
         }
+    }
+
+    /// Until when a lease of another machine may rest on this machine's not standing. Where that machine gives way itself, it
+    /// has given up its lease.
+    pub(crate) fn loyal_until(&self) -> Time {
+        self.loyalty.until
     }
 
     /// Whether a lease of another machine than this one may rest on this machine's not voting.

@@ -165,8 +165,8 @@ pub enum Body {
     /// You asked for a vote, and take part no more. This changes no log: it only has the receiver take the entry as committed
     /// if its log holds it, or else stand no more until a leader sends to it.
     Removed {
-        /// The entry with the committed configuration that does not list the receiver.
-        configured: EntryId,
+        /// The last entry that the sender knows to be committed: by the log up to it the receiver is not listed.
+        committed: EntryId,
     },
     /// Up to where must the sender have applied before it answers a read that it holds? (dissertation 6.4)
     ReadIndexRequest {

@@ -32,8 +32,8 @@ pub(crate) struct Node {
     pub(crate) quorum: Quorum,
     /// All voters but this machine, sorted.
     pub(crate) others: Vec<MachineId>,
-    /// The entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when a leader
-    /// sends to this machine.
+    /// The committed entry by which this machine takes part no more, as others told: its own log does not hold it. Forgotten when
+    /// a leader sends to this machine.
     pub(crate) removed_by: Option<EntryId>,
     /// The latest moment that an input brought.
     pub(crate) now: Time,
@@ -110,6 +110,10 @@ impl Node {
             config,
         };
         node.configure();
+        // A leader that left a machine alone has stopped by the time that this is known to be committed.
+        if node.is_alone() && node.configurations.latest().index <= node.commit {
+            node.loyalty = Promise::to_nobody();
+        }
         node
     }
 
@@ -328,6 +332,11 @@ impl Node {
     /// Hands out an effect after all that is to be made durable, sent and applied.
     pub(crate) fn answer(&mut self, effect: Effect) {
         self.answers.push(effect);
+    }
+
+    /// Takes back an effect that was not handed out yet.
+    pub(crate) fn withdraw(&mut self, effect: &Effect) {
+        self.answers.retain(|waiting| waiting != effect);
     }
 
     /// Asks Storage for entries.

@@ -52,18 +52,18 @@ impl Raft {
         }
     }
 
-    /// Another machine told that this one takes part no more. A leader that sends to this machine knows better. If its own log
-    /// holds the entry, that is committed (as when a heartbeat names it), and the log tells the rest. If its log ends before it,
-    /// this machine lacks what is committed and cannot win (§5.4), so that nothing is lost when it stands no more, even if the
+    /// Another machine told that this one takes part no more, by what it knows to be committed. A leader that sends to this machine
+    /// knows better. If its own log holds that entry, it is committed (as when a heartbeat names it), and the log tells the rest.
+    /// If its log ends before it, this machine lacks what is committed and cannot win (§5.4), so that nothing is lost when it stands no more, even if the
     /// other is out of date.
-    pub(crate) fn told_removed(&mut self, configured: EntryId) {
+    pub(crate) fn told_removed(&mut self, committed: EntryId) {
         if self.leader().is_some() {
             return;
         }
-        if self.node.log.holds(configured) {
-            self.node.commit_to(configured.index);
-        } else if configured > self.node.log.last() {
-            self.node.removed_by = Some(configured);
+        if self.node.log.holds(committed) {
+            self.node.commit_to(committed.index);
+        } else if committed > self.node.log.last() {
+            self.node.removed_by = Some(committed);
         }
         if !self.node.may_campaign() && matches!(self.state, State::Candidate(_)) {
             self.turn(Turn::Follow);

@@ -308,7 +308,7 @@ impl Raft {
             Body::ChangeRefused { request, reason } => {
                 self.node.change_refused_elsewhere(request, reason);
             }
-            Body::Removed { configured } => self.told_removed(configured),
+            Body::Removed { committed } => self.told_removed(committed),
             Body::ReadIndexRequest { read, mode } => match &mut self.state {
                 State::Leader(leader) => {
                     leader.read_index_requested(&mut self.node, from, read, mode);

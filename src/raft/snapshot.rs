@@ -39,6 +39,8 @@ impl Node {
             self.discard(snapshot);
         } else {
             self.installing = Some(snapshot.clone());
+            // The same one may have come a moment ago from a leader of an earlier term; now its content is in use.
+            self.withdraw(&Effect::Discard(snapshot.clone()));
             self.answer(Effect::Install(snapshot));
         }
         has_all

@@ -37,17 +37,17 @@ pub(crate) fn vote_requested(
     granted
 }
 
-/// Tells a machine that asks for a vote that it takes part no more, by an entry that is committed here.
+/// Tells a machine that asks for a vote that it takes part no more. The last entry that is committed here speaks for the one that
+/// removes it: a log that holds it holds both, and one that ends with an entry of a later term than the removal, which was never
+/// committed, ends before it all the same.
 pub(crate) fn tell_removed(node: &mut Node, from: MachineId) {
-    let committed = node.configurations.committed(node.commit);
-    let is_listed = committed.configuration.contains(from) || node.configuration().contains(from);
-    // Where the entry is compacted the base speaks for it: a log that holds the base has applied it.
-    let known = committed.index.max(node.log.base().index);
-    if committed.index > Index(0)
+    let configured = node.configurations.committed(node.commit);
+    let is_listed = configured.configuration.contains(from) || node.configuration().contains(from);
+    if configured.index > Index(0)
         && !is_listed
-        && let Some(configured) = node.log.id_at(known)
+        && let Some(committed) = node.log.id_at(node.commit)
     {
-        node.send(vec![from], Body::Removed { configured });
+        node.send(vec![from], Body::Removed { committed });
     }
 }
 

@@ -4,7 +4,7 @@ use heed::RwTxn;
 use rm_raft::{Entry, EntryId, HardState, Index, Term};
 
 use crate::{
-    Log, LogError, Point,
+    Era, Log, LogError, Point,
     tables::{Base, Tail},
 };
 
@@ -23,6 +23,8 @@ pub struct Append<'a> {
     /// As in [`Tail`].
     pub(crate) first: Index,
     pub(crate) last: EntryId,
+    /// The era that the log is to name from this commit on, if another than before.
+    pub(crate) era: Option<Era>,
     /// Whether entries were written or removed.
     pub(crate) changed: bool,
     /// Whether a write has failed half-way.
@@ -39,6 +41,7 @@ impl<'a> Append<'a> {
             base: durable.base,
             first: durable.first,
             last: durable.last,
+            era: None,
             changed: false,
             broken: false,
         }
@@ -104,6 +107,10 @@ impl<'a> Append<'a> {
         if self.base != self.durable.base {
             self.changed = true;
             self.log.tables.put_base(&mut self.txn, &self.base)?;
+        }
+        if let Some(era) = self.era {
+            self.changed = true;
+            self.log.tables.put_era(&mut self.txn, era)?;
         }
         if !self.changed {
             return Ok(());

@@ -19,8 +19,8 @@ use rm_raft::{
 };
 
 use crate::{
-    LogError,
-    tables::{BASE_NAME, Base},
+    Era, LogError,
+    tables::{BASE_NAME, Base, ERA_NAME},
 };
 
 const CHECKSUM: usize = 4;
@@ -178,6 +178,17 @@ pub(crate) fn decode_base(value: &[u8]) -> Result<Base, LogError> {
             index: Index(index),
         },
     })
+}
+
+/// The era's value: its checksum, its number, and zeros.
+pub(crate) fn encode_era(era: Era) -> [u8; PARAMETER] {
+    encode_parameter(ERA_NAME.as_bytes(), [era.0, 0, 0])
+}
+
+/// Reads the era, once its checksum matches.
+pub(crate) fn decode_era(value: &[u8]) -> Result<Era, LogError> {
+    let [era, ..] = decode_parameter(ERA_NAME, ERA_NAME.as_bytes(), value)?;
+    Ok(Era(era))
 }
 
 fn encode_parameter(covered: &[u8], numbers: [u64; 3]) -> [u8; PARAMETER] {

@@ -353,14 +353,14 @@ mod tests {
         append.commit().unwrap();
         assert_eq!(format(&log), Some(2));
         let mut txn = log.environment.env().write_txn().unwrap();
-        log.tables.put_format(&mut txn, 3).unwrap();
+        log.tables.raise_format(&mut txn, 4).unwrap();
         log.environment.commit(txn).unwrap();
         drop((directory, log));
         let directory = DataDirectory::open(place.path(), &identity()).unwrap();
         let environment = Environment::open(&directory, "log", &place.options).unwrap();
         let error = Log::open(&environment).expect_err("it is newer");
         assert!(
-            matches!(error, LogError::NewerFormat { found: 3, known: 2 }),
+            matches!(error, LogError::NewerFormat { found: 4, known: 3 }),
             "{error}"
         );
     }

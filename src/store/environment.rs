@@ -244,6 +244,15 @@ impl Environment {
         self.at(Point::Committed)
     }
 
+    /// Writes a small file beside the data, durably, and removes it again: whether there is space where the file system's numbers do
+    /// not tell, as under a quota.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn probe(&self) -> io::Result<()> {
+        shortage::probe(self.env.path())
+    }
+
     /// Asks the fault hook.
     pub(crate) fn at(&self, point: Point) -> heed::Result<()> {
         self.fault.at(point).map_err(heed::Error::Io)
@@ -254,7 +263,7 @@ impl Environment {
         shortage::explain(
             error,
             || self.space().ok().map(|space| space.free_bytes),
-            || shortage::probe(self.env.path()),
+            || self.probe(),
         )
     }
 }

@@ -9,10 +9,13 @@ use std::{
 use rm_raft::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{OpenError, origin, sealed};
+use crate::{Era, OpenError, origin, sealed};
 
 /// The format of a data directory that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
+
+/// The format that knew no eras: there was only the first.
+const FORMAT_WITHOUT_ERA: u32 = 2;
 
 /// The format that noted with which machines the domain was begun. The log tells who takes part.
 const FORMAT_WITH_MACHINES: u32 = 1;
@@ -31,6 +34,8 @@ pub struct Identity {
     /// Whom the machine knew when it joined a domain that was there; none if it began one. It matters until the log tells
     /// more.
     pub joined: Option<Vec<Neighbour>>,
+    /// The era in which the domain was when the machine joined it. It holds until the log names another.
+    pub era: Era,
 }
 
 /// A machine of the domain that another one joined.
@@ -61,6 +66,8 @@ pub(crate) struct Record {
     pub(crate) id: u64,
     #[serde(default)]
     pub(crate) joined: Option<Vec<Neighbour>>,
+    #[serde(default)]
+    pub(crate) era: Era,
     /// Whether the machine learned that it takes part no more.
     #[serde(default)]
     pub(crate) removed: bool,
@@ -81,6 +88,7 @@ impl Record {
             machine: identity.machine.clone(),
             id: identity.id.0,
             joined: identity.joined.clone(),
+            era: identity.era,
             removed: false,
             data_id: origin::random_data_id()?,
             boot: 0,
@@ -94,6 +102,7 @@ impl Record {
             machine: self.machine.clone(),
             id: MachineId(self.id),
             joined: self.joined.clone(),
+            era: self.era,
         }
     }
 
@@ -144,7 +153,7 @@ fn parse(text: &[u8]) -> Result<Record, Refusal> {
         .map_err(explain)?
         .format
     {
-        FORMAT | FORMAT_WITH_MACHINES => {
+        FORMAT | FORMAT_WITHOUT_ERA | FORMAT_WITH_MACHINES => {
             let mut record: Record = serde_json::from_str(body).map_err(explain)?;
             record.format = FORMAT;
             match origin::data_number(&record.data_id) {

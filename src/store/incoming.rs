@@ -236,6 +236,11 @@ fn resume(folder: &Path, description: Description) -> Option<u64> {
     (record.description == description && fits).then_some(record.durable)
 }
 
+/// Whether anything was received and not installed.
+pub(crate) fn is_there(folder: &Path) -> bool {
+    folder.join(FOLDER).exists()
+}
+
 /// Removes what was received. The record first: without it nobody believes the rest.
 pub(crate) fn discard(folder: &Path) -> Result<(), SnapshotError> {
     forget(folder)?;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rm_raft::{Configured, EntryId, HardState, Index};
 
 use crate::{
-    Append, Environment, LogError, LogReader, Space,
+    Append, Environment, Era, LogError, LogReader, Space,
     tables::{Tables, Tail},
 };
 
@@ -117,6 +117,15 @@ impl Log {
     pub fn generation(&self) -> Result<u64, LogError> {
         let txn = self.environment.env().read_txn()?;
         Ok(self.tables.base(&txn)?.generation)
+    }
+
+    /// The era that the log names, if it names one: then [`Append::begin_era`] or [`Append::keep_era`] was used on it.
+    ///
+    /// # Errors
+    /// [`LogError::DamagedParameter`], or LMDB's own.
+    pub fn era(&self) -> Result<Option<Era>, LogError> {
+        let txn = self.environment.env().read_txn()?;
+        self.tables.era(&txn)
     }
 
     /// What the log takes, and what is left for it.

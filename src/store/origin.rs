@@ -13,9 +13,14 @@ pub(crate) const ORIGIN_KEY: &[u8] = b"\0origin";
 /// The size of the checksum that a mark begins with, in bytes.
 const CHECKSUM_BYTES: usize = 4;
 
-/// A new data id: 128 bits from the system's source of randomness, in hexadecimal.
+/// A new data id: 128 random bits, in hexadecimal.
 pub(crate) fn random_data_id() -> std::io::Result<String> {
-    let mut bytes = [0; 16];
+    Ok(format!("{:032x}", u128::from_le_bytes(random_bytes()?)))
+}
+
+/// Bytes from the system's source of randomness.
+pub(crate) fn random_bytes<const COUNT: usize>() -> std::io::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
     let mut filled = 0;
     while filled < bytes.len() {
         match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
@@ -24,7 +29,7 @@ pub(crate) fn random_data_id() -> std::io::Result<String> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
+    Ok(bytes)
 }
 
 /// The data id as a number.

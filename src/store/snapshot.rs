@@ -16,7 +16,8 @@ use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DataDirectory, Environment, FaultHook, Incoming, Options, SnapshotError, outgoing, sealed,
+    DataDirectory, Environment, FaultHook, Incoming, Options, SnapshotError, incoming, outgoing,
+    sealed,
 };
 
 /// The folder in a data directory that snapshots are made and received in.
@@ -205,6 +206,19 @@ impl Snapshots {
             return Err(SnapshotError::Busy);
         }
         Incoming::begin(&self.folder, description, self.options.clone(), turn)
+    }
+
+    /// Removes what was received of a snapshot that is not complete, and tells whether there was any.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Busy`] while one is received; else what the system answers.
+    pub fn discard_received(&self) -> Result<bool, SnapshotError> {
+        if Arc::strong_count(&self.receiving) > 1 {
+            return Err(SnapshotError::Busy);
+        }
+        let was_there = incoming::is_there(&self.folder);
+        incoming::discard(&self.folder)?;
+        Ok(was_there)
     }
 
     fn newest_slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<SnapshotFile>>> {

@@ -5,17 +5,24 @@ use std::ops::Bound;
 use heed::{CommitOrAbort, Database, RoTxn, RwTxn, types::Bytes};
 use rm_raft::{Configured, Entry, EntryId, HardState, Index, Payload, Term};
 
-use crate::{Environment, LogError, codec};
+use crate::{Environment, Era, LogError, codec};
 
 /// The oldest format: no base, and no table of the configurations.
 const FORMAT_FIRST: u32 = 1;
 
-/// The format of a log with a base, and of one that holds configurations: the newest that this program reads. It is written
-/// with the first of either, so that a program that would miss entries before the base, or the members, refuses the log.
-const FORMAT: u32 = 2;
+/// The format of a log with a base, and of one that holds configurations. It is written with the first of either, so that a
+/// program that would miss entries before the base, or the members, refuses the log.
+const FORMAT_BASE: u32 = 2;
+
+/// The format of a log that names an era: the newest that this program reads. A program that knows no eras would bring the
+/// machine back among those that it has nothing to do with any more.
+const FORMAT: u32 = 3;
 
 /// What the base is called among the parameters.
 pub(crate) const BASE_NAME: &str = "base";
+
+/// What the era is called among the parameters.
+pub(crate) const ERA_NAME: &str = "era";
 
 const FORMAT_KEY: &[u8] = b"format";
 const HARD_STATE_KEY: &[u8] = b"hard state";
@@ -73,7 +80,7 @@ impl Tables {
                 .map(parse_format)
                 .transpose()?
             {
-                Some(FORMAT_FIRST | FORMAT) => {}
+                Some(FORMAT_FIRST | FORMAT_BASE | FORMAT) => {}
                 Some(found) => {
                     return Err(LogError::NewerFormat {
                         found,
@@ -139,20 +146,36 @@ impl Tables {
         value.map_or(Ok(Base::default()), codec::decode_base)
     }
 
+    /// The era that the log names, if it does.
+    pub(crate) fn era(&self, txn: &RoTxn<'_>) -> Result<Option<Era>, LogError> {
+        let value = self.parameter.get(txn, ERA_NAME.as_bytes())?;
+        value.map(codec::decode_era).transpose()
+    }
+
+    /// Writes the era.
+    pub(crate) fn put_era(&self, txn: &mut RwTxn<'_>, era: Era) -> Result<(), LogError> {
+        self.raise_format(txn, FORMAT)?;
+        let value = codec::encode_era(era);
+        Ok(self.parameter.put(txn, ERA_NAME.as_bytes(), &value)?)
+    }
+
     /// The format of the tables.
-    #[cfg(test)]
     pub(crate) fn format(&self, txn: &RoTxn<'_>) -> Result<Option<u32>, LogError> {
         let format = self.parameter.get(txn, FORMAT_KEY)?;
         format.map(parse_format).transpose()
     }
 
-    pub(crate) fn put_format(&self, txn: &mut RwTxn<'_>, format: u32) -> Result<(), LogError> {
-        Ok(self.parameter.put(txn, FORMAT_KEY, &format.to_le_bytes())?)
+    /// Makes the format at least this one.
+    pub(crate) fn raise_format(&self, txn: &mut RwTxn<'_>, format: u32) -> Result<(), LogError> {
+        if self.format(txn)? < Some(format) {
+            self.parameter.put(txn, FORMAT_KEY, &format.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// Writes the base.
     pub(crate) fn put_base(&self, txn: &mut RwTxn<'_>, base: &Base) -> Result<(), LogError> {
-        self.put_format(txn, FORMAT)?;
+        self.raise_format(txn, FORMAT_BASE)?;
         let value = codec::encode_base(base);
         Ok(self.parameter.put(txn, BASE_NAME.as_bytes(), &value)?)
     }
@@ -379,7 +402,7 @@ impl Tables {
                 previous = Some(term.to_vec());
             }
             if let Payload::Configuration { .. } = entry.payload {
-                self.put_format(txn, FORMAT)?;
+                self.raise_format(txn, FORMAT_BASE)?;
                 self.configurations.put(txn, &key, &value)?;
             }
         }

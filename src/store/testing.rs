@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
 use tempfile::TempDir;
 
-use crate::{DataDirectory, Environment, Identity, Log, Options, codec};
+use crate::{DataDirectory, Environment, Era, Identity, Log, Options, codec};
 
 pub(crate) fn identity() -> Identity {
     Identity {
@@ -14,6 +14,7 @@ pub(crate) fn identity() -> Identity {
         machine: "RM.01".to_owned(),
         id: MachineId(1),
         joined: None,
+        era: Era::FIRST,
     }
 }
 

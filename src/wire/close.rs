@@ -22,5 +22,7 @@ pub(crate) const PRESUMED_GONE: VarInt = VarInt::from_u32(7);
 pub(crate) const PEER_CHANGED: VarInt = VarInt::from_u32(9);
 /// The machine at the other end was removed from the list of peers.
 pub(crate) const REMOVED: VarInt = VarInt::from_u32(10);
+/// The data of the machine at the other end is of another era of the domain; the reason stands beside it.
+pub(crate) const OTHER_ERA: VarInt = VarInt::from_u32(11);
 /// The machine at the other end is not the one that it should be, or may not connect; the reason stands beside it.
 pub(crate) const REFUSED: VarInt = VarInt::from_u32(8);

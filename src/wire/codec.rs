@@ -199,7 +199,7 @@ fn put_body(out: &mut BytesMut, body: &Body) {
             put_request_id(out, request);
             members::put_change_refused(out, reason);
         }
-        Body::Removed { configured } => put_entry_id(out, *configured),
+        Body::Removed { committed } => put_entry_id(out, *committed),
         Body::ReadIndexRequest { read, mode: _ } => out.put_u64(read.0),
         Body::CampaignNow => {}
         Body::ReadIndexResponse { read, index } => {
@@ -278,7 +278,7 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
             reason: members::take_change_refused(fields)?,
         },
         kind::REMOVED => Body::Removed {
-            configured: take_entry_id(fields, "entry of the configuration")?,
+            committed: take_entry_id(fields, "committed entry")?,
         },
         kind::CAMPAIGN_NOW => Body::CampaignNow,
         found => return Err(FrameError::Kind { found }),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version of the protocol: what streams there are and what is said on them.
-pub(crate) const PROTOCOL_VERSION: u16 = 2;
+pub(crate) const PROTOCOL_VERSION: u16 = 3;
 
 /// The longest hello that is read, in bytes.
 pub(crate) const HELLO_BYTES_MAX: usize = 2 << 10;
@@ -42,6 +42,7 @@ impl Hello {
         let mut frame = frame::begin(KIND_HELLO, HELLO_BYTES_MAX);
         frame.put_u16(self.version);
         put_text(&mut frame, &self.sender.domain);
+        frame.put_u64(self.sender.era);
         put_text(&mut frame, &self.sender.name);
         frame.put_u64(self.sender.id.0);
         frame.put_u64(self.sender.incarnation);
@@ -69,6 +70,7 @@ impl Hello {
             version,
             sender: Identity {
                 domain: fields.text("domain")?,
+                era: fields.u64("era")?,
                 name: fields.text("name of the sender")?,
                 id: MachineId(fields.u64("number of the sender")?),
                 incarnation: fields.u64("incarnation")?,
@@ -91,6 +93,13 @@ impl Hello {
             return Err(RefusedBecause::Domain {
                 theirs: self.sender.domain.clone(),
                 ours: local.domain.clone(),
+            });
+        }
+        // Before the list, which a machine of another era may be in, under the same number and on the same data.
+        if self.sender.era != local.era {
+            return Err(RefusedBecause::Era {
+                theirs: self.sender.era,
+                ours: local.era,
             });
         }
         let peer = peers

@@ -11,6 +11,9 @@ use crate::DataId;
 pub struct Identity {
     /// The domain. Machines of different domains never exchange a message.
     pub domain: String,
+    /// The era of the domain that its data is of. Those of different eras never exchange a message either: each may hold as
+    /// committed what the other never had, at the same places of the log and in the same terms.
+    pub era: u64,
     /// The machine's name, unique in the domain.
     pub name: String,
     /// The machine's number, unique in the domain.

@@ -2,7 +2,7 @@
 //!
 //! [`Outbound`] dials every peer and sends; [`Inbound`] listens on the machine's one peer port and receives. Each can be
 //! dropped and built anew at any instant while the process lives. A connection carries messages one way only, from
-//! the machine that dialled it, and proves domain, name and protocol version before anything else ([`Identity`]).
+//! the machine that dialled it, and proves domain, era, name and protocol version before anything else ([`Identity`]).
 //!
 //! A snapshot goes to a peer on a stream of its own ([`Outbound::send_snapshot`], [`SnapshotSource`]) and is taken by
 //! the [`SnapshotSink`] of its [`Inbound`]. The list of peers may change while both live (`set_peers`); a machine that comes

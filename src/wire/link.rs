@@ -56,6 +56,7 @@ struct State {
     frames_dropped: u64,
     connections: u64,
     last_error: Option<String>,
+    other_era: bool,
 }
 
 impl Link {
@@ -83,6 +84,7 @@ impl Link {
                 frames_dropped: 0,
                 connections: 0,
                 last_error: None,
+                other_era: false,
             }),
             waiting: Notify::new(),
         }
@@ -150,6 +152,7 @@ impl Link {
             bytes_queued: state.queue.bytes(),
             connections: state.connections,
             last_error: state.last_error.clone(),
+            other_era: state.other_era,
         }
     }
 
@@ -209,8 +212,12 @@ impl Link {
         let proved = self.prove(&connection).await;
         // Where the peer has refused us, its reason says more than the error that it led to here.
         proved.map_err(|because| match connection.close_reason() {
-            Some(reason) => reason.to_string(),
+            Some(reason) => {
+                self.state().other_era = says_other_era(&reason);
+                reason.to_string()
+            }
             None => {
+                self.state().other_era = matches!(because, RefusedBecause::Era { .. });
                 let because = because.to_string();
                 connection.close(close::REFUSED, because.as_bytes());
                 because
@@ -303,6 +310,7 @@ impl State {
             connection.close(*code, reason);
         }
         self.connections += 1;
+        self.other_era = false;
         self.data_id = Some(data_id);
         self.connection = Some(connection);
     }
@@ -317,6 +325,11 @@ impl State {
         self.frames_dropped += self.queue.clear() as u64;
         self.last_error = Some(reason);
     }
+}
+
+/// Whether the peer found this machine to be of another era.
+fn says_other_era(ended: &ConnectionError) -> bool {
+    matches!(ended, ConnectionError::ApplicationClosed(closed) if closed.error_code == close::OTHER_ERA)
 }
 
 /// Whether the peer closed the connection for a reason that a new dial does not remove.

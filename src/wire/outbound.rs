@@ -69,6 +69,8 @@ pub struct PeerStatus {
     pub connections: u64,
     /// Why the last connection ended, or could not be made.
     pub last_error: Option<String>,
+    /// Whether the peer was last found to be of another era of the domain.
+    pub other_era: bool,
 }
 
 impl Outbound {

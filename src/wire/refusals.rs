@@ -18,6 +18,18 @@ pub enum RefusedBecause {
         /// What this machine is configured with.
         ours: String,
     },
+    /// The other end's data is of another era of the domain.
+    #[error(
+        "its data is of era {theirs:016x} of the domain and this machine's of era {ours:016x}: the domain was begun anew by \
+         --force-new-domain. A machine of the era that was given up takes part again only with an empty folder: run `rmctl \
+         member add` for it, and start it with --join"
+    )]
+    Era {
+        /// Its era.
+        theirs: u64,
+        /// This machine's era.
+        ours: u64,
+    },
     /// The name or the number is in no list, or they do not belong together.
     #[error(
         "{name:?} with number {id} is not in this machine's list of the domain's machines: add it to the cluster, or correct its config"
@@ -107,6 +119,8 @@ pub enum RefusedBecause {
 pub struct Refusals {
     /// Another domain.
     pub domain: u64,
+    /// Another era of the domain.
+    pub era: u64,
     /// A name and number that are not in the list together.
     pub machine: u64,
     /// Another receiver was meant.
@@ -138,6 +152,7 @@ impl Refusals {
     pub fn total(&self) -> u64 {
         let Refusals {
             domain,
+            era,
             machine,
             receiver,
             version,
@@ -152,6 +167,7 @@ impl Refusals {
             stray,
         } = *self;
         domain
+            + era
             + machine
             + receiver
             + version
@@ -170,6 +186,7 @@ impl Refusals {
         use crate::FrameError;
         let counter = match because {
             RefusedBecause::Domain { .. } => &mut self.domain,
+            RefusedBecause::Era { .. } => &mut self.era,
             RefusedBecause::Machine { .. } => &mut self.machine,
             RefusedBecause::Receiver { .. } => &mut self.receiver,
             RefusedBecause::Version { .. }

@@ -140,6 +140,7 @@ fn code_of(reason: &RefusedBecause) -> VarInt {
     match reason {
         RefusedBecause::Frame(_) => close::BAD_FRAME,
         RefusedBecause::Stream { .. } => close::UNKNOWN_STREAM,
+        RefusedBecause::Era { .. } => close::OTHER_ERA,
         RefusedBecause::Slow => close::HANDSHAKE_TIMEOUT,
         _ => close::REFUSED,
     }

@@ -1,8 +1,8 @@
 //! Plants faults in a copy of rm-raft, one at a time, and shows what catches each: the simulator, and which scripts.
 //!
-//!     cargo run -p rm-tests --release --bin mutants [-- [--all] NAME...]
+//!     cargo run -p rm-tests --release --bin mutants [-- [--all] [--one-thread] NAME...]
 //!
-//! The scripts run when the simulator found nothing, or always with `--all`.
+//! The scripts run when the simulator found nothing, or always with `--all`. The simulator has two threads unless told otherwise.
 //!
 //! A fault is a file in tests/mutants: what rule it breaks, then what to replace in which file of src/raft. Unlike a patch it
 //! names the text alone, so that it outlives changes around it; where that text is not found exactly once, this fails. The
@@ -32,9 +32,11 @@ const PROFILE: [&str; 5] = [
 ];
 
 fn main() -> ExitCode {
-    let (flags, names): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|word| word == "--all");
-    match hunt(&names, !flags.is_empty()) {
+    let words = std::env::args().skip(1);
+    let (flags, names): (Vec<String>, Vec<String>) = words.partition(|word| word.starts_with("--"));
+    let given = |flag: &str| flags.iter().any(|word| word == flag);
+    let threads = if given("--one-thread") { "1" } else { "2" };
+    match hunt(&names, given("--all"), threads) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(missed) => {
             println!("{missed} faults were caught by nothing");
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// Plants each fault; how many nothing caught.
-fn hunt(names: &[String], all: bool) -> Outcome<usize> {
+fn hunt(names: &[String], all: bool, threads: &str) -> Outcome<usize> {
     let root = root()?;
     let copy = Copy::new(&root)?;
     let mut missed = 0;
@@ -59,7 +61,7 @@ fn hunt(names: &[String], all: bool) -> Outcome<usize> {
     for fault in faults(&root)? {
         if names.is_empty() || names.contains(&fault.name) {
             copy.plant(&root, &fault)?;
-            let catch = copy.simulate()?;
+            let catch = copy.simulate(threads)?;
             let scripts = match &catch {
                 Some(_) if !all => Vec::new(),
                 _ => copy.scripts()?,
@@ -186,7 +188,7 @@ impl Copy {
     }
 
     /// Runs the simulator until it finds the fault.
-    fn simulate(&self) -> Outcome<Option<Catch>> {
+    fn simulate(&self, threads: &str) -> Outcome<Option<Catch>> {
         let built = self.cargo(&["build", "-p", "rm-tests"])?;
         if !built.status.success() {
             let text = String::from_utf8_lossy(&built.stderr).into_owned();
@@ -195,8 +197,8 @@ impl Copy {
         let began = Instant::now();
         let program = self.folder.path().join("target/release/simulate");
         let output = Command::new(program)
-            .args(["--seeds", "0..1000000", "--threads", "2", "--first"])
-            .args(["--minutes", MINUTES])
+            .args(["--seeds", "0..1000000", "--first"])
+            .args(["--threads", threads, "--minutes", MINUTES])
             .output()?;
         if output.status.success() {
             return Ok(None);

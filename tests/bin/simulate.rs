@@ -3,12 +3,14 @@
 //!     cargo run -p rm-tests --release --bin simulate -- --seeds 0..100000 --minutes 10
 //!     cargo run -p rm-tests --release --bin simulate -- --seed 7 --trace
 
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rm_tests::simulation::{Coverage, Outcome, Plan, Violation, run, shrink};
+use rm_tests::simulation::{Coverage, Outcome, Plan, Scale, Violation, run, shrink};
 
 const HELP: &str = "\
 simulate: runs whole machines under one virtual clock and one seed, and checks every property of Raft
@@ -18,6 +20,8 @@ simulate: runs whole machines under one virtual clock and one seed, and checks e
   --trace            print what happened in it
   --minutes N        stop after so many minutes
   --seconds N        virtual seconds of faults in a run (10)
+  --all-faults       every run has every kind of fault, rather than some
+  --report FILE      write the summary there too, now and then and at the end
   --threads N        how many runs at a time (1)
   --nightly          a night's work: 60 virtual seconds a run, seeds without an end, 480 minutes
   --keep-going       do not stop at the first violation
@@ -39,8 +43,21 @@ struct Options {
     keep_going: bool,
     first: bool,
     limit: Option<Duration>,
-    seconds: u64,
+    scale: Scale,
     threads: u64,
+    report: Option<PathBuf>,
+}
+
+impl Options {
+    /// What the scale of the runs is called on the command line.
+    fn scale_words(&self) -> String {
+        let all_faults = if self.scale.all_faults {
+            " --all-faults"
+        } else {
+            ""
+        };
+        format!(" --seconds {}{all_faults}", self.scale.seconds)
+    }
 }
 
 fn main() -> ExitCode {
@@ -57,7 +74,8 @@ fn main() -> ExitCode {
         return one(&options);
     }
     let total = many(&options);
-    total.print();
+    print!("{}", total.report());
+    total.keep(&options);
     let broken = total.broken.load(Ordering::Relaxed) > 0;
     ExitCode::from(u8::from(broken))
 }
@@ -70,8 +88,12 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         keep_going: false,
         first: false,
         limit: None,
-        seconds: 10,
+        scale: Scale {
+            seconds: 10,
+            all_faults: false,
+        },
         threads: 1,
+        report: None,
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -86,13 +108,15 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 options.to = options.from + 1;
             }
             "--minutes" => options.limit = Some(Duration::from_secs(60 * number(&value()?)?)),
-            "--seconds" => options.seconds = number(&value()?)?.max(1),
+            "--seconds" => options.scale.seconds = number(&value()?)?.max(1),
+            "--all-faults" => options.scale.all_faults = true,
+            "--report" => options.report = Some(value()?.into()),
             "--threads" => options.threads = number(&value()?)?.max(1),
             "--trace" => options.trace = true,
             "--first" => options.first = true,
             "--keep-going" => options.keep_going = true,
             "--nightly" => {
-                options.seconds = 60;
+                options.scale.seconds = 60;
                 options.to = u64::MAX;
                 options.limit = Some(Duration::from_secs(8 * 3600));
             }
@@ -108,7 +132,7 @@ fn number(text: &str) -> Result<u64, String> {
 
 /// Runs one seed and prints all of it.
 fn one(options: &Options) -> ExitCode {
-    let outcome = run(&Plan::draw(options.from, options.seconds), true);
+    let outcome = run(&Plan::draw(options.from, options.scale), true);
     for line in &outcome.lines {
         println!("{line}");
     }
@@ -167,9 +191,9 @@ fn work(options: &Options, total: &Total, next: &AtomicU64, stop: &AtomicBool) {
         if seed >= options.to || late {
             return;
         }
-        let plan = Plan::draw(seed, options.seconds);
+        let plan = Plan::draw(seed, options.scale);
         let outcome = run(&plan, false);
-        total.add(&outcome);
+        total.add(&outcome, options);
         if let Some(violation) = &outcome.violation {
             total.broken.fetch_add(1, Ordering::Relaxed);
             if options.keep_going {
@@ -210,11 +234,15 @@ fn tell(plan: &Plan, violation: &Violation, options: &Options) {
         println!("{line}");
     }
     println!("\n{}: {}", violation.property, violation.text);
-    println!("again: simulate --seed {} --trace", plan.seed);
+    println!(
+        "again: simulate --seed {}{} --trace",
+        plan.seed,
+        options.scale_words()
+    );
 }
 
 impl Total {
-    fn add(&self, outcome: &Outcome) {
+    fn add(&self, outcome: &Outcome, options: &Options) {
         self.runs.fetch_add(1, Ordering::Relaxed);
         self.steps.fetch_add(outcome.steps, Ordering::Relaxed);
         self.micros.fetch_add(outcome.micros, Ordering::Relaxed);
@@ -232,6 +260,16 @@ impl Total {
             < elapsed / TELL_SECONDS
         {
             println!("{}", self.progress());
+            self.keep(options);
+        }
+    }
+
+    /// Writes the report where it is wanted.
+    fn keep(&self, options: &Options) {
+        if let Some(path) = &options.report
+            && let Err(error) = std::fs::write(path, self.report())
+        {
+            eprintln!("{}: {error}", path.display());
         }
     }
 
@@ -250,16 +288,23 @@ impl Total {
         )
     }
 
-    fn print(&self) {
-        println!("\n{:>12} {:>8}  state", "times", "seeds");
+    fn report(&self) -> String {
+        let mut report = format!("\n{:>12} {:>8}  state\n", "times", "seeds");
         if let Ok(coverage) = self.coverage.lock() {
             for (name, times, runs) in coverage.rows() {
                 let mark = if times == 0 { "  <- never" } else { "" };
-                println!("{times:>12} {runs:>8}  {name}{mark}");
+                let _ = writeln!(report, "{times:>12} {runs:>8}  {name}{mark}");
             }
         }
-        println!("\n{}", self.progress());
-        println!("hash {:016x}", self.hash.load(Ordering::Relaxed));
-        println!("{} violations", self.broken.load(Ordering::Relaxed));
+        let (hash, broken) = (
+            self.hash.load(Ordering::Relaxed),
+            self.broken.load(Ordering::Relaxed),
+        );
+        let progress = self.progress();
+        let _ = writeln!(
+            report,
+            "\n{progress}\nhash {hash:016x}\n{broken} violations"
+        );
+        report
     }
 }

@@ -129,8 +129,9 @@ pub enum Action {
         /// Whether to do it at any risk.
         force: bool,
     },
-    /// The next leader is struck so many microseconds after its election.
-    Ambush(u64, Blow),
+    /// The next leader is struck so many microseconds after its election. A moment before it is asked for other members, at any
+    /// risk.
+    Ambush(u64, Blow, Option<Move>),
     /// So many messages of a thousand are lost, and as many doubled.
     Loss(u64),
     /// A message takes at least so many microseconds.

@@ -69,9 +69,9 @@ impl World {
             return Ok(());
         }
         for _ in 0..SLICE {
-            let machine = &mut self.machines[at];
-            let next = machine.applier.state.applied().index.next();
-            if next > machine.applier.target {
+            let next = self.machines[at].applier.state.applied().index.next();
+            let due = self.plan.even_checkpoints && self.is_checkpoint_due(at);
+            if due || next > self.machines[at].applier.target {
                 break;
             }
             let entry = self.next_entry(at, next)?;
@@ -159,15 +159,21 @@ impl World {
         Ok(())
     }
 
-    /// Writes the state down when enough was applied since the last time, if the disk has room for it.
+    /// Whether enough was applied since the state was written down, and the disk has room for it.
+    fn is_checkpoint_due(&self, at: usize) -> bool {
+        let machine = &self.machines[at];
+        let applied = machine.applier.state.applied().index;
+        let dirty = applied.0 - machine.applier.checkpointed.0;
+        dirty >= self.plan.checkpoint_entries && machine.full_until <= self.now
+    }
+
+    /// Writes the state down if that is due.
     fn checkpoint_if_due(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        let applier = &mut machine.applier;
-        let applied = applier.state.applied().index;
-        let dirty = applied.0 - applier.checkpointed.0;
-        if dirty < self.plan.checkpoint_entries || machine.full_until > self.now {
+        if !self.is_checkpoint_due(at) {
             return;
         }
+        let machine = &mut self.machines[at];
+        let applier = &mut machine.applier;
         let begin = self.now.max(machine.stalled_until);
         let micros = 200 + machine.random.below(2 * self.plan.commit_max);
         let mut commit = Commit::new(4, begin, micros);

@@ -2,7 +2,7 @@
 
 use rm_raft::Input;
 
-use super::action::{Action, Blow, Target};
+use super::action::{Action, Blow, Move, Target};
 use super::coverage::State;
 use super::properties::Check;
 use super::world::{Event, World};
@@ -56,7 +56,7 @@ impl World {
                 moves,
                 force,
             } => return self.change_members(self.place(asked), moves, force),
-            Action::Ambush(delay, blow) => self.ambush = Some((delay, blow)),
+            Action::Ambush(delay, blow, asked) => self.ambush = Some((delay, blow, asked)),
             Action::ReadError(target) => {
                 let at = self.place(target);
                 self.machines[at].read_fails = true;
@@ -148,10 +148,13 @@ impl World {
     }
 
     /// What waited for the next leader befalls it.
-    pub(crate) fn strike(&mut self, at: usize, blow: Blow) {
+    pub(crate) fn strike(&mut self, at: usize, blow: Blow, asked: Option<Move>) -> Check {
         let now = self.now;
         self.trace
             .line(now, || format!("!! {} is struck: {blow:?}", at + 1));
+        if asked.is_some() {
+            self.change_members(at, [asked, None], true)?;
+        }
         self.partitioned = true;
         match blow {
             Blow::Isolate => self.split(|place| place == at),
@@ -159,6 +162,7 @@ impl World {
             Blow::Crash(down) => self.crash(at, down),
             Blow::Pause(span) => self.pause(at, span),
         }
+        Ok(())
     }
 
     /// All others hear that the process of a machine is gone, truly or falsely.

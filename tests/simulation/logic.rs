@@ -6,7 +6,7 @@ use rm_raft::{
 
 use super::coverage::State;
 use super::machine::{Request, Ticket};
-use super::properties::{Check, Violation};
+use super::properties::{self, Check, Violation};
 use super::world::{Event, World};
 
 /// How long the Timer may be late, in microseconds.
@@ -62,8 +62,12 @@ impl World {
             return Ok(());
         };
         let before = core.status();
+        let proposes = properties::proposes(&input);
         core.step(now, input);
         let status = core.status();
+        if proposes && machine.logic.told_full {
+            properties::took(&before, &status)?;
+        }
         let life = machine.logic.life;
         let configuration = &core.configured().configuration;
         self.properties.stepped(at, life, &status, configuration)?;
@@ -176,6 +180,7 @@ impl World {
             self.trace.line(now, || format!("{} is {status:?}", at + 1));
         }
         if elected {
+            properties::elected(&self.machines[at], status)?;
             self.elected(at, status);
         }
         if lost { self.unsettle(at) } else { Ok(()) }
@@ -187,9 +192,9 @@ impl World {
         if configured.configuration.is_joint() {
             self.coverage.reach(State::ElectedWhileJoint);
         }
-        if let Some((delay, blow)) = self.ambush.take() {
-            self.queue
-                .push(self.now + delay, Event::Strike { at, blow });
+        if let Some((delay, blow, asked)) = self.ambush.take() {
+            let strike = Event::Strike { at, blow, asked };
+            self.queue.push(self.now + delay, strike);
         }
         let committed = self.properties.committed();
         let lasts = self.machines.iter().map(|machine| machine.logic.log.last());

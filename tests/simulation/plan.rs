@@ -7,13 +7,23 @@ use std::time::Duration;
 
 use rm_raft::{Config, Configuration, MachineId};
 
-use super::action::{Action, Blow, Move, Part, Target, Wish};
+use super::action::{Action, Move, Part, Target, Wish};
 use super::random::Random;
+use super::theme::Theme;
 
 /// The shortest election timeout in a run, in microseconds.
 pub(crate) const ELECTION_TIMEOUT: u64 = 100_000;
 /// How often a leader makes itself heard.
 const HEARTBEAT: u64 = 20_000;
+
+/// What is asked of a run, whatever its seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// For how many virtual seconds there are faults.
+    pub seconds: u64,
+    /// Whether it has every kind of fault, rather than some.
+    pub all_faults: bool,
+}
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -26,6 +36,10 @@ pub struct Plan {
     pub founders: usize,
     /// Whether the members change.
     pub changes_members: bool,
+    /// Its rhythm.
+    theme: Theme,
+    /// Whether it has every kind of fault.
+    all_faults: bool,
     /// How many clients.
     pub clients: usize,
     /// How long the faults go on, in microseconds.
@@ -44,6 +58,8 @@ pub struct Plan {
     pub notice_max: u64,
     /// How many entries are applied before the state is written down.
     pub checkpoint_entries: u64,
+    /// Whether it is written down after just so many, and so after the same on all machines.
+    pub even_checkpoints: bool,
     /// Out of a thousand, how often what a core has to do waits for its next input.
     pub late: u64,
     limits: Limits,
@@ -86,21 +102,41 @@ struct Limits {
 }
 
 impl Plan {
-    /// The plan of a seed, for so many virtual seconds of faults.
-    pub fn draw(seed: u64, seconds: u64) -> Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, scale: Scale) -> Plan {
+        let Scale {
+            seconds,
+            all_faults,
+        } = scale;
         let mut random = Random::new(seed, 1);
-        let founders = random.pick(&[1, 3, 3, 3, 3, 5, 5, 5]);
-        let changes_members = random.chance(500);
-        let joiners = if changes_members {
-            random.pick(&[0, 1, 2, 2])
-        } else {
-            0
+        let theme = Theme::draw(&mut random, all_faults);
+        let founders = match theme {
+            Theme::Voters => 4,
+            Theme::Leases => random.pick(&[3, 3, 5]),
+            _ if all_faults => random.pick(&[3, 4, 5]),
+            _ => random.pick(&[1, 3, 3, 3, 3, 4, 5, 5, 5]),
+        };
+        let changes_members = match theme {
+            Theme::Voters => true,
+            Theme::Leases => all_faults || random.chance(150),
+            _ => all_faults || random.chance(500),
+        };
+        let joiners = match theme {
+            _ if !changes_members => 0,
+            Theme::Voters => random.pick(&[0, 0, 1]),
+            _ => random.pick(&[0, 1, 2, 2]),
         };
         let machines = founders + joiners;
-        let clients = random.between(2, 6) as usize;
+        let clients = match theme {
+            Theme::Leases => 4 * machines,
+            _ => random.between(2, 6) as usize,
+        };
         let duration = seconds * 1_000_000;
         let small = random.chance(600);
-        let drift_percent = random.chance(400).then(|| random.pick(&[10, 30]));
+        let drift_percent = match theme {
+            Theme::Leases => Some(random.pick(&[10, 30, 30])),
+            _ => random.chance(300).then(|| random.pick(&[10, 30])),
+        };
         let limits = Limits {
             inflight_requests: if small { random.pick(&[1, 2, 4]) } else { 16 },
             inflight_bytes: if small {
@@ -130,7 +166,10 @@ impl Plan {
         // to work.
         let (slowest, fastest) = rates(drift_percent).unwrap_or((70, 140));
         let clock = |random: &mut Random| {
-            let percent = random.between(slowest, fastest + 1);
+            let percent = match theme {
+                Theme::Leases => random.pick(&[slowest, fastest]),
+                _ => random.between(slowest, fastest + 1),
+            };
             (random.below(1_000_000_000), percent)
         };
         let clocks = (0..machines).map(|_| clock(&mut random)).collect();
@@ -139,16 +178,22 @@ impl Plan {
             machines,
             founders,
             changes_members,
+            theme,
+            all_faults,
             clients,
             duration,
             actions: Vec::new(),
             residual: residual(&mut random, machines),
             wild: random.chance(300),
             clocks,
-            commit_max: random.pick(&[500, 3_000, 3_000, 30_000]),
+            commit_max: match theme {
+                Theme::Leases => random.pick(&[500, 3_000]),
+                _ => random.pick(&[500, 3_000, 3_000, 30_000]),
+            },
             notice_max: random.pick(&[50, 50, 3_000, 600_000]),
             checkpoint_entries: random.pick(&[5, 30, 200]),
             late: random.pick(&[0, 100, 300]),
+            even_checkpoints: random.chance(500),
             limits,
         };
         plan.draw_clients();
@@ -216,8 +261,13 @@ impl Plan {
 
     fn draw_clients(&mut self) {
         let mut random = Random::new(self.seed, 2);
-        let pace = random.pick(&[2_000, 8_000, 8_000, 40_000]);
-        let writes = random.pick(&[300, 500, 800]);
+        let (pace, writes) = match self.theme {
+            Theme::Leases => (3_000, 100),
+            _ => (
+                random.pick(&[2_000, 8_000, 8_000, 40_000]),
+                random.pick(&[300, 500, 800]),
+            ),
+        };
         let mut at = 0;
         loop {
             at += random.between(pace / 4, pace * 2);
@@ -231,11 +281,17 @@ impl Plan {
                 dice if dice < writes + 30 => Wish::Delete,
                 dice if dice < writes + 60 => Wish::ReadSerializable,
                 dice if dice % 2 == 0 => Wish::ReadByLease,
+                _ if self.theme == Theme::Leases => Wish::ReadByLease,
                 _ => Wish::Read,
             };
+            let client = random.below(self.clients as u64) as usize;
             let action = Action::Client {
-                client: random.below(self.clients as u64) as usize,
-                machine: random.below(self.machines as u64) as usize,
+                client,
+                machine: match self.theme {
+                    // Whoever waits for a machine that cannot answer keeps nobody from asking the others.
+                    Theme::Leases => client % self.machines,
+                    _ => random.below(self.machines as u64) as usize,
+                },
                 wish,
                 key,
                 padding: random.pick(&[0, 0, 0, 40, 300]),
@@ -247,7 +303,9 @@ impl Plan {
     fn draw_faults(&mut self) {
         let mut random = Random::new(self.seed, 3);
         let pace = random.pick(&[30_000, 80_000, 200_000, 200_000, 600_000]);
-        let kinds: Vec<u64> = (0..KINDS).filter(|_| random.chance(450)).collect();
+        let kinds: Vec<u64> = (0..KINDS)
+            .filter(|_| random.chance(self.theme.kinds()) || self.all_faults)
+            .collect();
         if kinds.is_empty() {
             return;
         }
@@ -265,49 +323,19 @@ impl Plan {
         }
     }
 
-    /// Some runs have a rhythm besides: leader after leader is struck soon after its election, often with the same other
-    /// machine on its side of the cut, whose disk may be slow. That is how figure 8 of the paper comes about, and how entries
-    /// are removed and written anew.
     fn draw_theme(&mut self) {
         let mut random = Random::new(self.seed, 4);
-        let all = self.machines as u64;
-        if all == 1 || random.chance(500) {
-            return;
-        }
-        if random.chance(600) {
+        if self.theme == Theme::Leaders && random.chance(600) {
             self.limits.append_bytes = 70;
             self.limits.inflight_requests = random.pick(&[1, 2]);
         }
-        let pace = random.pick(&[100_000, 200_000, 300_000]);
-        let friend = random.below(all) as usize;
-        let alone = random.pick(&[0, 500, 900]);
-        let stalls = random.pick(&[0, 0, 300]);
-        let latency = random.pick(&[100, 1_000, 8_000, 20_000]);
-        let mut at = random.below(self.duration / 4);
-        self.actions.push((at, Action::Latency(latency)));
-        while at < self.duration {
-            let blow = match random.below(1000) {
-                0..100 => Blow::Crash(random.below(2 * pace)),
-                100..150 => Blow::Pause(random.below(3 * pace)),
-                _ if random.chance(alone) => Blow::Isolate,
-                _ => Blow::Minority(friend),
-            };
-            // Any of the moments in which something happens, which lie closer together soon after the election.
-            let delay: u64 = 1 << random.between(8, 18);
-            let delay = random.below(delay);
-            self.actions.push((at, Action::Ambush(delay, blow)));
-            if random.chance(stalls) {
-                let stall = Action::Stall(Target::Machine(friend), random.between(pace, 8 * pace));
-                self.actions.push((at, stall));
-            }
-            at += random.between(pace / 2, pace * 2);
-        }
-        self.actions.retain(|&(at, _)| at < self.duration);
+        let actions = self.theme.actions(random, self.machines, self.duration);
+        self.actions.extend(actions);
     }
 
     /// Some runs change their members all the time.
     fn draw_members(&mut self) {
-        if !self.changes_members {
+        if !self.changes_members || (self.theme == Theme::Voters && !self.all_faults) {
             return;
         }
         let mut random = Random::new(self.seed, 6);

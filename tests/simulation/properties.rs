@@ -12,7 +12,10 @@ mod log_matching;
 mod monotonic;
 mod proposals;
 mod read_freshness;
+mod same_log;
+mod space;
 mod state_machine_safety;
+mod voters_lead;
 
 use rm_raft::{Configuration, EntryId, Index, Payload, Persist, Status, Term};
 
@@ -21,6 +24,8 @@ use super::machine::Machine;
 
 pub(crate) use durable_before_told::told;
 pub(crate) use read_freshness::read;
+pub(crate) use space::{proposes, took};
+pub(crate) use voters_lead::elected;
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +128,7 @@ impl Properties {
     /// A core handed out all its effects; `machines[place]` is what they made of it.
     pub(crate) fn flushed(&mut self, place: usize, status: &Status, machines: &[Machine]) -> Check {
         let log = &machines[place].logic.log;
+        same_log::check(status, log)?;
         self.leader_completeness
             .check(status, log, &self.committed)?;
         for index in self.committed.len() as u64 + 1..=status.commit.0 {
@@ -157,6 +163,8 @@ impl Properties {
 
     /// What waits for a machine's disk has changed.
     pub(crate) fn queued(&self, machine: &Machine, persist: &Persist) -> Check {
-        bounded::check(machine, persist)
+        let last = persist.entries.last().map(|entry| entry.id.term);
+        let led = last.and_then(|term| self.election_safety.leader_of(term));
+        bounded::check(machine, persist, led == Some(machine.id.0 as usize - 1))
     }
 }

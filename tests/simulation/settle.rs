@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rm_raft::Term;
+use rm_raft::{Role, Term};
 
 use super::plan::{ELECTION_TIMEOUT, Residual};
 use super::properties::{Check, Violation, require};
@@ -17,6 +17,8 @@ const LAG: u64 = 8_000;
 const COMMIT_MAX: u64 = 3_000;
 /// So many later nothing of the faults is left: a leader whose disk does nothing has lost patience with it, on the slowest clock.
 const SETTLING_TIMEOUTS: u64 = 12;
+/// By then the last packet that went astray has arrived, and what came of it is over, in microseconds.
+const STRAYS_ARRIVE: u64 = 2_400_000;
 /// For so many there must be no new term after that.
 const CALM_TIMEOUTS: u64 = 15;
 /// How long a change of members may still be on its way, in microseconds.
@@ -28,19 +30,22 @@ impl World {
     /// Lets the run come to its end.
     pub(crate) fn settle(&mut self) -> Check {
         self.heal();
+        let healed = self.now;
         if self.plan.changes_members {
             // No change is asked for from now on; those that are on their way arrive.
             self.run_until(self.now + CHANGES_ARRIVE)?;
         }
         let afflicted = self.afflict();
         let healthy = self.require_progress(&afflicted)?;
-        self.run_until(self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT)?;
-        let term = self.latest_term(&healthy);
+        let settled = self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT;
+        self.run_until(settled.max(healed + STRAYS_ARRIVE))?;
+        let term = self.latest_term();
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
-        let later = self.latest_term(&healthy);
+        let later = self.latest_term();
         require(term == later, "liveness", || {
-            format!("nothing is wrong any more, and yet term {term} gives way to {later}")
+            format!("nothing new goes wrong, and yet term {term} gives way to {later}")
         })?;
+        self.require_peace(&afflicted)?;
         self.require_agreement(&healthy)
     }
 
@@ -165,9 +170,35 @@ impl World {
         }
     }
 
-    fn latest_term(&self, healthy: &[usize]) -> Term {
-        let terms = healthy.iter().filter_map(|&at| self.machines[at].status());
-        terms.map(|status| status.term).max().unwrap_or_default()
+    /// The latest term of all machines: it does not grow without a chance to win, whatever fault remains (dissertation 9.6).
+    fn latest_term(&self) -> Term {
+        let statuses = self.machines.iter().filter_map(|machine| machine.status());
+        statuses.map(|status| status.term).max().unwrap_or_default()
+    }
+
+    /// Nobody leads whose disk does nothing, and none who was removed and can learn of it stands for election.
+    fn require_peace(&self, afflicted: &BTreeSet<usize>) -> Check {
+        let members = self.members().unwrap_or_default();
+        for (at, machine) in self.machines.iter().enumerate() {
+            let Some(status) = machine.status() else {
+                continue;
+            };
+            let stalled = machine.stalled_until > self.now;
+            require(!stalled || status.role != Role::Leader, "liveness", || {
+                format!("machine {} leads, whose disk does nothing", at + 1)
+            })?;
+            let stands = matches!(status.role, Role::PreCandidate | Role::Candidate);
+            let is_stranger = !members.contains(&at) && !afflicted.contains(&at);
+            // It asks those who have a vote by its own log; of others it can learn nothing.
+            let known = machine.logic.log.configured().configuration;
+            let asks = members
+                .iter()
+                .any(|&place| known.has_vote(self.machines[place].id));
+            require(!stands || !is_stranger || !asks, "liveness", || {
+                format!("machine {} stands for election and is no member", at + 1)
+            })?;
+        }
+        Ok(())
     }
 
     /// All that can must have the same log and the same state, and no read may still wait.

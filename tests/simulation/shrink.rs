@@ -28,6 +28,7 @@ pub fn shrink(plan: &Plan, violation: &Violation, runs_max: usize) -> (Plan, Vio
     }
     let mut size = smallest.0.actions.len().div_ceil(2);
     while size > 0 {
+        let before = smallest.0.actions.len();
         let mut from = 0;
         while from < smallest.0.actions.len() {
             let mut candidate = smallest.0.clone();
@@ -41,7 +42,10 @@ pub fn shrink(plan: &Plan, violation: &Violation, runs_max: usize) -> (Plan, Vio
                 from += size;
             }
         }
-        size /= 2;
+        // One by one they are tried until none can be left out.
+        if size > 1 || smallest.0.actions.len() == before {
+            size /= 2;
+        }
     }
     smallest
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rm_raft::{EntryId, Message, Role};
 
-use super::action::Blow;
+use super::action::{Blow, Move};
 use super::clients::Clients;
 use super::clock::Clock;
 use super::coverage::{Coverage, State};
@@ -74,7 +74,11 @@ pub(crate) enum Event {
     /// A stopped process goes on.
     Resume { at: usize, boot: u64 },
     /// A leader is struck.
-    Strike { at: usize, blow: Blow },
+    Strike {
+        at: usize,
+        blow: Blow,
+        asked: Option<Move>,
+    },
     /// A client asks, for the first time or again.
     Ask { client: usize, operation: u64 },
 }
@@ -99,7 +103,7 @@ pub(crate) struct World {
     /// Entries of an earlier term that were on a majority and not committed.
     pub(crate) figure8: VecDeque<EntryId>,
     /// What befalls the next leader.
-    pub(crate) ambush: Option<(u64, Blow)>,
+    pub(crate) ambush: Option<(u64, Blow, Option<Move>)>,
     /// What a crash found broken.
     pub(crate) broken: Option<Violation>,
     /// The one that stays down.
@@ -238,12 +242,7 @@ impl World {
                 self.resume(at, boot);
                 Ok(())
             }
-            Event::Strike { at, blow } => {
-                if self.hostile {
-                    self.strike(at, blow);
-                }
-                Ok(())
-            }
+            Event::Strike { at, blow, asked } if self.hostile => self.strike(at, blow, asked),
             Event::Ask { client, operation } => self.ask(client, operation),
             Event::Flush { .. }
             | Event::Tick { .. }
@@ -253,7 +252,8 @@ impl World {
             | Event::Committed { .. }
             | Event::ReadBack { .. }
             | Event::Work { .. }
-            | Event::Checkpointed { .. } => Ok(()),
+            | Event::Checkpointed { .. }
+            | Event::Strike { .. } => Ok(()),
         }
     }
 

@@ -5,10 +5,20 @@ use rm_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion}
 use rm_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use rm_proto::etcdserverpb::{
     Compare, DeleteRangeRequest, MemberListRequest, PutRequest, RangeRequest, RangeResponse,
-    TxnRequest, request_op::Request, response_op::Response,
+    TxnRequest, request_op::Request as Operation, response_op::Response,
 };
 use rm_tests::client::operation;
-use rm_tests::{Client, Cluster, Settings};
+use rm_tests::wait::PATIENCE;
+use rm_tests::{Client, Cluster, Settings, until};
+use serde_json::json;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_machine_takes_every_request() {
@@ -48,6 +58,145 @@ async fn what_one_machine_acknowledged_every_other_reads_at_once() {
             );
         }
     }
+}
+
+/// The services of which a client may ask.
+const SERVICES: [&str; 7] = [
+    "etcdserverpb.Cluster",
+    "etcdserverpb.KV",
+    "etcdserverpb.Maintenance",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "raftmachine.v1.Admin",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_told_and_a_loss_of_the_majority_is_told_to_who_watches() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    for machine in 0..client.machines() {
+        for service in ["", "etcdserverpb.KV"] {
+            assert_healthy(&client, machine, service).await;
+        }
+        let unknown = health(&client, machine, "etcdserverpb.Watch").await;
+        assert_eq!(unknown.expect_err("no such service").code(), Code::NotFound);
+    }
+    let request = HealthCheckRequest::default();
+    let watch = HealthClient::new(client.channel(0)).watch(request).await;
+    let mut statuses = watch.expect("it can be watched").into_inner();
+    await_status(&mut statuses, ServingStatus::Serving).await;
+    cluster.machines[1].kill();
+    cluster.machines[2].kill();
+    await_status(&mut statuses, ServingStatus::NotServing).await;
+    cluster.machines[1].start();
+    await_status(&mut statuses, ServingStatus::Serving).await;
+}
+
+/// Reads what a watch tells until it is this.
+async fn await_status(statuses: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
+    let told = async {
+        while let Some(status) = statuses.message().await.expect("the watch goes on") {
+            if status.status() == wanted {
+                return;
+            }
+        }
+        panic!("the watch has ended");
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await;
+    told.unwrap_or_else(|_| panic!("a watch does not tell {wanted:?}"));
+}
+
+async fn health(client: &Client, machine: usize, service: &str) -> Result<ServingStatus, Status> {
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let mut service = HealthClient::new(client.channel(machine));
+    Ok(service.check(request).await?.into_inner().status())
+}
+
+async fn assert_healthy(client: &Client, machine: usize, service: &str) {
+    until("a machine is healthy", async || {
+        match health(client, machine, service).await {
+            Ok(ServingStatus::Serving) => Ok(()),
+            other => Err(format!("{machine}, {service:?}: {other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_lists_what_is_served_and_describes_it() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let ask = async |question| {
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(question),
+        };
+        let client = cluster.client();
+        let answers = ServerReflectionClient::new(client.channel(0))
+            .server_reflection_info(tokio_stream::once(request))
+            .await;
+        let mut answers = answers.expect("there is reflection").into_inner();
+        let answer = answers.message().await.expect("it answers");
+        answer.and_then(|answer| answer.message_response)
+    };
+    let services = ask(MessageRequest::ListServices(String::new())).await;
+    let Some(MessageResponse::ListServicesResponse(services)) = services else {
+        panic!("no list of services: {services:?}");
+    };
+    let mut names: Vec<String> = services.service.into_iter().map(|it| it.name).collect();
+    names.sort();
+    assert_eq!(names, SERVICES);
+    for name in names {
+        let file = ask(MessageRequest::FileContainingSymbol(name.clone())).await;
+        let described = matches!(file, Some(MessageResponse::FileDescriptorResponse(_)));
+        assert!(described, "{name}: {file:?}");
+    }
+}
+
+/// Each word of the header by which a client chooses what a read rests on, through a machine that does not lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_header_of_a_read_is_heeded_by_a_follower() {
+    let reads = json!({ "clock_drift_percent": 10 });
+    let mut cluster = Cluster::start(Settings::trio().with("reads", reads)).await;
+    let client = cluster.client();
+    let leader = cluster.leader().await;
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    for mode in ["quorum", "lease", "serializable"] {
+        client.put(mode, mode).await;
+        cluster.converged().await;
+        assert_eq!(
+            read(&client, follower, mode, mode).await,
+            Ok(mode.to_owned())
+        );
+    }
+    let refused = read(&client, follower, "quorum", "fast").await;
+    assert_eq!(refused, Err(Code::InvalidArgument));
+
+    // Alone, the follower still has what it has, and says that it cannot make sure.
+    cluster.machines[leader].kill();
+    cluster.machines[other].kill();
+    let alone = read(&client, follower, "quorum", "serializable").await;
+    assert_eq!(alone, Ok("quorum".to_owned()));
+    for mode in ["quorum", "lease"] {
+        let refused = read(&client, follower, "quorum", mode).await;
+        assert!(refused.is_err(), "{mode}: {refused:?}");
+    }
+}
+
+/// Reads a key with this word in the header: its value.
+async fn read(client: &Client, machine: usize, key: &str, mode: &str) -> Result<String, Code> {
+    let mut request = Request::new(RangeRequest {
+        key: key.to_owned().into(),
+        ..Default::default()
+    });
+    let word = mode.parse().expect("a word makes a header");
+    request.metadata_mut().insert("raftmachine-read", word);
+    let answer = client.kv(machine).range(request).await;
+    let pairs = answer.map_err(|status| status.code())?.into_inner().kvs;
+    let pair = pairs.first().expect("it was written");
+    Ok(String::from_utf8_lossy(&pair.value).into_owned())
 }
 
 async fn puts(client: &Client, machine: usize, prefix: &str) {
@@ -161,16 +310,16 @@ async fn transactions(client: &Client, machine: usize, prefix: &str) {
         target_union: Some(TargetUnion::Version(0)),
         ..Default::default()
     };
-    let write = operation(Request::RequestPut(PutRequest {
+    let write = operation(Operation::RequestPut(PutRequest {
         key: key.clone(),
         value: "written".into(),
         ..Default::default()
     }));
-    let read = operation(Request::RequestRange(RangeRequest {
+    let read = operation(Operation::RequestRange(RangeRequest {
         key: key.clone(),
         ..Default::default()
     }));
-    let inner = operation(Request::RequestTxn(TxnRequest {
+    let inner = operation(Operation::RequestTxn(TxnRequest {
         success: vec![read.clone()],
         ..Default::default()
     }));

@@ -115,6 +115,55 @@ async fn a_follower_without_space_does_not_stop_the_others_and_catches_up() {
     cluster.assert_nobody_panicked();
 }
 
+/// A machine whose disk was full before the others' lacks what they committed without it, and cannot show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_lacks_what_is_committed_refuses_and_the_others_serve() {
+    let cluster = Cluster::start(patient(Settings::trio())).await;
+    let client = cluster.client();
+    client.put("before", "kept").await;
+    cluster.converged().await;
+    let leader = cluster.leader().await;
+    let [behind, other] = [1, 2].map(|step| (leader + step) % 3);
+    client
+        .arm_fault(behind, "storage", "commit", "no_space", u64::MAX)
+        .await;
+    told_full(&client, behind).await;
+    put_soon(&client, other, "between").await;
+    for machine in [leader, other] {
+        client
+            .arm_fault(machine, "storage", "commit", "no_space", u64::MAX)
+            .await;
+        refused(&client, machine).await;
+    }
+
+    let since = Instant::now();
+    while since.elapsed() < 5 * ELECTION_TIMEOUT {
+        for machine in [leader, other] {
+            let pair = client.get(machine, "between").await;
+            assert_eq!(&pair.expect("it was written").value[..], b"kept too");
+        }
+        let status = client.get_on(behind, "between", false).await;
+        let status = status.expect_err("it cannot know");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.message().contains("ask another machine"), "{status}");
+        let pair = client.get_on(behind, "before", true).await;
+        let pair = pair.expect("it answers").expect("it was written");
+        assert_eq!(&pair.value[..], b"kept");
+    }
+    assert_eq!(cluster.leader().await, leader, "nobody could do better");
+
+    for machine in 0..3 {
+        client
+            .arm_fault(machine, "storage", "commit", "no_space", 0)
+            .await;
+    }
+    put_soon(&client, behind, "after").await;
+    let pair = client.get(behind, "between").await;
+    assert_eq!(&pair.expect("it was written").value[..], b"kept too");
+    cluster.same_everywhere().await;
+    cluster.assert_nobody_panicked();
+}
+
 /// The leader alone has no space: it tells so whoever writes through a follower, and gives way to one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_without_space_refuses_what_followers_bring_and_gives_way_to_one_of_them() {

@@ -1,6 +1,6 @@
 //! Garbage in the config: exit code 2 and a text that names the file and the key, before anything else happens.
 
-use rm_tests::machine::assert_refusal;
+use rm_tests::panics::assert_refusal;
 use rm_tests::{Cluster, Settings};
 use serde_json::{Value, json};
 

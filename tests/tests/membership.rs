@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
-    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
-    TransferRequest, UpdateMember,
+    ChangeMembersRequest, Machine as Listed, ReplaceMember, TransferRequest, UpdateMember,
 };
-use rm_tests::machine::assert_refusal;
+use rm_tests::members::{admit, change, id_of, members, newcomer, standing};
+use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, until};
+use rm_tests::{Client, Cluster, Settings, Workload, Writers, until};
 use serde_json::{Value, json};
 
 /// As in the settings of these tests.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often whoever leads is asked to hand over.
+const HAND_OVER_PACE: Duration = Duration::from_secs(1);
 
 /// How many writes must be acknowledged between two changes.
 const PROGRESS: usize = 50;
@@ -40,76 +43,6 @@ async fn begun_alone(machines: usize) -> Cluster {
         machine.join = true;
     }
     cluster
-}
-
-/// The members as any machine tells them.
-async fn members(client: &Client) -> Vec<Listed> {
-    let mut turn = 0;
-    until("the members are told", async || {
-        turn += 1;
-        let asked = client.admin(turn % client.machines());
-        match asked.clone().members(MembersRequest {}).await {
-            Ok(answer) => Ok(answer.into_inner().machines),
-            Err(status) => Err(status.to_string()),
-        }
-    })
-    .await
-}
-
-fn id_of(members: &[Listed], name: &str) -> u64 {
-    let found = members.iter().find(|member| member.name == name);
-    found.unwrap_or_else(|| panic!("{name} is no member")).id
-}
-
-/// Asks one machine after the other for a change, until the members are as it makes them.
-async fn change(
-    client: &Client,
-    wanted: impl Fn(&[Listed]) -> Option<Change>,
-    is_done: impl Fn(&[Listed]) -> bool,
-) {
-    let mut turn = 0;
-    until("the members are changed", async || {
-        let before = members(client).await;
-        if is_done(&before) {
-            return Ok(());
-        }
-        turn += 1;
-        let request = ChangeMembersRequest {
-            change: wanted(&before),
-            force: false,
-        };
-        let asked = client.admin(turn % client.machines());
-        match asked.clone().change_members(request).await {
-            Ok(_) => Err("it was done: look again".to_owned()),
-            Err(status) => Err(format!("{status} with {before:?}")),
-        }
-    })
-    .await;
-}
-
-fn newcomer(machine: &Machine, voter: bool) -> AddMember {
-    AddMember {
-        name: machine.name.clone(),
-        peer: machine.peer.to_string(),
-        client: machine.client.to_string(),
-        voter,
-    }
-}
-
-fn standing<'a>(members: &'a [Listed], name: &str) -> Option<&'a str> {
-    let found = members.iter().find(|member| member.name == name);
-    found.map(|member| member.standing.as_str())
-}
-
-/// Admits a machine, starts it, and lets it vote once it has caught up.
-async fn admit(cluster: &mut Cluster, client: &Client, place: usize) {
-    let name = cluster.machines[place].name.clone();
-    let add = newcomer(&cluster.machines[place], false);
-    let wanted = |_: &[Listed]| Some(Change::Add(add.clone()));
-    change(client, wanted, |now| standing(now, &name).is_some()).await;
-    cluster.machines[place].start();
-    let wanted = |now: &[Listed]| Some(Change::Promote(id_of(now, &name)));
-    change(client, wanted, |now| standing(now, &name) == Some("voter")).await;
 }
 
 /// Waits until all machines have what one of them had a moment ago, while writers go on.
@@ -218,13 +151,49 @@ impl Prober {
     }
 }
 
+/// Has whoever leads hand over to whichever other machine is fittest, again and again.
+struct Mover {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+impl Mover {
+    fn start(client: &Client) -> Mover {
+        let stop = Arc::<AtomicBool>::default();
+        let (client, told) = (client.clone(), Arc::clone(&stop));
+        let task = tokio::spawn(async move {
+            let mut pace = tokio::time::interval(HAND_OVER_PACE);
+            let mut moved = 0;
+            while !told.load(Ordering::Relaxed) {
+                pace.tick().await;
+                for machine in 0..client.machines() {
+                    // Who does not lead refuses, and so does who leads alone or has nobody fit.
+                    let mut admin = client.admin(machine);
+                    if admin.transfer(TransferRequest { to: 0 }).await.is_ok() {
+                        moved += 1;
+                        break;
+                    }
+                }
+            }
+            moved
+        });
+        Mover { stop, task }
+    }
+
+    /// How often leadership moved.
+    async fn finish(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the mover does not panic")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     let mut cluster = begun_alone(5).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
-    let prober = Prober::start(&client);
+    let (prober, mover) = (Prober::start(&client), Mover::start(&client));
     for place in 1..5 {
         writers.progress(PROGRESS).await;
         admit(&mut cluster, &client, place).await;
@@ -240,14 +209,10 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
         writers.progress(PROGRESS).await;
         replace(&mut cluster, &client, place).await;
         prober.tell("replaced one");
-        // To whichever is fittest; who does not lead refuses.
-        for machine in [1, 2, 4] {
-            let mut admin = client.admin(machine);
-            drop(admin.transfer(TransferRequest { to: 0 }).await);
-        }
-        prober.tell("handed over");
     }
     writers.progress(PROGRESS).await;
+    let moved = mover.finish().await;
+    assert!(moved > 0, "leadership never moved");
     prober.finish().await;
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
@@ -265,7 +230,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     }
     cluster.assert_nobody_panicked();
     println!(
-        "{operations} operations linearizable, {} writes kept",
+        "{operations} operations linearizable, {} writes kept, leadership handed over {moved} times",
         acknowledged.len()
     );
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rm_tests::machine::assert_refusal;
+use rm_tests::panics::assert_refusal;
 use rm_tests::ports::{Port, claim};
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Machine, Settings, Workload, Writers, rounds, until};

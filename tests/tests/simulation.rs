@@ -2,18 +2,22 @@
 //!
 //! Many more: `cargo run -p rm-tests --release --bin simulate -- --seeds 0..100000 --minutes 10`.
 
-use rm_tests::simulation::{Coverage, Plan, run};
+use rm_tests::simulation::{Coverage, Plan, Scale, run};
 
 /// The seeds of every day: those that a debug build does in well under a minute.
 const SEEDS: u64 = 120;
 /// Virtual seconds of faults in each.
 const SECONDS: u64 = 4;
+const SCALE: Scale = Scale {
+    seconds: SECONDS,
+    all_faults: false,
+};
 
 #[test]
 fn every_property_holds_whatever_fails() {
     let mut coverage = Coverage::default();
     for seed in 0..SEEDS {
-        let outcome = run(&Plan::draw(seed, SECONDS), false);
+        let outcome = run(&Plan::draw(seed, SCALE), false);
         if let Some(violation) = outcome.violation {
             panic!(
                 "{}: {}\nagain: cargo run -p rm-tests --release --bin simulate -- --seed {seed} --seconds {SECONDS}",
@@ -36,7 +40,7 @@ fn every_property_holds_whatever_fails() {
 
 #[test]
 fn a_seed_always_gives_the_same_run() {
-    let hash = |seed| run(&Plan::draw(seed, SECONDS), false).hash;
+    let hash = |seed| run(&Plan::draw(seed, SCALE), false).hash;
     for seed in 0..10 {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
         assert_ne!(hash(seed), hash(seed + 1));
@@ -45,7 +49,7 @@ fn a_seed_always_gives_the_same_run() {
 
 #[test]
 fn a_trace_changes_nothing() {
-    let plan = Plan::draw(3, SECONDS);
+    let plan = Plan::draw(3, SCALE);
     let (with, without) = (run(&plan, true), run(&plan, false));
     assert_eq!(with.hash, without.hash);
     assert!(!with.lines.is_empty() && without.lines.is_empty());

@@ -1,5 +1,6 @@
 //! Supervision to its end: a group that fails too often ends the process, which loses nothing.
 
+use rm_tests::panics::{self, Asked};
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Settings, Writers, until};
 
@@ -44,7 +45,9 @@ async fn a_group_that_fails_too_often_ends_the_process_which_serves_all_it_had_w
         let _ = client.kill_actor(0, actor, "panic").await;
         let status = cluster.machines[0].end().await;
         assert_eq!(status.code(), Some(GAVE_UP), "{actor} of {group}: {status}");
-        assert_last_words(&cluster.machines[0].take_log(), actor, group);
+        let log = cluster.machines[0].take_log();
+        assert_last_words(&log, actor, group);
+        assert_eq!(panics::first(&log, Asked::Faults), None);
 
         cluster.machines[0].start();
         cluster.leader().await;

@@ -30,6 +30,9 @@ const ACTOR_CRATE: &str = "rm-actors";
 /// All that stands below the algorithm, macros aside: bytes, and names for errors.
 const BELOW_RAFT: [&str; 2] = ["bytes", "thiserror"];
 
+/// The levels up to which slog compiles records in: of a build for debugging, and of one for release.
+const LOG_LEVELS: [&str; 2] = ["max_level_trace", "release_max_level_trace"];
+
 /// The most lines of a file, its tests not counted.
 const LINES_MAX: usize = 500;
 
@@ -108,6 +111,27 @@ fn the_algorithm_stands_on_no_runtime_and_no_clock() {
         extra.is_empty(),
         "rm-raft uses {extra:?}: the algorithm takes time, disk and network as arguments"
     );
+}
+
+/// slog strips at compile time what is below the levels of its features: without them a build for release could be switched
+/// to trace and would log nothing, and of several that are asked for the strictest wins, whoever in the tree asks.
+#[test]
+fn a_build_for_release_can_log_everything() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "rm-node", "--edges", "normal"])
+        .args(["--invert", "slog", "--depth", "0"])
+        .args(["--prefix", "none", "--format", "{f}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo can be run");
+    let error = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "cargo tree failed: {error}");
+    let text = String::from_utf8_lossy(&tree.stdout);
+    let features = text.trim().split(',');
+    let levels: BTreeSet<&str> = features
+        .filter(|name| name.contains("max_level_"))
+        .collect();
+    assert_eq!(levels, BTreeSet::from(LOG_LEVELS), "of {text}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rm_kv::{Command, Keyspace, Put, Query, Range, StateMachine};
 use rm_raft::{EntryId, MachineId, Term};
-use rm_store::{DataDirectory, Environment, Identity, Options};
+use rm_store::{DataDirectory, Environment, Era, Identity, Options};
 
 const VALUE_BYTES: usize = 256;
 const GETS: u64 = 300_000;
@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             machine: "RM.01".into(),
             id: MachineId(1),
             joined: None,
+            era: Era::FIRST,
         },
     )?;
     let options = Options {

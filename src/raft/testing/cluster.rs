@@ -41,6 +41,8 @@ pub(super) struct Cluster {
     pub(super) manual: BTreeSet<MachineId>,
     /// Machines that see neither the clock nor messages.
     pub(super) paused: BTreeSet<MachineId>,
+    /// Machines whose effects wait, to be handed out once for all that comes.
+    pub(super) gathering: BTreeSet<MachineId>,
     /// Numbers the proposals.
     pub(super) requests: u64,
     /// What the present command shows.
@@ -70,7 +72,9 @@ impl Cluster {
     /// Gives a machine an input and performs what comes out.
     pub(super) fn input(&mut self, id: MachineId, input: Input) {
         self.step(id, input);
-        self.perform(id);
+        if !self.gathering.contains(&id) {
+            self.perform(id);
+        }
     }
 
     /// Gives a machine an input; shows how its role changes.

@@ -20,6 +20,8 @@
 //! | `disk N manual`, `disk N auto` | whether machine N's disk waits to be told |
 //! | `disk N full`, `disk N free` | machine N hears that its disk is full, or has space again |
 //! | `persist N [jobs]`, `merge N` | the disk does its next jobs; all of them in one commit with one notice |
+//! | `persisted N term= last=` | machine N gets this notice of Storage, which the script makes up |
+//! | `entries N ENTRY..` | machine N gets these entries from Storage, which the script makes up |
 //! | `forget N` | the disk loses what it was asked to read |
 //! | `checkpoint N [INDEX]` | machine N's state is durable, all of it or up to an index |
 //! | `checkpointed N ENTRY` | machine N gets this notice, which the script makes up |
@@ -34,6 +36,7 @@
 //! | `transfer N [TO]` | machine N, if it leads, is to hand over |
 //! | `heartbeat A-B ..`, `append A-B .. ENTRY..`, `vote A-B ..`, `prevote A-B ..`, `appended A-B ..`, `rejected A-B ..`, `campaignnow A-B`, `removed A-B ..` | B gets this message from A |
 //! | `status`, `log`, `disks`, `network`, `applied`, `deadlines` | shows |
+//! | `gather N`, `perform N` | machine N's effects wait for all that comes; are performed |
 //! | `batch N PROPOSALS` | machine N gets this many inputs of one proposal each, before its effects are performed |
 
 use std::collections::BTreeMap;
@@ -48,8 +51,8 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Change, Config, Configuration, Entry, EntryId, Index, Input, MachineId, Message, Payload,
-    Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
+    Body, Change, Config, Configuration, Entry, EntryId, HardState, Index, Input, MachineId,
+    Message, Payload, Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -103,6 +106,17 @@ fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
         term: Term(term.parse()?),
         index: Index(index.parse()?),
     })
+}
+
+/// Entries without a command, by their names.
+fn empty_entries(args: &mut ArgumentConsumer<'_>) -> Result<Vec<Entry>, Box<dyn Error>> {
+    let mut entries = Vec::new();
+    while let Some(text) = args.next_pos() {
+        let id = entry_id(text)?;
+        let payload = Payload::Empty;
+        entries.push(Entry { id, payload });
+    }
+    Ok(entries)
 }
 
 /// A step of a change; what is told about a machine is the step that told it.
@@ -218,6 +232,20 @@ impl Cluster {
                 let id = next_machine(args)?;
                 self.merge(id);
             }
+            "persisted" => {
+                let id = next_machine(args)?;
+                let last = entry_id(args.take_key("last").ok_or("up to which entry?")?)?;
+                let hard_state = HardState {
+                    term: Term(key(args, "term", 1)?),
+                    ..HardState::default()
+                };
+                self.input(id, Input::Persisted { hard_state, last });
+            }
+            "entries" => {
+                let id = next_machine(args)?;
+                let entries = empty_entries(args)?;
+                self.input(id, Input::EntriesRead { entries });
+            }
             "forget" => {
                 let id = next_machine(args)?;
                 let machine = self.machine(id)?;
@@ -283,6 +311,14 @@ impl Cluster {
                     config.election_timeout = span(text)?;
                 }
                 machine.start(now, Index(applied));
+                self.perform(id);
+            }
+            "gather" => {
+                self.gathering.insert(next_machine(args)?);
+            }
+            "perform" => {
+                let id = next_machine(args)?;
+                self.gathering.remove(&id);
                 self.perform(id);
             }
             "pause" => {
@@ -498,7 +534,7 @@ impl Cluster {
                 leader_gave_way: false,
             },
             "removed" => Body::Removed {
-                configured: entry_id(args.take_key("configured").unwrap_or("0@0"))?,
+                committed: entry_id(args.take_key("committed").unwrap_or("0@0"))?,
             },
             "prevote" => Body::PreVoteRequest { last },
             "campaignnow" => Body::CampaignNow,
@@ -513,15 +549,9 @@ impl Cluster {
             },
             _ => {
                 let previous = entry_id(args.take_key("previous").unwrap_or("0@0"))?;
-                let mut entries = Vec::new();
-                while let Some(text) = args.next_pos() {
-                    let id = entry_id(text)?;
-                    let payload = Payload::Empty;
-                    entries.push(Entry { id, payload });
-                }
                 Body::AppendRequest {
                     previous,
-                    entries,
+                    entries: empty_entries(args)?,
                     commit: entry_id(commit)?.index,
                     round,
                 }

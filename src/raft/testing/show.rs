@@ -147,7 +147,7 @@ pub(super) fn message(message: &Message) -> String {
         }
         Body::ProposeChange { change, .. } => format!("ProposeChange {}", steps(change)),
         Body::ChangeRefused { reason, .. } => format!("ChangeRefused {reason}"),
-        Body::Removed { configured } => format!("Removed configured={}", id(configured)),
+        Body::Removed { committed } => format!("Removed committed={}", id(committed)),
         Body::ReadIndexRequest { read, mode } => {
             let mode = match mode {
                 ReadMode::Quorum => "",

@@ -7,7 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
-use rm_store::{DataDirectory, Durability, Environment, Extent, Identity, Log, Options, verify};
+use rm_store::{
+    DataDirectory, Durability, Environment, Era, Extent, Identity, Log, Options, verify,
+};
 
 const COMMAND_BYTES: usize = 300;
 const SPAN: Duration = Duration::from_secs(2);
@@ -29,6 +31,7 @@ fn measure(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         machine: "RM.01".into(),
         id: MachineId(1),
         joined: None,
+        era: Era::FIRST,
     };
     println!(
         "{:>6} {:>12} {:>12} {:>10}",

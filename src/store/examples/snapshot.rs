@@ -14,7 +14,8 @@ use std::{
 use heed::{CommitOrAbort, Database, types::Bytes};
 use rm_raft::{Configured, EntryId, HardState, Index, MachineId, Term};
 use rm_store::{
-    DataDirectory, Environment, Identity, Log, Options, SnapshotOptions, Snapshots, remove_others,
+    DataDirectory, Environment, Era, Identity, Log, Options, SnapshotOptions, Snapshots,
+    remove_others,
 };
 
 /// The size of a value, in bytes: two of them fill a page, as those of small puts do.
@@ -119,6 +120,7 @@ fn open(path: &Path) -> Outcome<Machine> {
         machine: "RM.01".into(),
         id: MachineId(1),
         joined: None,
+        era: Era::FIRST,
     };
     let options = Options::default();
     let directory = DataDirectory::open(path, &identity)?;

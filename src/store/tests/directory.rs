@@ -5,7 +5,9 @@ mod support;
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use rm_raft::MachineId;
-use rm_store::{Damage, DataDirectory, Environment, Identity, Log, Neighbour, OpenError, Options};
+use rm_store::{
+    Damage, DataDirectory, Environment, Era, Identity, Log, Neighbour, OpenError, Options,
+};
 use support::{Refusal, alone, entry, hard_state, identity, open, options, persist};
 use tempfile::TempDir;
 
@@ -65,6 +67,7 @@ fn a_directory_keeps_the_number_that_it_was_made_with() {
     let joined = Identity {
         id: MachineId(9),
         joined: Some(vec![neighbour]),
+        era: Era(0xfeed),
         ..identity()
     };
     drop(DataDirectory::open(folder.path(), &joined).unwrap());
@@ -86,23 +89,32 @@ fn the_directory_of_a_machine_that_was_removed_is_not_opened_again() {
 }
 
 #[test]
-fn a_directory_of_the_first_format_is_opened() {
+fn directories_of_the_formats_before_are_opened_and_are_of_the_first_era() {
     let _turn = alone();
-    let folder = TempDir::new().unwrap();
-    let body = r#"{"format":1,"domain":"example.com","machine":"RM.01","id":1,"machines":["RM.01"],"data_id":"0123456789abcdef0123456789abcdef","boot":4,"environments":[]}"#;
-    let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
-    fs::write(folder.path().join("identity.json"), text).unwrap();
-    let old = Identity {
-        domain: "example.com".into(),
-        machine: "RM.01".into(),
-        id: MachineId(3),
-        joined: None,
-    };
-    let directory = DataDirectory::open(folder.path(), &old).unwrap();
-    assert_eq!(
-        (directory.boot(), directory.identity().id),
-        (5, MachineId(1))
-    );
+    for rest in [
+        r#""format":1,"machines":["RM.01"]"#,
+        r#""format":2,"joined":null,"removed":false"#,
+    ] {
+        let folder = TempDir::new().unwrap();
+        let body = format!(
+            r#"{{{rest},"domain":"example.com","machine":"RM.01","id":1,"data_id":"0123456789abcdef0123456789abcdef","boot":4,"environments":[]}}"#
+        );
+        let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
+        fs::write(folder.path().join("identity.json"), text).unwrap();
+        let asked = Identity {
+            domain: "example.com".into(),
+            machine: "RM.01".into(),
+            id: MachineId(3),
+            joined: None,
+            era: Era(9),
+        };
+        let directory = DataDirectory::open(folder.path(), &asked).unwrap();
+        let found = directory.identity();
+        assert_eq!(
+            (directory.boot(), found.id, found.era),
+            (5, MachineId(1), Era::FIRST)
+        );
+    }
 }
 
 #[test]
@@ -110,7 +122,7 @@ fn data_of_a_newer_format_is_refused() {
     let _turn = alone();
     let folder = TempDir::new().unwrap();
     drop(DataDirectory::open(folder.path(), &identity()).unwrap());
-    let body = r#"{"format":3,"unknown":"field"}"#;
+    let body = r#"{"format":4,"unknown":"field"}"#;
     let text = format!("{body}\n{:08x}\n", crc32c::crc32c(body.as_bytes()));
     fs::write(folder.path().join("identity.json"), text).unwrap();
     let refusal = DataDirectory::open(folder.path(), &identity()).expect_err("it is newer");
@@ -118,8 +130,8 @@ fn data_of_a_newer_format_is_refused() {
         matches!(
             refusal,
             OpenError::NewerFormat {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),

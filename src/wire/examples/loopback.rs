@@ -135,6 +135,7 @@ fn report(what: &str, count: u64, start: Instant, busy: u64) {
 fn identity(peers: &[Peer], at: usize) -> Identity {
     Identity {
         domain: "bench".to_owned(),
+        era: 0,
         name: peers[at].name.clone(),
         id: peers[at].id,
         incarnation: 1,

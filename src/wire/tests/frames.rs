@@ -172,7 +172,7 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(request, change)| Body::ProposeChange { request, change }),
         (request_id(), change_refused())
             .prop_map(|(request, reason)| Body::ChangeRefused { request, reason }),
-        entry_id().prop_map(|configured| Body::Removed { configured }),
+        entry_id().prop_map(|committed| Body::Removed { committed }),
         (number(), any::<bool>()).prop_map(|(read, lease)| Body::ReadIndexRequest {
             read: ReadId(read),
             mode: if lease {
@@ -427,7 +427,7 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
             },
         },
         Body::Removed {
-            configured: id(1, 2),
+            committed: id(1, 2),
         },
         Body::CampaignNow,
         Body::ReadIndexRequest {

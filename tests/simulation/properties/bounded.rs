@@ -9,17 +9,23 @@ use crate::simulation::machine::Machine;
 /// The largest entry that the clients of a run ask for, in bytes.
 const ENTRY_MAX: usize = 400;
 
-/// Checks what waits for a disk after a new request.
-pub(super) fn check(machine: &Machine, persist: &Persist) -> Check {
+/// Checks what waits for a disk after a new request; `led` tells whether the machine led in the term of its last entry.
+pub(super) fn check(machine: &Machine, persist: &Persist, led: bool) -> Check {
     if persist.entries.is_empty() {
         return Ok(());
     }
     let config = &machine.config;
-    // As a follower it takes twice the window and one request more; as a leader what may be open, and its empty entries.
-    let bound = config.uncommitted_bytes_max
-        + 2 * config.inflight_bytes_max
-        + config.append_bytes_max
-        + 4 * ENTRY_MAX;
+    // A leader has what may be open, and the empty entries of its terms; a follower takes another request while no more than
+    // twice the window waits.
+    let bound = match led {
+        true => {
+            config.uncommitted_bytes_max
+                + 2 * config.inflight_bytes_max
+                + config.append_bytes_max
+                + 4 * ENTRY_MAX
+        }
+        false => 2 * config.inflight_bytes_max + config.append_bytes_max.max(ENTRY_MAX),
+    };
     let durable = machine.disk.log.last().index;
     let entries = machine.logic.log.entries().iter().rev();
     let waiting = entries.take_while(|entry| entry.id.index > durable);

@@ -28,4 +28,9 @@ impl ElectionSafety {
             )
         })
     }
+
+    /// Who led in a term, if anybody is known to have.
+    pub(super) fn leader_of(&self, term: Term) -> Option<usize> {
+        self.leaders.get(&term).copied()
+    }
 }

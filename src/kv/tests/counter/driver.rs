@@ -13,8 +13,8 @@ use rm_raft::{
     Message, Payload, Proposal, Raft, ReadId, ReadMode, RequestId, Snapshot, Term, Time,
 };
 use rm_store::{
-    DataDirectory, Environment, Identity, Log, Options, Received, SnapshotFile, SnapshotOptions,
-    Snapshots, decode_configuration, encode_configuration, remove_others,
+    DataDirectory, Environment, Era, Identity, Log, Options, Received, SnapshotFile,
+    SnapshotOptions, Snapshots, decode_configuration, encode_configuration, remove_others,
 };
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -65,6 +65,7 @@ impl<S: StateMachine> Machine<S> {
             machine: id.to_string(),
             id,
             joined: None,
+            era: Era::FIRST,
         };
         let directory = DataDirectory::open(folder, &identity)?;
         let log = Log::open(&Environment::open(&directory, "log", &options())?)?;

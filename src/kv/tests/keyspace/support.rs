@@ -10,7 +10,7 @@ use rm_kv::{
     ReplyBody, StateMachine,
 };
 use rm_raft::{EntryId, MachineId, Term};
-use rm_store::{DataDirectory, Durability, Environment, FaultHook, Identity, Options, Point};
+use rm_store::{DataDirectory, Durability, Environment, Era, FaultHook, Identity, Options, Point};
 use tempfile::TempDir;
 
 /// A folder with the environment of one machine's key space.
@@ -34,6 +34,7 @@ impl Disk {
             machine: "RM.01".into(),
             id: MachineId(1),
             joined: None,
+            era: Era::FIRST,
         };
         let directory = DataDirectory::open(folder.path(), &identity).unwrap();
         let full = Arc::new(AtomicBool::new(false));

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rm_raft::{Entry, EntryId, HardState, Index, MachineId, Payload, Proposal, RequestId, Term};
-use rm_store::{DataDirectory, Environment, Identity, Log, LogError, OpenError, Options};
+use rm_store::{DataDirectory, Environment, Era, Identity, Log, LogError, OpenError, Options};
 
 /// Whatever may refuse a log, from its folder to its last entry.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ pub(crate) fn identity() -> Identity {
         machine: "RM.01".into(),
         id: MachineId(1),
         joined: None,
+        era: Era::FIRST,
     }
 }
 

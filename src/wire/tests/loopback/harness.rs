@@ -74,6 +74,7 @@ impl Machine {
         let (tell, events) = unbounded_channel();
         let identity = Identity {
             domain: "csy.com".to_owned(),
+            era: 7,
             name: own.name.clone(),
             id: own.id,
             incarnation: 1,

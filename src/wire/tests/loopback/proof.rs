@@ -1,4 +1,4 @@
-//! Who may connect: domain, name, number, version and certificate.
+//! Who may connect: domain, era, name, number, version and certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,23 @@ async fn another_domain_is_refused() {
     let (reason, counted) = refusal_of_second(&mut machines).await;
     assert!(matches!(reason, RefusedBecause::Domain { theirs, .. } if theirs == "other.com"));
     assert!(counted.domain > 0);
+}
+
+#[tokio::test]
+async fn a_machine_of_another_era_is_refused_though_all_else_is_as_listed_and_learns_why() {
+    let mut machines = machines(2);
+    machines[1].identity.era = 0xbad;
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    let expected = RefusedBecause::Era {
+        theirs: 0xbad,
+        ours: 7,
+    };
+    assert_eq!(reason, expected);
+    assert!(reason.to_string().contains("0000000000000bad"), "{reason}");
+    assert!(counted.era > 0 && counted.era == counted.total());
+    assert!(machines[1].status(MachineId(1)).other_era);
+    let found = machines[0].data_ids.known();
+    assert!(found.is_empty(), "nothing it says is noted: {found:?}");
 }
 
 #[tokio::test]

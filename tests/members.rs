@@ -1,0 +1,100 @@
+//! Who takes part in a domain, and changes of that, as an operator makes them.
+
+use rm_proto::raftmachine::v1::change_members_request::Change;
+use rm_proto::raftmachine::v1::{
+    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest,
+};
+
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::machine::Machine;
+use crate::wait::until;
+
+/// The members as any machine tells them.
+///
+/// # Panics
+///
+/// When none does in time.
+pub async fn members(client: &Client) -> Vec<Listed> {
+    let mut turn = 0;
+    until("the members are told", async || {
+        turn += 1;
+        let asked = client.admin(turn % client.machines());
+        match asked.clone().members(MembersRequest {}).await {
+            Ok(answer) => Ok(answer.into_inner().machines),
+            Err(status) => Err(status.to_string()),
+        }
+    })
+    .await
+}
+
+/// The number of a member.
+///
+/// # Panics
+///
+/// When there is none of this name.
+pub fn id_of(members: &[Listed], name: &str) -> u64 {
+    let found = members.iter().find(|member| member.name == name);
+    found.unwrap_or_else(|| panic!("{name} is no member")).id
+}
+
+/// Asks one machine after the other for a change, until the members are as it makes them.
+///
+/// # Panics
+///
+/// When they are not in time.
+pub async fn change(
+    client: &Client,
+    wanted: impl Fn(&[Listed]) -> Option<Change>,
+    is_done: impl Fn(&[Listed]) -> bool,
+) {
+    let mut turn = 0;
+    until("the members are changed", async || {
+        let before = members(client).await;
+        if is_done(&before) {
+            return Ok(());
+        }
+        turn += 1;
+        let request = ChangeMembersRequest {
+            change: wanted(&before),
+            force: false,
+        };
+        let asked = client.admin(turn % client.machines());
+        match asked.clone().change_members(request).await {
+            Ok(_) => Err("it was done: look again".to_owned()),
+            Err(status) => Err(format!("{status} with {before:?}")),
+        }
+    })
+    .await;
+}
+
+/// The request that admits a machine.
+pub fn newcomer(machine: &Machine, voter: bool) -> AddMember {
+    AddMember {
+        name: machine.name.clone(),
+        peer: machine.peer.to_string(),
+        client: machine.client.to_string(),
+        voter,
+    }
+}
+
+/// How a member takes part, if it is one.
+pub fn standing<'a>(members: &'a [Listed], name: &str) -> Option<&'a str> {
+    let found = members.iter().find(|member| member.name == name);
+    found.map(|member| member.standing.as_str())
+}
+
+/// Admits a machine, starts it, and lets it vote once it has caught up.
+///
+/// # Panics
+///
+/// When that is not done in time.
+pub async fn admit(cluster: &mut Cluster, client: &Client, place: usize) {
+    let name = cluster.machines[place].name.clone();
+    let add = newcomer(&cluster.machines[place], false);
+    let wanted = |_: &[Listed]| Some(Change::Add(add.clone()));
+    change(client, wanted, |now| standing(now, &name).is_some()).await;
+    cluster.machines[place].start();
+    let wanted = |now: &[Listed]| Some(Change::Promote(id_of(now, &name)));
+    change(client, wanted, |now| standing(now, &name) == Some("voter")).await;
+}
