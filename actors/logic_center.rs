@@ -310,6 +310,8 @@ impl LogicCenter {
             self.machine
                 .shared
                 .take_configuration(&configured.configuration);
+            // The names of the config may stand for other numbers now.
+            raft.step(now, Input::Prefer(self.machine.shared.priorities()));
         }
         let leader_is_new = self.post(&status);
         for effect in effects {

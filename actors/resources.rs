@@ -351,11 +351,13 @@ impl Shared {
         }
     }
 
-    /// The priorities that the config gives, of those who are members when a core is made.
-    fn priorities(&self) -> BTreeMap<MachineId, u8> {
+    /// The priorities that the config gives by name, of those who are members now: a machine that replaces another of its name has
+    /// a number of its own.
+    pub(crate) fn priorities(&self) -> BTreeMap<MachineId, u8> {
+        let machines = &self.config.config.machines;
         let members = self.members.present();
-        let numbered = self.config.config.machines.iter().filter_map(|machine| {
-            let member = members.iter().find(|each| each.name == machine.name)?;
+        let numbered = members.iter().filter_map(|member| {
+            let machine = machines.iter().find(|each| each.name == member.name)?;
             Some((member.machine, machine.priority))
         });
         numbered.collect()

@@ -2,7 +2,7 @@
 
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
-    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest,
+    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
 };
 
 use crate::client::Client;
@@ -97,4 +97,42 @@ pub async fn admit(cluster: &mut Cluster, client: &Client, place: usize) {
     cluster.machines[place].start();
     let wanted = |now: &[Listed]| Some(Change::Promote(id_of(now, &name)));
     change(client, wanted, |now| standing(now, &name) == Some("voter")).await;
+}
+
+/// Puts an empty machine of the same name in the place of one, which is killed, and waits until it has applied something.
+///
+/// # Panics
+///
+/// When the data cannot be removed, or when it is not done in time.
+pub async fn replace(cluster: &mut Cluster, client: &Client, place: usize) {
+    let machine = &mut cluster.machines[place];
+    if machine.runs() {
+        machine.kill();
+    }
+    std::fs::remove_dir_all(&machine.data).expect("the data can be removed");
+    machine.join = true;
+    let name = machine.name.clone();
+    let old = id_of(&members(client).await, &name);
+    let new = newcomer(&cluster.machines[place], true);
+    let wanted = |_: &[Listed]| {
+        Some(Change::Replace(ReplaceMember {
+            old,
+            new: Some(new.clone()),
+        }))
+    };
+    // The number belongs to the admission, so that the new machine is told from the old one.
+    let is_done = |now: &[Listed]| {
+        let others = now.iter().all(|member| member.standing == "voter");
+        others && now.iter().all(|member| member.id != old)
+    };
+    change(client, wanted, is_done).await;
+    cluster.machines[place].start();
+    until("the new machine has caught up", async || {
+        let info = client.info(place).await.map_err(|it| it.to_string())?;
+        match info.applied_index {
+            0 => Err("it has applied nothing".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
 }

@@ -54,7 +54,7 @@ pub struct Config {
     /// Whether an earlier life of this machine may have promised a leader its loyalty, with this config or another: if so it
     /// gives no vote for an election timeout after it starts.
     pub may_have_promised: bool,
-    /// Which voters are preferred as leaders: the higher, the more. Who is not listed has the priority 0.
+    /// Which voters are preferred as leaders: the higher, the more. Who is not listed has the priority 0. Input `Prefer` replaces it.
     pub priorities: BTreeMap<MachineId, u8>,
 }
 

@@ -1,5 +1,7 @@
 //! What goes into the core and what comes out of it: inputs, effects, and its status.
 
+use std::collections::BTreeMap;
+
 use crate::{
     Change, ChangeRefused, Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId,
     ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
@@ -93,6 +95,9 @@ pub enum Input {
         /// To whom.
         to: Option<MachineId>,
     },
+    /// From now on these voters are preferred as leaders, in place of those of the config: numbers change as members are
+    /// replaced.
+    Prefer(BTreeMap<MachineId, u8>),
 }
 
 /// What a machine is to do. Effects are performed in order.

@@ -117,6 +117,7 @@ impl Raft {
                 State::Leader(leader) => leader.transfer(&mut self.node, to),
                 _ => self.node.transferred(to, TransferOutcome::NotLeader),
             },
+            Input::Prefer(priorities) => self.node.config.priorities = priorities,
         }
         self.node.settle_transfer(self.leader());
         self.check();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
-    ChangeMembersRequest, Machine as Listed, ReplaceMember, TransferRequest, UpdateMember,
+    ChangeMembersRequest, Machine as Listed, TransferRequest, UpdateMember,
 };
-use rm_tests::members::{admit, change, id_of, members, newcomer, standing};
+use rm_tests::members::{admit, change, id_of, members, newcomer, replace, standing};
 use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
@@ -70,40 +70,6 @@ async fn dismiss(cluster: &mut Cluster, client: &Client, place: usize) {
     let log = cluster.machines[place].log();
     assert_eq!(status.code(), Some(0), "{status}:\n{log}");
     assert!(log.contains("was removed"), "{log}");
-}
-
-/// Puts an empty machine in the place of one that is killed.
-async fn replace(cluster: &mut Cluster, client: &Client, place: usize) {
-    let machine = &mut cluster.machines[place];
-    if machine.runs() {
-        machine.kill();
-    }
-    std::fs::remove_dir_all(&machine.data).expect("the data can be removed");
-    machine.join = true;
-    let name = machine.name.clone();
-    let old = id_of(&members(client).await, &name);
-    let new = newcomer(&cluster.machines[place], true);
-    let wanted = |_: &[Listed]| {
-        Some(Change::Replace(ReplaceMember {
-            old,
-            new: Some(new.clone()),
-        }))
-    };
-    // The number belongs to the admission, so that the new machine is told from the old one.
-    let is_done = |now: &[Listed]| {
-        let others = now.iter().all(|member| member.standing == "voter");
-        others && now.iter().all(|member| member.id != old)
-    };
-    change(client, wanted, is_done).await;
-    cluster.machines[place].start();
-    until("the new machine has caught up", async || {
-        let info = client.info(place).await.map_err(|it| it.to_string())?;
-        match info.applied_index {
-            0 => Err("it has applied nothing".to_owned()),
-            _ => Ok(()),
-        }
-    })
-    .await;
 }
 
 /// Everything that a machine holds once it has applied all that is acknowledged.

@@ -155,6 +155,36 @@ async fn a_leader_that_hands_over_amid_a_transfer_leaves_it_to_the_next() {
     cluster.assert_nobody_panicked();
 }
 
+/// What is written while a snapshot is on its way is compacted before that arrives, so that another follows on it at once, again and
+/// again until the writers rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_18055_snapshots_in_short_order_take_the_place_of_each_other() {
+    let settings = settings().with("storage.compaction_wait_entries", 0);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    let writers = Writers::start(&client, 2);
+    let (follower, at_least) = left_behind(&mut cluster, &client).await;
+    cluster.machines[follower].start();
+    client.info_until(follower).await;
+    // One that is installed slowly is still being installed when more is said of the next.
+    client
+        .arm_fault(follower, "storage", "install", "delay:300", 2)
+        .await;
+    until("three snapshots were put in force", async || {
+        let log = cluster.machines[follower].log();
+        match log.matches("a snapshot is in force").count() {
+            count if count >= 3 => Ok(()),
+            count => Err(format!("{count} were")),
+        }
+    })
+    .await;
+    let acknowledged = writers.finish().await;
+    caught_up(&cluster, &client, (follower, at_least)).await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    assert_only_the_state_in_force_is_left(&cluster, follower).await;
+    cluster.assert_nobody_panicked();
+}
+
 /// Takes a follower down and has the others write and compact what it would need; its place, and what it will
 /// have applied at least when it has caught up.
 async fn left_behind(cluster: &mut Cluster, client: &Client) -> (usize, u64) {

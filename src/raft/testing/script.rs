@@ -31,6 +31,7 @@
 //! | `moves A-B NUMBER`, `ended A-B NUMBER` | A hears that its snapshot of this number to B moves on, or has ended |
 //! | `crash N`, `restart N [applied=] [lease=PERCENT] [lease=off] [gone=] [election=SPAN]` | the config may be another one than before |
 //! | `pause N`, `resume N` | machine N sees neither the clock nor messages, as a process that is stopped |
+//! | `prefer N M` | machine N is told that M is preferred as the leader from now on |
 //! | `gone N M` | machine N hears that M's process ended |
 //! | `campaign N` | machine N, which led until a moment ago, stands at once |
 //! | `transfer N [TO]` | machine N, if it leads, is to hand over |
@@ -337,6 +338,10 @@ impl Cluster {
                 let to = args.next_pos().map(str::parse).transpose()?;
                 let to = to.map(MachineId);
                 self.input(id, Input::Transfer { to });
+            }
+            "prefer" => {
+                let (id, preferred) = (next_machine(args)?, next_machine(args)?);
+                self.input(id, Input::Prefer(BTreeMap::from([(preferred, 1)])));
             }
             "gone" => {
                 let (id, other) = (next_machine(args)?, next_machine(args)?);
