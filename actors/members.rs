@@ -177,7 +177,7 @@ impl Members {
         let present = self.present();
         let mut peers: Vec<Peer> = present.iter().map(Peer::from).collect();
         for gone in lock(&self.departed).iter() {
-            if !present.iter().any(|each| each.peer == gone.peer || each.name == gone.name) {
+            if present.iter().all(|each| each.peer != gone.peer) {
                 peers.push(gone.into());
             }
         }
