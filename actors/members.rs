@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rm_raft::{Configuration, MachineId};
+use rm_raft::{Configuration, Configured, Index, MachineId};
 use rm_wire::DataId;
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +111,17 @@ pub(crate) fn listed(configuration: &Configuration, known: &[Member]) -> Vec<Mem
 /// The members, those who left of late, and strangers that are connected.
 pub(crate) struct Members {
     present: ArcSwap<Vec<Member>>,
+    committed: ArcSwap<Listed>,
     departed: Mutex<VecDeque<Member>>,
     strangers: Mutex<Vec<Peer>>,
+}
+
+/// The members that a configuration lists, and the entry that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// None before the core told any.
+    pub(crate) index: Option<Index>,
+    pub(crate) members: Arc<Vec<Member>>,
 }
 
 /// Whom this machine sends to and hears.
@@ -142,8 +151,13 @@ impl From<&Member> for Peer {
 
 impl Members {
     pub(crate) fn new(members: Vec<Member>) -> Members {
+        let committed = Listed {
+            index: None,
+            members: Arc::new(members.clone()),
+        };
         Members {
             present: ArcSwap::from_pointee(members),
+            committed: ArcSwap::from_pointee(committed),
             departed: Mutex::default(),
             strangers: Mutex::default(),
         }
@@ -152,6 +166,19 @@ impl Members {
     /// Those of the configuration in force.
     pub(crate) fn present(&self) -> Arc<Vec<Member>> {
         self.present.load_full()
+    }
+
+    /// Those of the latest configuration that is committed: whoever it lists stays so until another is.
+    pub(crate) fn committed(&self) -> Arc<Listed> {
+        self.committed.load_full()
+    }
+
+    /// Another configuration is committed.
+    pub(crate) fn set_committed(&self, configured: &Configured) {
+        self.committed.store(Arc::new(Listed {
+            index: Some(configured.index),
+            members: Arc::new(listed(&configured.configuration, &self.present())),
+        }));
     }
 
     /// Another configuration is in force.

@@ -59,6 +59,9 @@ impl Leader {
         if present.index > node.commit || present.configuration.is_joint() {
             return Err(ChangeRefused::UnderWay);
         }
+        if change.based_on.is_some_and(|index| index != present.index) {
+            return Err(ChangeRefused::Outdated);
+        }
         let next = change.apply(&present.configuration)?;
         if !change.force {
             for machine in Change::promoted(&present.configuration, &next) {
