@@ -6,6 +6,7 @@ use slog::{Logger, warn};
 
 use crate::machine::Shared;
 use crate::members::begun_with;
+use crate::port::Port;
 
 /// The configurations of the log, after the one that is in force at its base.
 pub(crate) fn configurations(shared: &Shared, log: &Loaded) -> Vec<Configured> {
@@ -39,4 +40,11 @@ pub(crate) fn leave(shared: &Shared, log: &Logger) {
         warn!(log, "that it was removed cannot be noted"; "error" => %error);
     }
     shared.removed.notify_one();
+}
+
+impl Port {
+    /// A member told, as of a moment after it was asked, that this machine takes part no more. It stops, as when its own log tells.
+    pub fn learn_removed(&self) {
+        leave(&self.shared, &self.shared.logs.logger("machine"));
+    }
 }

@@ -143,6 +143,7 @@ impl Admin for AdminService {
             domain: self.port.identity().domain.clone(),
             machines: members.iter().map(machine).collect(),
             era: self.port.identity().era.0,
+            applied_index: self.port.report().applied.0,
         }))
     }
 

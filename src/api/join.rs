@@ -67,7 +67,7 @@ pub async fn find_admission(
     Err(JoinError::NoAnswer(failures.join("; ")))
 }
 
-async fn ask(address: &str) -> Result<MembersResponse, String> {
+pub(crate) async fn ask(address: &str) -> Result<MembersResponse, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| error.to_string())?
         .connect_timeout(PATIENCE)
@@ -117,6 +117,7 @@ mod tests {
         MembersResponse {
             domain: "example.com".to_owned(),
             era: 9,
+            applied_index: 0,
             machines: vec![Machine {
                 id: 7,
                 name: "RM.04".to_owned(),

@@ -7,6 +7,7 @@ mod admin;
 mod cluster;
 mod connection;
 mod consistency;
+mod departure;
 mod dispatch;
 mod error;
 mod header;
@@ -21,5 +22,6 @@ mod response;
 mod server;
 mod transfer;
 
+pub use departure::learn_of_removal;
 pub use join::{JoinError, find_admission};
 pub use server::{ServeError, serve};

@@ -354,6 +354,7 @@ impl Admin for Service {
             domain: info.domain,
             machines: info.machines,
             era: info.era,
+            applied_index: info.applied_index,
         }))
     }
 

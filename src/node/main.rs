@@ -148,6 +148,7 @@ async fn serve(
     let log = running.logger();
     let (stop, stopped) = watch::channel(false);
     let services = tokio::spawn(rm_api::serve(running.port(), listener, told(stopped)));
+    let asking = tokio::spawn(rm_api::learn_of_removal(running.port()));
     let removed = running.removed();
     tokio::select! {
         outcome = running.ended() => {
@@ -160,6 +161,7 @@ async fn serve(
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }
+    asking.abort();
     running.hand_over().await;
     running.refuse_requests();
     let _ = stop.send(true);
