@@ -8,6 +8,9 @@ use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::{MembersRequest, MembersResponse};
 use tonic::transport::Endpoint;
 
+/// The standing of a machine that another one takes the place of, until that is complete.
+const LEAVING: &str = "leaving";
+
 /// How long one member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -89,7 +92,9 @@ fn admission(domain: &str, name: &str, answer: MembersResponse) -> Result<Admiss
             ours: domain.to_owned(),
         });
     }
-    let own = answer.machines.iter().find(|machine| machine.name == name);
+    // While a machine is replaced by one of its name both are listed, and the one that leaves is not to come back.
+    let mut machines = answer.machines.iter();
+    let own = machines.find(|machine| machine.name == name && machine.standing != LEAVING);
     let own = own.ok_or_else(|| JoinError::NotAdmitted(name.to_owned()))?;
     if own.has_data {
         return Err(JoinError::DataLost(name.to_owned()));
@@ -132,6 +137,24 @@ mod tests {
         let admitted = admission("example.com", "RM.04", answer(false)).expect("it was");
         assert_eq!((admitted.machine, admitted.era), (MachineId(7), Era(9)));
         assert_eq!(admitted.members.len(), 1);
+    }
+
+    #[test]
+    fn the_number_of_one_that_leaves_is_not_taken() {
+        let mut answer = answer(false);
+        let new = answer.machines[0].clone();
+        let old = Machine {
+            id: 3,
+            standing: "leaving".to_owned(),
+            has_data: true,
+            ..new.clone()
+        };
+        answer.machines = vec![old.clone(), new];
+        let admitted = admission("example.com", "RM.04", answer.clone()).expect("it was");
+        assert_eq!(admitted.machine, MachineId(7));
+        answer.machines = vec![old];
+        let refusal = admission("example.com", "RM.04", answer).expect_err("nobody comes");
+        assert!(refusal.may_pass(), "{refusal}");
     }
 
     #[test]

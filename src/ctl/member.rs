@@ -165,7 +165,9 @@ async fn members(link: &Link) -> Result<Vec<Machine>> {
 }
 
 fn find(members: &[Machine], name: &str) -> Result<u64> {
-    let found = members.iter().find(|member| member.name == name);
+    // While a machine is replaced by one of its name both are listed, and the one that leaves cannot be changed any more.
+    let mut stay = members.iter().filter(|it| it.standing != "leaving");
+    let found = stay.find(|member| member.name == name);
     found.map(|member| member.id).ok_or_else(|| {
         let names: Vec<_> = members.iter().map(|it| it.name.as_str()).collect();
         Error::Usage(format!(
@@ -239,5 +241,18 @@ mod tests {
         let error = error.expect_err("no such member");
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("RM.01, RM.02"));
+    }
+
+    #[test]
+    fn of_two_with_a_name_the_one_that_stays_is_meant() {
+        let listed = |id: u64, standing: &str| Machine {
+            id,
+            name: "RM.02".to_owned(),
+            standing: standing.to_owned(),
+            ..Machine::default()
+        };
+        let both = [listed(2, "leaving"), listed(9, "voter")];
+        assert_eq!(find(&both, "RM.02").expect("one of them"), 9);
+        find(&both[..1], "RM.02").expect_err("it leaves");
     }
 }
