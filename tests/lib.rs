@@ -15,6 +15,7 @@ pub mod machine;
 pub mod members;
 pub mod panics;
 pub mod ports;
+pub mod rmctl;
 pub mod settings;
 pub mod simulation;
 pub mod times;

@@ -17,11 +17,7 @@ use serde_json::{Value, json};
 /// # Panics
 ///
 /// When the folder cannot be written.
-pub async fn begun_alone(machines: usize) -> Cluster {
-    let settings = Settings {
-        machines,
-        ..Settings::trio()
-    };
+pub async fn begun_alone(settings: Settings) -> Cluster {
     let mut cluster = Cluster::prepare(settings).await;
     let text = std::fs::read_to_string(&cluster.machines[0].config).expect("a config");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");

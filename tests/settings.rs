@@ -47,6 +47,12 @@ impl Settings {
         }
     }
 
+    /// As many machines as this, otherwise as they are.
+    #[must_use]
+    pub fn of(self, machines: usize) -> Self {
+        Settings { machines, ..self }
+    }
+
     /// Sets what `path` (keys with dots between) names, for example `storage.checkpoint_interval_ms`.
     #[must_use]
     pub fn with(mut self, path: &str, value: impl Into<Value>) -> Self {

@@ -43,7 +43,21 @@ async fn follows(client: &Client, place: usize, ahead: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_was_away_follows_a_leader_that_it_does_not_know() {
-    let mut cluster = begun_alone(4).await;
+    follows_an_unknown_leader(Settings::trio()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_was_away_takes_a_snapshot_of_a_leader_that_it_does_not_know() {
+    let settings = Settings::trio()
+        .with("storage.checkpoint_interval_ms", 50)
+        .with("storage.compaction_keep_entries", 10)
+        .with("storage.compaction_step_entries", 5);
+    follows_an_unknown_leader(settings).await;
+}
+
+async fn follows_an_unknown_leader(settings: Settings) {
+    let compacts = settings.config["storage"]["compaction_keep_entries"].is_u64();
+    let mut cluster = begun_alone(settings.of(4)).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     for place in [1, 2] {
@@ -52,6 +66,16 @@ async fn a_machine_that_was_away_follows_a_leader_that_it_does_not_know() {
     cluster.machines[2].kill();
     admit(&mut cluster, &client, 3).await;
     lead(&client, 3, "RM.04").await;
+    let lacks = client.info(3).await.expect("it runs").last_index;
+    until("what it lacks is compacted, or need not be", async || {
+        client.put("more", "and more").await;
+        let first = client.info(3).await.map_err(|it| it.to_string())?;
+        match !compacts || first.first_index > lacks {
+            true => Ok(()),
+            false => Err(format!("the log begins at {}", first.first_index)),
+        }
+    })
+    .await;
     cluster.machines[2].start();
     follows(&client, 2, 3).await;
     let info = client.info(3).await.expect("it runs");
@@ -99,7 +123,7 @@ async fn a_machine_that_is_replaced_by_one_of_its_name_elsewhere_stops() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_that_was_removed_while_it_was_away_stops_when_it_comes_back() {
-    let mut cluster = begun_alone(3).await;
+    let mut cluster = begun_alone(Settings::trio().of(3)).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     admit(&mut cluster, &client, 1).await;

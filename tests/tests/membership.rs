@@ -133,7 +133,7 @@ impl Mover {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
-    let mut cluster = begun_alone(5).await;
+    let mut cluster = begun_alone(Settings::trio().of(5)).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
@@ -172,7 +172,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
-    let mut cluster = begun_alone(4).await;
+    let mut cluster = begun_alone(Settings::trio().of(4)).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     for place in 1..3 {
@@ -219,7 +219,7 @@ async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_was_removed_or_has_lost_its_data_does_not_come_back_as_the_one_that_it_was()
 {
-    let mut cluster = begun_alone(4).await;
+    let mut cluster = begun_alone(Settings::trio().of(4)).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     for place in 1..4 {
