@@ -24,6 +24,7 @@ mod random;
 mod read;
 mod reconfiguration;
 mod replication;
+mod requests;
 mod shares;
 mod snapshot;
 mod space;

@@ -1,13 +1,15 @@
 //! Plants faults in a copy of rm-raft, one at a time, and shows what catches each: the simulator, and which scripts.
 //!
-//!     cargo run -p rm-tests --release --bin mutants [-- [--all] [--one-thread] NAME...]
+//!     cargo run -p rm-tests --release --bin mutants [-- [--all] [--brief] NAME...]
 //!
-//! The scripts run when the simulator found nothing, or always with `--all`. The simulator has two threads unless told otherwise.
+//! The simulator has a minute and two threads, or with `--brief` a third of a minute and one. The scripts run when it found
+//! nothing, or always with `--all`.
 //!
 //! A fault is a file in tests/mutants: what rule it breaks, then what to replace in which file of src/raft. Unlike a patch it
 //! names the text alone, so that it outlives changes around it; where that text is not found exactly once, this fails. The
 //! copy lies in a temporary folder, so that no build of the real crate can contain a fault.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,10 @@ use tempfile::TempDir;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// For how many minutes the simulator looks for a fault.
-const MINUTES: &str = "1";
+/// For how many minutes the simulator looks for a fault, and with how many threads.
+const EFFORT: (&str, &str) = ("1", "2");
+/// The same where that is to be over soon.
+const BRIEF_EFFORT: (&str, &str) = ("0.33", "1");
 /// What of this crate the simulator needs.
 const MODULES: [&str; 2] = ["checker", "history"];
 /// Quick to build, and fast enough to find what there is to find.
@@ -35,8 +39,11 @@ fn main() -> ExitCode {
     let words = std::env::args().skip(1);
     let (flags, names): (Vec<String>, Vec<String>) = words.partition(|word| word.starts_with("--"));
     let given = |flag: &str| flags.iter().any(|word| word == flag);
-    let threads = if given("--one-thread") { "1" } else { "2" };
-    match hunt(&names, given("--all"), threads) {
+    let effort = match given("--brief") {
+        true => BRIEF_EFFORT,
+        false => EFFORT,
+    };
+    match hunt(&names, given("--all"), effort) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(missed) => {
             println!("{missed} faults were caught by nothing");
@@ -50,34 +57,37 @@ fn main() -> ExitCode {
 }
 
 /// Plants each fault; how many nothing caught.
-fn hunt(names: &[String], all: bool, threads: &str) -> Outcome<usize> {
+fn hunt(names: &[String], all: bool, effort: (&str, &str)) -> Outcome<usize> {
     let root = root()?;
+    let mut faults = faults(&root)?;
+    for fault in &faults {
+        fault.planted(&root)?; // that one no longer fits is known before the first is tried
+    }
+    faults.retain(|fault| names.is_empty() || names.contains(&fault.name));
     let copy = Copy::new(&root)?;
     let mut missed = 0;
     println!(
         "| fault | breaks | seeds until the simulator caught it | by | s | scripts that fail |"
     );
     println!("|---|---|--:|---|--:|---|");
-    for fault in faults(&root)? {
-        if names.is_empty() || names.contains(&fault.name) {
-            copy.plant(&root, &fault)?;
-            let catch = copy.simulate(threads)?;
-            let scripts = match &catch {
-                Some(_) if !all => Vec::new(),
-                _ => copy.scripts()?,
-            };
-            missed += usize::from(catch.is_none() && scripts.is_empty());
-            let (seeds, property, seconds) = match catch {
-                Some(catch) => (catch.seeds, catch.property, catch.seconds),
-                None => ("-".into(), "-".into(), "-".into()),
-            };
-            println!(
-                "| {} | {} | {seeds} | {property} | {seconds} | {} |",
-                fault.name,
-                fault.rule,
-                summary(&scripts)
-            );
-        }
+    for fault in faults {
+        copy.plant(&root, &fault)?;
+        let catch = copy.simulate(effort)?;
+        let scripts = match &catch {
+            Some(_) if !all => Vec::new(),
+            _ => copy.scripts()?,
+        };
+        missed += usize::from(catch.is_none() && scripts.is_empty());
+        let (seeds, property, seconds) = match catch {
+            Some(catch) => (catch.seeds, catch.property, catch.seconds),
+            None => ("-".into(), "-".into(), "-".into()),
+        };
+        println!(
+            "| {} | {} | {seeds} | {property} | {seconds} | {} |",
+            fault.name,
+            fault.rule,
+            summary(&scripts)
+        );
     }
     Ok(missed)
 }
@@ -89,6 +99,28 @@ struct Fault {
     rule: String,
     /// In which file to replace what by what.
     edits: Vec<(String, String, String)>,
+}
+
+impl Fault {
+    /// The files that it changes, and what they become.
+    fn planted(&self, root: &Path) -> Outcome<BTreeMap<&str, String>> {
+        let mut files = BTreeMap::new();
+        for (file, old, new) in &self.edits {
+            let text = match files.remove(file.as_str()) {
+                Some(text) => text,
+                None => fs::read_to_string(root.join("src/raft").join(file))?,
+            };
+            let found = text.matches(old.as_str()).count();
+            if found != 1 {
+                let name = &self.name;
+                return Err(
+                    format!("{name}: its text is {found} times in {file}, not once").into(),
+                );
+            }
+            files.insert(file.as_str(), text.replace(old.as_str(), new));
+        }
+        Ok(files)
+    }
 }
 
 fn faults(root: &Path) -> Outcome<Vec<Fault>> {
@@ -162,16 +194,8 @@ impl Copy {
     fn plant(&self, root: &Path, fault: &Fault) -> Outcome<()> {
         let to = self.folder.path().join("src/raft");
         copy_folder(&root.join("src/raft"), &to)?;
-        for (file, old, new) in &fault.edits {
-            let text = fs::read_to_string(to.join(file))?;
-            let found = text.matches(old.as_str()).count();
-            if found != 1 {
-                let name = &fault.name;
-                return Err(
-                    format!("{name}: its text is {found} times in {file}, not once").into(),
-                );
-            }
-            fs::write(to.join(file), text.replace(old.as_str(), new))?;
+        for (file, text) in fault.planted(root)? {
+            fs::write(to.join(file), text)?;
         }
         Ok(())
     }
@@ -188,7 +212,7 @@ impl Copy {
     }
 
     /// Runs the simulator until it finds the fault.
-    fn simulate(&self, threads: &str) -> Outcome<Option<Catch>> {
+    fn simulate(&self, (minutes, threads): (&str, &str)) -> Outcome<Option<Catch>> {
         let built = self.cargo(&["build", "-p", "rm-tests"])?;
         if !built.status.success() {
             let text = String::from_utf8_lossy(&built.stderr).into_owned();
@@ -198,7 +222,7 @@ impl Copy {
         let program = self.folder.path().join("target/release/simulate");
         let output = Command::new(program)
             .args(["--seeds", "0..1000000", "--first"])
-            .args(["--threads", threads, "--minutes", MINUTES])
+            .args(["--threads", threads, "--minutes", minutes])
             .output()?;
         if output.status.success() {
             return Ok(None);

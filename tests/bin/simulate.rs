@@ -18,7 +18,7 @@ simulate: runs whole machines under one virtual clock and one seed, and checks e
   --seeds FROM..TO   these seeds (0..1000)
   --seed N           one seed
   --trace            print what happened in it
-  --minutes N        stop after so many minutes
+  --minutes N        stop after so many minutes, say 0.5
   --seconds N        virtual seconds of faults in a run (10)
   --all-faults       every run has every kind of fault, rather than some
   --report FILE      write the summary there too, now and then and at the end
@@ -107,7 +107,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 options.from = number(&value()?)?;
                 options.to = options.from + 1;
             }
-            "--minutes" => options.limit = Some(Duration::from_secs(60 * number(&value()?)?)),
+            "--minutes" => options.limit = Some(minutes(&value()?)?),
             "--seconds" => options.scale.seconds = number(&value()?)?.max(1),
             "--all-faults" => options.scale.all_faults = true,
             "--report" => options.report = Some(value()?.into()),
@@ -124,6 +124,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    Duration::try_from_secs_f64(60.0 * minutes).map_err(|error| format!("{text} minutes: {error}"))
 }
 
 fn number(text: &str) -> Result<u64, String> {
