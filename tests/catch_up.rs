@@ -2,7 +2,7 @@
 //! much memory, while a snapshot brings it up to date. Run by hand:
 //!
 //!     cargo build --release --bin raft-machine
-//!     RM_BINARY=target/release/raft-machine cargo run --release -p rm-tests --bin catch-up -- 1024
+//!     RM_BINARY=$PWD/target/release/raft-machine cargo run --release -p rm-tests --bin catch-up -- 1024
 
 use std::fs;
 use std::sync::Arc;
@@ -98,7 +98,8 @@ async fn main() {
     let after = info(&client, leader).await.term;
     println!("term before and after: {term}, {after}");
     assert_eq!(term, after, "no follower missed the leader's heartbeats");
-    cluster.same_everywhere().await;
+    cluster.same_history_everywhere().await;
+    println!("all machines hold the same");
 }
 
 async fn info(client: &Client, machine: usize) -> rm_proto::raftmachine::v1::InfoResponse {

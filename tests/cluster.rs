@@ -190,12 +190,19 @@ impl Cluster {
                 other.len(),
             );
         }
-        self.same_hash_everywhere(&client).await;
+        self.same_history_everywhere().await;
         pairs
     }
 
-    /// Proves that all machines have the same history up to one revision, which the pairs alone do not tell.
-    async fn same_hash_everywhere(&self, client: &Client) {
+    /// Waits until all machines have applied the same, and proves that their histories up to one revision have the same hash, which
+    /// the pairs alone do not tell; of a state that is too large to be read, too.
+    ///
+    /// # Panics
+    ///
+    /// When they have not.
+    pub async fn same_history_everywhere(&self) {
+        self.converged().await;
+        let client = self.client();
         let info = client.info(0).await;
         let revision = info.expect("a machine that converged answers").revision;
         let mut first = None;
