@@ -3,7 +3,7 @@
 //! Asking a resolver may take seconds, which no actor has: a thread of its own asks, and actors read what it found last.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rm_raft::MachineId;
 use rm_wire::{DataId, Peer};
 
-use crate::report::Member;
+use crate::members;
 
 /// How often names are asked for again.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -21,6 +21,7 @@ pub(crate) struct Addresses {
     neighbours: ArcSwap<Vec<Neighbour>>,
     known: ArcSwap<Vec<Peer>>,
     asking: OnceLock<Thread>,
+    setting: Mutex<()>,
 }
 
 struct Neighbour {
@@ -28,30 +29,35 @@ struct Neighbour {
     name: String,
     address: rm_config::Address,
     data_id: Option<DataId>,
+    stranger: bool,
 }
 
 impl Addresses {
     /// The addresses of all these machines but the local one.
-    pub(crate) fn new(local: MachineId, machines: &[Member]) -> Arc<Addresses> {
+    pub(crate) fn new(local: MachineId, machines: &[members::Peer]) -> Arc<Addresses> {
         let addresses = Arc::new(Addresses {
             neighbours: ArcSwap::default(),
             known: ArcSwap::default(),
             asking: OnceLock::new(),
+            setting: Mutex::default(),
         });
-        addresses.set(local, machines);
+        addresses.set(local, || machines.to_vec());
         addresses
     }
 
-    /// From now on it is these machines. Those whose address is a number are known at once. One that tells no address can only
-    /// be waited for.
-    pub(crate) fn set(&self, local: MachineId, machines: &[Member]) {
+    /// From now on it is these machines, which are asked for under a lock: of two who tell at once, none overwrites what is newer.
+    /// Those whose address is a number are known at once. One that tells no address can only be waited for.
+    pub(crate) fn set(&self, local: MachineId, machines: impl FnOnce() -> Vec<members::Peer>) {
+        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let machines = machines();
         let others = machines.iter().filter(|each| each.machine != local);
         let neighbours = others.filter_map(|machine| {
             Some(Neighbour {
                 id: machine.machine,
                 name: machine.name.clone(),
-                address: machine.peer.parse().ok()?,
+                address: machine.address.parse().ok()?,
                 data_id: machine.data_id,
+                stranger: machine.stranger,
             })
         });
         self.neighbours.store(Arc::new(neighbours.collect()));
@@ -112,6 +118,7 @@ impl Addresses {
                     address,
                     host: neighbour.address.host.clone(),
                     data_id: neighbour.data_id,
+                    stranger: neighbour.stranger,
                 });
             }
         }
@@ -125,14 +132,13 @@ impl Addresses {
 mod tests {
     use super::*;
 
-    fn machine(number: u64, peer: &str) -> Member {
-        Member {
+    fn machine(number: u64, address: &str) -> members::Peer {
+        members::Peer {
             machine: MachineId(number),
             name: format!("RM.{number:02}"),
-            peer: peer.into(),
-            client: "127.0.0.1:1".into(),
-            standing: crate::report::Standing::Voter,
+            address: address.into(),
             data_id: None,
+            stranger: false,
         }
     }
 
@@ -153,7 +159,7 @@ mod tests {
             addresses.peers().iter().all(|peer| peer.address == found),
             "what was found is kept"
         );
-        addresses.set(MachineId(3), &[machine(1, "127.0.0.1:7700")]);
+        addresses.set(MachineId(3), || vec![machine(1, "127.0.0.1:7700")]);
         let ports: Vec<u16> = addresses
             .peers()
             .iter()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rm_raft::{Change, ChangeRefused, MachineId, Step};
 
-use crate::members::About;
+use crate::members::{About, Listed};
 use crate::port::{Port, Refusal};
 use crate::report::Member;
 
@@ -35,18 +35,22 @@ impl Newcomer {
 }
 
 impl Port {
-    /// The members, by the configuration in force on this machine.
+    /// The members, by the latest configuration that this machine knows to be committed.
     pub fn members(&self) -> Arc<Vec<Member>> {
-        self.shared.members.present()
+        self.shared.members.committed().members.clone()
     }
 
-    /// The members as of a moment after this was asked.
+    /// The members as of a moment after this was asked, as they are committed: what is only in force may be taken back.
     ///
     /// # Errors
     /// As [`Port::query`].
     pub async fn members_now(&self) -> Result<Arc<Vec<Member>>, Refusal> {
+        Ok(self.listed_now().await?.members.clone())
+    }
+
+    async fn listed_now(&self) -> Result<Arc<Listed>, Refusal> {
         self.barrier().await?;
-        Ok(self.members())
+        Ok(self.shared.members.committed())
     }
 
     /// Admits a machine, as a learner or at once as a voter, and returns its number. The number belongs to this admission: a
@@ -60,8 +64,6 @@ impl Port {
         voter: bool,
         force: bool,
     ) -> Result<MachineId, Refusal> {
-        let members = self.members_now().await?;
-        check_free(&members, newcomer, None)?;
         let machine = self.new_machine_id(&newcomer.name);
         let about = newcomer.about().encode();
         let step = if voter {
@@ -69,7 +71,11 @@ impl Port {
         } else {
             Step::Add(machine, about)
         };
-        self.change(vec![step], force).await?;
+        self.change(force, |members| {
+            check_free(members, newcomer, None)?;
+            Ok(vec![step.clone()])
+        })
+        .await?;
         Ok(machine)
     }
 
@@ -78,7 +84,8 @@ impl Port {
     /// # Errors
     /// As [`Port::change_members`].
     pub async fn remove_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
-        self.change(vec![Step::Remove(machine)], force).await
+        let plan = |_: &[Member]| Ok(vec![Step::Remove(machine)]);
+        self.change(force, plan).await
     }
 
     /// Makes a learner a voter.
@@ -86,7 +93,8 @@ impl Port {
     /// # Errors
     /// As [`Port::change_members`].
     pub async fn promote_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
-        self.change(vec![Step::Promote(machine)], force).await
+        let plan = |_: &[Member]| Ok(vec![Step::Promote(machine)]);
+        self.change(force, plan).await
     }
 
     /// Makes a voter a learner.
@@ -94,7 +102,8 @@ impl Port {
     /// # Errors
     /// As [`Port::change_members`].
     pub async fn demote_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
-        self.change(vec![Step::Demote(machine)], force).await
+        let plan = |_: &[Member]| Ok(vec![Step::Demote(machine)]);
+        self.change(force, plan).await
     }
 
     /// Tells all where a member is reached from now on.
@@ -107,13 +116,13 @@ impl Port {
         peer: Option<&rm_config::Address>,
         client: Option<&rm_config::Address>,
     ) -> Result<(), Refusal> {
-        let members = self.members_now().await?;
-        let member = find(&members, machine)?;
-        let mut about = About::of(member);
-        about.peer = peer.map_or(about.peer, ToString::to_string);
-        about.client = client.map_or(about.client, ToString::to_string);
-        let step = Step::Update(machine, about.encode());
-        self.change(vec![step], false).await
+        self.change(false, |members| {
+            let mut about = About::of(find(members, machine)?);
+            about.peer = peer.map_or(about.peer, ToString::to_string);
+            about.client = client.map_or(about.client, ToString::to_string);
+            Ok(vec![Step::Update(machine, about.encode())])
+        })
+        .await
     }
 
     /// Puts a new machine in the place of a member in one change, and returns its number. It may have the same name and
@@ -127,16 +136,18 @@ impl Port {
         newcomer: &Newcomer,
         force: bool,
     ) -> Result<MachineId, Refusal> {
-        let members = self.members_now().await?;
-        let standing = find(&members, old)?.standing;
-        check_free(&members, newcomer, Some(old))?;
         let machine = self.new_machine_id(&newcomer.name);
         let about = newcomer.about().encode();
-        let add = match standing {
-            crate::report::Standing::Learner => Step::Add(machine, about),
-            _ => Step::AddVoter(machine, about),
-        };
-        self.change(vec![Step::Remove(old), add], force).await?;
+        self.change(force, |members| {
+            let standing = find(members, old)?.standing;
+            check_free(members, newcomer, Some(old))?;
+            let add = match standing {
+                crate::report::Standing::Learner => Step::Add(machine, about.clone()),
+                _ => Step::AddVoter(machine, about.clone()),
+            };
+            Ok(vec![Step::Remove(old), add])
+        })
+        .await?;
         Ok(machine)
     }
 
@@ -148,16 +159,28 @@ impl Port {
         MachineId(rm_config::machine_id(&identity.domain, &admission))
     }
 
-    /// Asks until the leader takes it up, if it is only too early for that.
-    async fn change(&self, steps: Vec<Step>, force: bool) -> Result<(), Refusal> {
+    /// Asks until the leader takes it up, if it is only too early for that. The steps are planned anew each time, and taken up
+    /// only if the members are still those that they were planned for: of two changes at once, the later one sees what the earlier
+    /// one did.
+    async fn change(
+        &self,
+        force: bool,
+        plan: impl Fn(&[Member]) -> Result<Vec<Step>, Refusal>,
+    ) -> Result<(), Refusal> {
         let deadline = Instant::now() + self.shared.request_timeout();
         loop {
-            let steps = steps.clone();
-            let outcome = self.change_members(Change { steps, force }).await;
+            let listed = self.listed_now().await?;
+            let change = Change {
+                steps: plan(&listed.members)?,
+                force,
+                based_on: listed.index,
+            };
+            let outcome = self.change_members(change).await;
             let too_early = matches!(
                 outcome,
                 Err(Refusal::Change(
                     ChangeRefused::UnderWay
+                        | ChangeRefused::Outdated
                         | ChangeRefused::LeaderIsNew
                         | ChangeRefused::NotLeader
                         | ChangeRefused::Transferring

@@ -53,7 +53,7 @@ impl Finds {
         // A refusal finds nobody who waits; the next look asks again.
         let change = Change {
             steps,
-            force: false,
+            ..Change::default()
         };
         Some(Input::Change { request, change })
     }

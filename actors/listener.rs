@@ -64,6 +64,10 @@ impl Actor for Listener {
 impl Listener {
     fn listen(&mut self) -> Result<(), String> {
         let resources = &self.machine.shared.resources;
+        // Whoever was connected with an earlier life is not with this one.
+        if self.machine.shared.members.lose_sight(None) {
+            self.machine.shared.turn_to_peers();
+        }
         let socket = resources
             .peer_socket
             .try_clone()
@@ -121,6 +125,12 @@ impl Listener {
                 trace!(self.machine.log, "received"; "from" => from.0, "count" => messages.len());
                 slots.logic_center.tell(Received { from, messages });
             }
+            Event::Stranger(identity) => {
+                info!(self.machine.log, "a machine has connected that the log does not list yet: it is heard if it leads or stands";
+                    "name" => &identity.name, "address" => &identity.address);
+                self.machine.shared.members.meet(&identity);
+                self.machine.shared.turn_to_peers();
+            }
             Event::Connected { from, .. } => {
                 info!(self.machine.log, "a peer has connected"; "peer" => self.machine.shared.name_of(from));
             }
@@ -131,6 +141,9 @@ impl Listener {
             } => {
                 info!(self.machine.log, "a peer is gone"; "peer" => self.machine.shared.name_of(from),
                     "process_gone" => process_gone, "reason" => reason);
+                if self.machine.shared.members.lose_sight(Some(from)) {
+                    self.machine.shared.turn_to_peers();
+                }
                 if process_gone {
                     slots.logic_center.tell(PeerGone(from));
                 }

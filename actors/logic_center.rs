@@ -42,6 +42,8 @@ pub(crate) struct LogicCenter {
     transfers: Transfers,
     /// The configuration that the other actors know.
     configured: Option<Configured>,
+    /// The entry of the latest configuration that was told as committed.
+    committed: Option<Index>,
     data_ids: Finds,
     /// Whether it was told that this machine takes part no more.
     left: bool,
@@ -78,6 +80,7 @@ impl Derived for LogicCenter {
             told_full: false,
             transfers: Transfers::default(),
             configured: None,
+            committed: None,
             data_ids: Finds::default(),
             left: false,
             batched: 0,
@@ -312,6 +315,12 @@ impl LogicCenter {
                 .take_configuration(&configured.configuration);
             // The names of the config may stand for other numbers now.
             raft.step(now, Input::Prefer(self.machine.shared.priorities()));
+        }
+        let committed = raft.committed();
+        if self.committed != Some(committed.index) && !committed.configuration.voters.is_empty() {
+            self.committed = Some(committed.index);
+            // Before what is to be applied, for which clients wait.
+            self.machine.shared.members.set_committed(committed);
         }
         let leader_is_new = self.post(&status);
         for effect in effects {

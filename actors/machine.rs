@@ -45,9 +45,14 @@ impl Shared {
     /// Another configuration is in force: from now on it decides whom this machine sends to and hears.
     pub(crate) fn take_configuration(&self, configuration: &Configuration) {
         self.members.set(configuration);
+        self.turn_to_peers();
+    }
+
+    /// Sends to, and hears, those whom [`Members::peers`] tells now.
+    pub(crate) fn turn_to_peers(&self) {
         self.resources
             .addresses
-            .set(self.local(), &self.members.peers());
+            .set(self.local(), || self.members.peers());
         self.slots.sender.tell(PeersChanged);
         self.slots.listener.tell(PeersChanged);
     }

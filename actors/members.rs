@@ -2,11 +2,11 @@
 //! sends to and hears.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rm_raft::{Configuration, MachineId};
+use rm_raft::{Configuration, Configured, Index, MachineId};
 use rm_wire::DataId;
 use serde::{Deserialize, Serialize};
 
@@ -108,17 +108,58 @@ pub(crate) fn listed(configuration: &Configuration, known: &[Member]) -> Vec<Mem
     members
 }
 
-/// The members, and those who left of late.
+/// The members, those who left of late, and strangers that are connected.
 pub(crate) struct Members {
     present: ArcSwap<Vec<Member>>,
+    committed: ArcSwap<Listed>,
     departed: Mutex<VecDeque<Member>>,
+    strangers: Mutex<Vec<Peer>>,
+}
+
+/// The members that a configuration lists, and the entry that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// None before the core told any.
+    pub(crate) index: Option<Index>,
+    pub(crate) members: Arc<Vec<Member>>,
+}
+
+/// Whom this machine sends to and hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) machine: MachineId,
+    pub(crate) name: String,
+    /// Where it listens, `host:port`.
+    pub(crate) address: String,
+    /// The data that it lives on, once the log tells.
+    pub(crate) data_id: Option<DataId>,
+    /// Whether only its own word tells of it: the log does not list it, or not yet.
+    pub(crate) stranger: bool,
+}
+
+impl From<&Member> for Peer {
+    fn from(member: &Member) -> Peer {
+        Peer {
+            machine: member.machine,
+            name: member.name.clone(),
+            address: member.peer.clone(),
+            data_id: member.data_id,
+            stranger: false,
+        }
+    }
 }
 
 impl Members {
     pub(crate) fn new(members: Vec<Member>) -> Members {
+        let committed = Listed {
+            index: None,
+            members: Arc::new(members.clone()),
+        };
         Members {
             present: ArcSwap::from_pointee(members),
+            committed: ArcSwap::from_pointee(committed),
             departed: Mutex::default(),
+            strangers: Mutex::default(),
         }
     }
 
@@ -127,12 +168,25 @@ impl Members {
         self.present.load_full()
     }
 
+    /// Those of the latest configuration that is committed: whoever it lists stays so until another is.
+    pub(crate) fn committed(&self) -> Arc<Listed> {
+        self.committed.load_full()
+    }
+
+    /// Another configuration is committed.
+    pub(crate) fn set_committed(&self, configured: &Configured) {
+        self.committed.store(Arc::new(Listed {
+            index: Some(configured.index),
+            members: Arc::new(listed(&configured.configuration, &self.present())),
+        }));
+    }
+
     /// Another configuration is in force.
     pub(crate) fn set(&self, configuration: &Configuration) {
         let before = self.present();
         let members = listed(configuration, &before);
         let is_member = |machine| members.iter().any(|each| each.machine == machine);
-        let mut departed = self.departed();
+        let mut departed = lock(&self.departed);
         departed.retain(|each| !is_member(each.machine));
         for gone in before.iter().filter(|each| !is_member(each.machine)) {
             if departed.len() == DEPARTED_MAX {
@@ -143,30 +197,57 @@ impl Members {
         self.present.store(Arc::new(members));
     }
 
-    /// Those whom this machine sends to and hears: all members, and those who left unless another machine took their place.
-    pub(crate) fn peers(&self) -> Vec<Member> {
-        let mut peers = self.present().to_vec();
-        let present = peers.len();
-        for gone in self.departed().iter() {
-            let taken = |each: &Member| each.peer == gone.peer || each.name == gone.name;
-            if !peers[..present].iter().any(taken) {
-                peers.push(gone.clone());
+    /// Those whom this machine sends to and hears: all members, those who left unless another machine is at their address, and
+    /// strangers that are connected, so that they can be answered. The name of one who left may have gone to another: it has yet
+    /// to learn that it left.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let present = self.present();
+        let mut peers: Vec<Peer> = present.iter().map(Peer::from).collect();
+        for gone in lock(&self.departed).iter() {
+            if present.iter().all(|each| each.peer != gone.peer) {
+                peers.push(gone.into());
+            }
+        }
+        for stranger in lock(&self.strangers).iter() {
+            if peers.iter().all(|each| each.machine != stranger.machine) {
+                peers.push(stranger.clone());
             }
         }
         peers
     }
 
+    /// A stranger is connected, or another one has its number.
+    pub(crate) fn meet(&self, stranger: &rm_wire::Identity) {
+        let mut strangers = lock(&self.strangers);
+        strangers.retain(|each| each.machine != stranger.id);
+        strangers.push(Peer {
+            machine: stranger.id,
+            name: stranger.name.clone(),
+            address: stranger.address.clone(),
+            data_id: None,
+            stranger: true,
+        });
+    }
+
+    /// A machine is connected no more, or none is any more; false if none of them was a stranger.
+    pub(crate) fn lose_sight(&self, machine: Option<MachineId>) -> bool {
+        let mut strangers = lock(&self.strangers);
+        let before = strangers.len();
+        strangers.retain(|each| machine.is_some_and(|machine| each.machine != machine));
+        strangers.len() < before
+    }
+
     /// The name of a machine, for the logs.
     pub(crate) fn name_of(&self, machine: MachineId) -> String {
         let peers = self.peers();
-        let member = peers.iter().find(|each| each.machine == machine);
-        member.map_or_else(|| machine.to_string(), |member| member.name.clone())
+        let peer = peers.iter().find(|each| each.machine == machine);
+        peer.map_or_else(|| machine.to_string(), |peer| peer.name.clone())
     }
+}
 
-    fn departed(&self) -> std::sync::MutexGuard<'_, VecDeque<Member>> {
-        // Nothing panics half-way through a change of it.
-        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics half-way through a change of it.
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -203,14 +284,47 @@ mod tests {
         assert_eq!(listed(&bare, &all), all, "what is known stands in");
     }
 
+    fn peers(of: &[Member]) -> Vec<Peer> {
+        of.iter().map(Peer::from).collect()
+    }
+
     #[test]
-    fn who_left_is_a_peer_until_another_takes_its_place() {
+    fn who_left_is_a_peer_until_another_is_at_its_address() {
         let members = Members::new(vec![member(1), member(2)]);
         members.set(&begun_with(&[member(1)]));
-        assert_eq!(members.peers(), [member(1), member(2)]);
+        assert_eq!(members.peers(), peers(&[member(1), member(2)]));
         let mut heir = member(3);
+        heir.name = member(2).name;
+        members.set(&begun_with(&[member(1), heir.clone()]));
+        let all = [member(1), heir.clone(), member(2)];
+        assert_eq!(members.peers(), peers(&all), "the name alone is no place");
         heir.peer = member(2).peer;
         members.set(&begun_with(&[member(1), heir.clone()]));
-        assert_eq!(members.peers(), [member(1), heir]);
+        assert_eq!(members.peers(), peers(&[member(1), heir]));
+    }
+
+    #[test]
+    fn a_stranger_is_a_peer_while_it_is_connected_and_until_it_is_listed() {
+        let members = Members::new(vec![member(1)]);
+        let stranger = rm_wire::Identity {
+            domain: "csy.com".into(),
+            era: 0,
+            name: member(2).name,
+            id: MachineId(2),
+            address: member(2).peer,
+            incarnation: 1,
+            data_id: DataId([2; 16]),
+        };
+        members.meet(&stranger);
+        members.meet(&stranger);
+        let met = Peer {
+            stranger: true,
+            ..Peer::from(&member(2))
+        };
+        assert_eq!(members.peers(), [peers(&[member(1)]), vec![met]].concat());
+        members.set(&begun_with(&[member(1), member(2)]));
+        assert_eq!(members.peers(), peers(&[member(1), member(2)]));
+        assert!(members.lose_sight(Some(MachineId(2))));
+        assert!(!members.lose_sight(None), "no stranger is left");
     }
 }

@@ -19,7 +19,7 @@ use crate::addresses::Addresses;
 use crate::forced::Forced;
 use crate::forcing::{Force, ForceError, Survivor};
 use crate::machine::Shared;
-use crate::members::listed;
+use crate::members::{self, listed};
 use crate::report::{Member, Standing};
 use crate::snapshot_inbox::Inbox;
 use crate::snapshot_maker::Maker;
@@ -149,7 +149,8 @@ impl Resources {
             None => known,
         };
         let era = log.era()?.unwrap_or(owner.era);
-        let addresses = Addresses::new(owner.id, &members);
+        let peers: Vec<members::Peer> = members.iter().map(members::Peer::from).collect();
+        let addresses = Addresses::new(owner.id, &peers);
         addresses.keep_asking().map_err(StartError::Thread)?;
         let resources = Resources {
             directory,
@@ -165,6 +166,7 @@ impl Resources {
                 era: era.0,
                 name: owner.machine,
                 id: owner.id,
+                address: machine.peer.to_string(),
                 incarnation: boot,
                 data_id,
             },

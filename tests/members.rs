@@ -8,7 +8,34 @@ use rm_proto::raftmachine::v1::{
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::machine::Machine;
+use crate::settings::Settings;
 use crate::wait::until;
+use serde_json::{Value, json};
+
+/// Machines of which only the first runs, as a domain of its own; the others join when they are started.
+///
+/// # Panics
+///
+/// When the folder cannot be written.
+pub async fn begun_alone(machines: usize) -> Cluster {
+    let settings = Settings {
+        machines,
+        ..Settings::trio()
+    };
+    let mut cluster = Cluster::prepare(settings).await;
+    let text = std::fs::read_to_string(&cluster.machines[0].config).expect("a config");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    let first = config["machines"][0].clone();
+    config["machines"] = json!([first]);
+    let alone = cluster.folder().join("alone.json");
+    std::fs::write(&alone, config.to_string()).expect("the folder can be written");
+    cluster.machines[0].config = alone;
+    cluster.machines[0].start();
+    for machine in &mut cluster.machines[1..] {
+        machine.join = true;
+    }
+    cluster
+}
 
 /// The members as any machine tells them.
 ///
@@ -135,4 +162,36 @@ pub async fn replace(cluster: &mut Cluster, client: &Client, place: usize) {
         }
     })
     .await;
+}
+
+/// Has a member removed.
+///
+/// # Panics
+///
+/// When it is not in time.
+pub async fn remove(client: &Client, name: &str) {
+    let wanted = |now: &[Listed]| Some(Change::Remove(id_of(now, name)));
+    change(client, wanted, |now| standing(now, name).is_none()).await;
+}
+
+/// Sees the process of a machine that was removed say so and end well.
+///
+/// # Panics
+///
+/// When it does not in time.
+pub async fn assert_leaves(machine: &mut Machine) {
+    let status = machine.end().await;
+    let log = machine.log();
+    assert_eq!(status.code(), Some(0), "{status}:\n{log}");
+    assert!(log.contains("was removed"), "{log}");
+}
+
+/// Removes a machine, and sees its process end well.
+///
+/// # Panics
+///
+/// When it does not in time.
+pub async fn dismiss(cluster: &mut Cluster, client: &Client, place: usize) {
+    remove(client, &cluster.machines[place].name).await;
+    assert_leaves(&mut cluster.machines[place]).await;
 }

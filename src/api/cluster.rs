@@ -50,10 +50,11 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        if request.into_inner().linearizable {
-            self.port.barrier().await.map_err(refused)?;
-        }
-        let members = self.port.members().iter().map(member).collect();
+        let members = match request.into_inner().linearizable {
+            true => self.port.members_now().await.map_err(refused)?,
+            false => self.port.members(),
+        };
+        let members = members.iter().map(member).collect();
         Ok(Response::new(pb::MemberListResponse {
             header: Some(header(&self.port, 0)),
             members,

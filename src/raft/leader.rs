@@ -176,7 +176,6 @@ impl Leader {
             follower.full = full;
             follower.heartbeat_answered(last, node.now, node.config.heartbeat_interval);
         }
-        self.see_off(from, last);
         self.finish_round(node);
     }
 

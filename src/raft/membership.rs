@@ -16,6 +16,9 @@ pub struct Change {
     pub steps: Vec<Step>,
     /// Do it even if a learner is not caught up, or if too few of the new voters were heard.
     pub force: bool,
+    /// The entry with the configuration that whoever asks has looked at: with another one in force, nothing is done. None if it
+    /// does not matter.
+    pub based_on: Option<Index>,
 }
 
 /// A part of a change.
@@ -45,6 +48,11 @@ pub enum ChangeRefused {
     /// The change before is not complete (§6: one at a time).
     #[error("another change is under way: wait until it is committed, and try again")]
     UnderWay,
+    /// The configuration in force is not the one that the change was made for.
+    #[error(
+        "the members have changed meanwhile: look at them, and try again if the change still makes sense"
+    )]
+    Outdated,
     /// The leader has not committed in its term yet, so it does not know whether an earlier change is (dissertation 4.1).
     #[error("the leader is new and has committed nothing in its term yet: try again in a moment")]
     LeaderIsNew,

@@ -185,6 +185,11 @@ impl Raft {
         self.node.configurations.latest()
     }
 
+    /// The latest configuration of the log that is known to be committed: it stays.
+    pub fn committed(&self) -> &Configured {
+        self.node.configurations.committed(self.node.commit)
+    }
+
     pub(crate) fn leader(&self) -> Option<MachineId> {
         match &self.state {
             State::Follower(follower) => follower.leader(),

@@ -6,8 +6,9 @@ use crate::node::Node;
 use crate::progress::Progress;
 use crate::{Configuration, Index, MachineId, Payload, RequestId, Time};
 
-/// For how many election timeouts a leader goes on sending to a machine that was removed, once that is committed. Whoever was
-/// away longer learns of it when it asks for a pre-vote.
+/// For how many election timeouts a leader goes on sending to a machine that was removed, once that is committed. No answer says
+/// that it knows: what told it may be lost while an earlier heartbeat is answered. Whoever was away longer learns of it when it
+/// asks for a pre-vote, or its driver asks the members.
 const FAREWELL: u32 = 2;
 
 /// A machine that takes part no more, and is to learn of it.
@@ -57,6 +58,9 @@ impl Leader {
         let present = node.configurations.latest();
         if present.index > node.commit || present.configuration.is_joint() {
             return Err(ChangeRefused::UnderWay);
+        }
+        if change.based_on.is_some_and(|index| index != present.index) {
+            return Err(ChangeRefused::Outdated);
         }
         let next = change.apply(&present.configuration)?;
         if !change.force {
@@ -138,10 +142,11 @@ impl Leader {
         }
     }
 
-    /// A new leader sends also to those whom a configuration removes that may be not yet committed: they are to learn it.
+    /// A new leader sends also to those whom the latest configuration removes, be it committed or not: they are to learn it, and
+    /// whether the leader before told them nobody knows.
     pub(crate) fn take_over_leaving(&mut self, node: &Node) {
         let latest = node.configurations.latest();
-        if latest.index <= node.commit {
+        if latest.index == Index(0) {
             return;
         }
         let before = node.configurations.committed(latest.index.previous());
@@ -178,20 +183,6 @@ impl Leader {
             }
             stays
         });
-    }
-
-    /// A follower whose durable log ends at `last` answered a heartbeat. If it leaves, and was told that this is committed, it
-    /// knows.
-    pub(crate) fn see_off(&mut self, machine: MachineId, last: Index) {
-        let (Some(leaving), Some(follower)) =
-            (self.leaving.get(&machine), self.followers.get(&machine))
-        else {
-            return;
-        };
-        if last >= leaving.index && follower.told_commit >= leaving.index {
-            self.leaving.remove(&machine);
-            self.followers.remove(&machine);
-        }
     }
 
     /// Whether this leader has led its own departure to the end: the configuration without its vote is committed

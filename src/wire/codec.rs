@@ -30,13 +30,14 @@ mod kind {
     pub(super) const READ_INDEX_REQUEST: u8 = 27;
     pub(super) const READ_INDEX_RESPONSE: u8 = 28;
     // 29 was one that did not tell of loyalty.
-    pub(super) const PROPOSE_CHANGE: u8 = 30;
+    // 30 was a proposed change that did not tell what it was based on.
     pub(super) const CHANGE_REFUSED: u8 = 31;
     pub(super) const CAMPAIGN_NOW: u8 = 32;
     /// A read index request whose read is content with a lease.
     pub(super) const READ_INDEX_BY_LEASE_REQUEST: u8 = 33;
     pub(super) const REMOVED: u8 = 34;
     pub(super) const HEARTBEAT_RESPONSE: u8 = 35;
+    pub(super) const PROPOSE_CHANGE: u8 = 36;
 }
 
 const TERM_BYTES: usize = 8;

@@ -79,6 +79,7 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             host: "127.0.0.1".to_owned(),
             data_id,
+            stranger: false,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version of the protocol: what streams there are and what is said on them.
-pub(crate) const PROTOCOL_VERSION: u16 = 3;
+pub(crate) const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest hello that is read, in bytes.
 pub(crate) const HELLO_BYTES_MAX: usize = 2 << 10;
@@ -47,6 +47,7 @@ impl Hello {
         frame.put_u64(self.sender.id.0);
         frame.put_u64(self.sender.incarnation);
         frame.put_slice(&self.sender.data_id.0);
+        put_text(&mut frame, &self.sender.address);
         put_text(&mut frame, &self.receiver_name);
         frame.put_u64(self.receiver_id.0);
         frame::seal(frame)
@@ -75,6 +76,7 @@ impl Hello {
                 id: MachineId(fields.u64("number of the sender")?),
                 incarnation: fields.u64("incarnation")?,
                 data_id: DataId(fields.array("data id")?),
+                address: fields.text("address of the sender")?,
             },
             receiver_name: fields.text("name of the receiver")?,
             receiver_id: MachineId(fields.u64("number of the receiver")?),
@@ -83,12 +85,8 @@ impl Hello {
         Ok(hello)
     }
 
-    /// The peer that said this to `local`, if it is one of `peers` and means `local`.
-    pub(crate) fn check<'a>(
-        &self,
-        local: &Identity,
-        peers: &'a [Peer],
-    ) -> Result<&'a Peer, RefusedBecause> {
+    /// That whoever said this belongs to the domain of `local`, and means `local`.
+    pub(crate) fn check(&self, local: &Identity) -> Result<(), RefusedBecause> {
         if self.sender.domain != local.domain {
             return Err(RefusedBecause::Domain {
                 theirs: self.sender.domain.clone(),
@@ -102,19 +100,26 @@ impl Hello {
                 ours: local.era,
             });
         }
-        let peer = peers
-            .iter()
-            .find(|peer| peer.name == self.sender.name && peer.id == self.sender.id)
-            .ok_or_else(|| RefusedBecause::Machine {
-                name: self.sender.name.clone(),
-                id: self.sender.id.0,
-            })?;
         if self.receiver_name != local.name || self.receiver_id != local.id {
             return Err(RefusedBecause::Receiver {
                 name: self.receiver_name.clone(),
                 id: self.receiver_id.0,
             });
         }
-        Ok(peer)
+        Ok(())
+    }
+
+    /// The one of `peers` that said this.
+    pub(crate) fn find<'a>(&self, peers: &'a [Peer]) -> Option<&'a Peer> {
+        let is_sender = |peer: &&Peer| peer.name == self.sender.name && peer.id == self.sender.id;
+        peers.iter().find(is_sender)
+    }
+
+    /// The refusal of whoever said this, by name.
+    pub(crate) fn unknown(&self) -> RefusedBecause {
+        RefusedBecause::Machine {
+            name: self.sender.name.clone(),
+            id: self.sender.id.0,
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Identity {
     pub name: String,
     /// The machine's number, unique in the domain.
     pub id: MachineId,
+    /// Where it listens for peers, `host:port`: whoever does not know it can answer it there.
+    pub address: String,
     /// Tells one start of the machine from another. Peers are told it and decide nothing by it.
     pub incarnation: u64,
     /// The data directory that it lives on.
@@ -38,6 +40,9 @@ pub struct Peer {
     pub host: String,
     /// The data that it must live on; where that is not known, the data that it is found on first.
     pub data_id: Option<DataId>,
+    /// Whether the log does not list it and only its own hello tells of it. Of a stranger nothing is heard but what a leader
+    /// or a candidate says: a machine whose log lags may not know them yet.
+    pub stranger: bool,
 }
 
 impl Peer {

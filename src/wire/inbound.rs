@@ -1,7 +1,7 @@
 //! The half that receives: listens on the machine's peer port and hands on what proved peers send.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -18,11 +18,15 @@ use crate::{
     Credentials, DataId, DataIds, Identity, Options, Peer, Refusals, RefusedBecause, SnapshotSink,
     WireError, close,
     endpoint::{self, LeasedSocket},
+    hello::Hello,
     session::{self, Proved},
 };
 
 /// How long an ending process waits for its farewells to leave.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
+
+/// How many machines that were listed are refused by name; whoever left longer ago counts as a stranger.
+const GONE_MAX: usize = 64;
 
 /// Something that happened on the peer port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,9 @@ pub enum Event {
         /// The data that it lives on.
         data_id: DataId,
     },
+    /// A machine has connected and proved itself that no list tells of. It is heard as far as it leads or stands, until
+    /// [`Event::Gone`] tells that it is gone, or until it is listed and dials anew. What it is answered needs a way to it.
+    Stranger(Identity),
     /// Messages came: what one read brought, in order. Datagrams and stream are not ordered among each other.
     Received {
         /// From whom.
@@ -115,16 +122,17 @@ impl Inbound {
         })
     }
 
-    /// From now on hears these machines and no others. Connections of those that stay as they were go on; those of a machine
+    /// From now on hears these machines, and strangers. Connections of those that stay as they were go on; those of a machine
     /// whose entry has changed are closed, for it to dial anew, and those of a machine that is gone from the list with a
-    /// farewell that says so. What was read before may still be handed on.
+    /// farewell that says so: it is no stranger. What was read before may still be handed on.
     pub fn set_peers(&self, peers: &[Peer]) {
         self.shared.data_ids.retain(peers);
         let mut state = self.shared.state();
-        state.peers = peers.into();
+        state.replace_peers(peers);
         for (id, entered) in &state.entered {
             match peers.iter().find(|peer| peer.id == *id) {
                 Some(peer) if entered.serves(peer) => {}
+                None if entered.peer.stranger => {}
                 Some(_) => entered.connection.close(
                     close::PEER_CHANGED,
                     b"the entry of this machine in the list of peers has changed",
@@ -214,6 +222,8 @@ pub(crate) struct Shared {
 struct State {
     /// The machines that are heard.
     peers: Arc<[Peer]>,
+    /// Machines that were listed and are no more, the latest last.
+    gone: VecDeque<MachineId>,
     sink: Option<Arc<dyn SnapshotSink>>,
     /// Connections by address, proved or not.
     open: HashMap<IpAddr, usize>,
@@ -233,7 +243,35 @@ struct Entered {
 
 impl Entered {
     fn serves(&self, peer: &Peer) -> bool {
-        peer.is_served_as(&self.peer, Some(self.data_id))
+        self.peer.stranger == peer.stranger && peer.is_served_as(&self.peer, Some(self.data_id))
+    }
+}
+
+impl State {
+    fn replace_peers(&mut self, peers: &[Peer]) {
+        let is_listed = |id: MachineId| peers.iter().any(|peer| peer.id == id);
+        self.gone.retain(|&id| !is_listed(id));
+        for peer in self.peers.iter().filter(|peer| !peer.stranger) {
+            if !is_listed(peer.id) {
+                if self.gone.len() == GONE_MAX {
+                    self.gone.pop_front();
+                }
+                self.gone.push_back(peer.id);
+            }
+        }
+        self.peers = peers.into();
+    }
+
+    /// Whether this machine may be heard: as it is listed, or as one more stranger.
+    fn has_room_for(&self, entered: &Entered, strangers_max: usize) -> bool {
+        let id = entered.peer.id;
+        if self.peers.iter().any(|listed| entered.serves(listed)) {
+            return true;
+        }
+        let is_listed = self.peers.iter().any(|peer| peer.id == id);
+        let others = self.entered.values().filter(|each| each.peer.id != id);
+        let strangers = others.filter(|each| each.peer.stranger).count();
+        entered.peer.stranger && !is_listed && !self.gone.contains(&id) && strangers < strangers_max
     }
 }
 
@@ -270,7 +308,8 @@ impl Shared {
     /// Makes this the machine's connection and closes the one that was.
     ///
     /// # Errors
-    /// If the list of peers has changed since the machine proved itself, and it is no more in it as it was.
+    /// If the list of peers has changed since the machine proved itself, and it is no more in it as it was; or if there are as
+    /// many strangers as the limit allows.
     pub(crate) fn enter(
         &self,
         proved: &Proved,
@@ -283,7 +322,7 @@ impl Shared {
             data_id: sender.data_id,
         };
         let mut state = self.state();
-        if !state.peers.iter().any(|listed| entered.serves(listed)) {
+        if !state.has_room_for(&entered, self.options.strangers_max) {
             return Err(RefusedBecause::Machine {
                 name: peer.name.clone(),
                 id: peer.id.0,
@@ -298,9 +337,22 @@ impl Shared {
         Ok(())
     }
 
-    /// The machines that are heard at present.
-    pub(crate) fn peers(&self) -> Arc<[Peer]> {
-        self.state().peers.clone()
+    /// The machine that says this, which dialled `from`: one of the list, or a stranger.
+    ///
+    /// # Errors
+    /// If it is known otherwise, or was removed from the list, or does not tell where it can be answered.
+    pub(crate) fn recognise(&self, hello: &Hello, from: IpAddr) -> Result<Peer, RefusedBecause> {
+        let state = self.state();
+        if let Some(peer) = hello.find(&state.peers) {
+            return Ok(peer.clone());
+        }
+        let id = hello.sender.id;
+        let has_its_number = |peer: &Peer| peer.id == id;
+        if id == self.local.id || state.peers.iter().any(has_its_number) || state.gone.contains(&id)
+        {
+            return Err(hello.unknown());
+        }
+        Peer::stranger(&hello.sender, from).ok_or_else(|| hello.unknown())
     }
 
     pub(crate) fn snapshot_sink(&self) -> Option<Arc<dyn SnapshotSink>> {

@@ -6,7 +6,8 @@
 //!
 //! A snapshot goes to a peer on a stream of its own ([`Outbound::send_snapshot`], [`SnapshotSource`]) and is taken by
 //! the [`SnapshotSink`] of its [`Inbound`]. The list of peers may change while both live (`set_peers`); a machine that comes
-//! back without its data is refused ([`DataIds`]).
+//! back without its data is refused ([`DataIds`]). A machine that is not listed is heard as far as it leads or stands
+//! ([`Event::Stranger`]).
 //!
 //! Nothing here logs, retries a lost message or knows Raft's rules: what happened comes back as values.
 
@@ -31,6 +32,7 @@ mod snapshot;
 mod snapshot_frame;
 mod snapshot_receiver;
 mod snapshot_sender;
+mod stranger;
 mod stray;
 mod tls;
 

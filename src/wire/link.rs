@@ -232,7 +232,9 @@ impl Link {
         let hello = Hello::new(&self.local, &self.peer).encode();
         say.write_all(&hello).await.map_err(|e| lost(&e))?;
         let answer = read_hello(&mut hear).await?;
-        answer.check(&self.local, std::slice::from_ref(&self.peer))?;
+        answer.check(&self.local)?;
+        let peer = std::slice::from_ref(&self.peer);
+        answer.find(peer).ok_or_else(|| answer.unknown())?;
         let data_id = answer.sender.data_id;
         self.data_ids.admit(&self.peer, data_id)?;
         let mut stream = connection.open_uni().await.map_err(|e| lost(&e))?;

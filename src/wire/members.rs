@@ -41,6 +41,7 @@ mod reason {
     pub(super) const TOO_MANY: u8 = 12;
     pub(super) const ABOUT_TOO_LONG: u8 = 13;
     pub(super) const TRANSFERRING: u8 = 14;
+    pub(super) const OUTDATED: u8 = 15;
 }
 
 /// The bytes that a configuration takes, and whose request it is.
@@ -64,7 +65,8 @@ pub(crate) fn change_bytes(change: &Change) -> usize {
         }
         Step::Promote(_) | Step::Demote(_) | Step::Remove(_) => STEP_BYTES,
     };
-    change.steps.iter().map(step_bytes).sum()
+    let steps: usize = change.steps.iter().map(step_bytes).sum();
+    1 + 8 + steps
 }
 
 pub(crate) fn put_configuration(
@@ -121,6 +123,10 @@ pub(crate) fn take_configuration(
 
 pub(crate) fn put_change(out: &mut BytesMut, change: &Change) {
     put_bool(out, change.force);
+    put_bool(out, change.based_on.is_some());
+    if let Some(index) = change.based_on {
+        out.put_u64(index.0);
+    }
     put_list(out, &change.steps, |out, step| {
         let (what, machine, about) = match step {
             Step::Add(machine, about) => (step::ADD, machine, Some(about)),
@@ -141,6 +147,10 @@ pub(crate) fn put_change(out: &mut BytesMut, change: &Change) {
 pub(crate) fn take_change(fields: &mut Fields) -> Result<Change, FrameError> {
     Ok(Change {
         force: fields.bool("force")?,
+        based_on: match fields.bool("whether it is based on an entry")? {
+            true => Some(Index(fields.u64("the entry that it is based on")?)),
+            false => None,
+        },
         steps: take_list(fields, "steps", STEP_BYTES, take_step)?,
     })
 }
@@ -168,6 +178,7 @@ pub(crate) fn put_change_refused(out: &mut BytesMut, refused: &ChangeRefused) {
     let (number, machine) = match refused {
         ChangeRefused::NotLeader => (reason::NOT_LEADER, None),
         ChangeRefused::UnderWay => (reason::UNDER_WAY, None),
+        ChangeRefused::Outdated => (reason::OUTDATED, None),
         ChangeRefused::LeaderIsNew => (reason::LEADER_IS_NEW, None),
         ChangeRefused::Transferring => (reason::TRANSFERRING, None),
         ChangeRefused::Empty => (reason::EMPTY, None),
@@ -203,6 +214,7 @@ pub(crate) fn take_change_refused(fields: &mut Fields) -> Result<ChangeRefused, 
     Ok(match fields.u8("reason of the refusal")? {
         reason::NOT_LEADER => ChangeRefused::NotLeader,
         reason::UNDER_WAY => ChangeRefused::UnderWay,
+        reason::OUTDATED => ChangeRefused::Outdated,
         reason::LEADER_IS_NEW => ChangeRefused::LeaderIsNew,
         reason::TRANSFERRING => ChangeRefused::Transferring,
         reason::EMPTY => ChangeRefused::Empty,

@@ -35,6 +35,8 @@ pub struct Options {
     pub connections_max: usize,
     /// The most connections from one IP address at a time, proved or not.
     pub connections_per_address_max: usize,
+    /// The most machines that are heard at a time although no list tells of them.
+    pub strangers_max: usize,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             snapshot_bytes_per_second: 0,
             connections_max: 256,
             connections_per_address_max: 64,
+            strangers_max: 8,
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum RefusedBecause {
         /// This machine's era.
         ours: u64,
     },
-    /// The name or the number is in no list, or they do not belong together.
+    /// Its name and number do not belong together, or it was removed, or there are too many strangers.
     #[error(
         "{name:?} with number {id} is not in this machine's list of the domain's machines: add it to the cluster, or correct its config"
     )]

@@ -12,7 +12,7 @@ use crate::{
     frame::{self, HEADER_BYTES},
     hello::{HELLO_BYTES_MAX, Hello},
     inbound::{Shared, Slot},
-    presence, snapshot_receiver,
+    presence, snapshot_receiver, stranger,
 };
 
 /// The first byte of a stream says what it carries. This is one-way: messages, in order.
@@ -60,8 +60,8 @@ pub(crate) async fn run(shared: Arc<Shared>, incoming: Incoming, _slot: Slot) {
 async fn prove(shared: &Shared, connection: &Connection) -> Result<Proved, RefusedBecause> {
     let (mut say, mut hear) = connection.accept_bi().await.map_err(lost)?;
     let hello = read_hello(&mut hear).await?;
-    let peers = shared.peers();
-    let peer = hello.check(&shared.local, &peers)?.clone();
+    hello.check(&shared.local)?;
+    let peer = shared.recognise(&hello, connection.remote_address().ip())?;
     shared.credentials.check_dialler(connection, &peer)?;
     shared.data_ids.admit(&peer, hello.sender.data_id)?;
     let answer = Hello::new(&shared.local, &peer).encode();
@@ -97,12 +97,22 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
     if let Err(reason) = shared.enter(&proved, connection) {
         return refuse(shared, connection, reason);
     }
-    shared.tell(Event::Connected {
-        from,
-        incarnation: sender.incarnation,
-        data_id: sender.data_id,
+    shared.tell(match peer.stranger {
+        true => Event::Stranger(sender.clone()),
+        false => Event::Connected {
+            from,
+            incarnation: sender.incarnation,
+            data_id: sender.data_id,
+        },
     });
-    let received = |messages| shared.tell(Event::Received { from, messages });
+    let received = |mut messages: Vec<Message>| {
+        if peer.stranger {
+            messages.retain(stranger::may_say);
+        }
+        if !messages.is_empty() {
+            shared.tell(Event::Received { from, messages });
+        }
+    };
     let limit = shared.options.frame_bytes_max;
     let heartbeat = shared.options.heartbeat_interval;
     let mut process_gone = false;
@@ -111,7 +121,8 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
         broken = read_streams(connection, limit, &received) => broken,
         broken = snapshot_receiver::receive_all(shared, from, connection) => broken,
         broken = read_datagrams(connection, &received) => broken,
-        () = presence::process_gone(connection, peer.address, heartbeat) => {
+        // Where a stranger listens is its own word, which may be a name that was not looked up.
+        () = presence::process_gone(connection, peer.address, heartbeat), if !peer.stranger => {
             process_gone = true;
             connection.close(close::PRESUMED_GONE, b"nobody listens at the machine's address");
             None

@@ -38,7 +38,11 @@ impl World {
             machine: machine.id,
             number: machine.boot << 32 | machine.gate.next,
         };
-        let change = Change { steps, force };
+        let change = Change {
+            steps,
+            force,
+            based_on: None,
+        };
         self.trace
             .line(self.now, || format!("{} is asked for {change:?}", at + 1));
         self.input(at, Input::Change { request, change })

@@ -9,7 +9,9 @@ use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
     ChangeMembersRequest, Machine as Listed, TransferRequest, UpdateMember,
 };
-use rm_tests::members::{admit, change, id_of, members, newcomer, replace, standing};
+use rm_tests::members::{
+    admit, begun_alone, change, dismiss, id_of, members, newcomer, replace, standing,
+};
 use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
@@ -25,27 +27,6 @@ const HAND_OVER_PACE: Duration = Duration::from_secs(1);
 /// How many writes must be acknowledged between two changes.
 const PROGRESS: usize = 50;
 
-/// Machines of which only the first runs, as a domain of its own.
-async fn begun_alone(machines: usize) -> Cluster {
-    let settings = Settings {
-        machines,
-        ..Settings::trio()
-    };
-    let mut cluster = Cluster::prepare(settings).await;
-    let text = std::fs::read_to_string(&cluster.machines[0].config).expect("a config");
-    let mut config: Value = serde_json::from_str(&text).expect("JSON");
-    let first = config["machines"][0].clone();
-    config["machines"] = json!([first]);
-    let alone = cluster.folder().join("alone.json");
-    std::fs::write(&alone, config.to_string()).expect("the folder can be written");
-    cluster.machines[0].config = alone;
-    cluster.machines[0].start();
-    for machine in &mut cluster.machines[1..] {
-        machine.join = true;
-    }
-    cluster
-}
-
 /// Waits until all machines have what one of them had a moment ago, while writers go on.
 async fn caught_up(client: &Client, machines: usize) {
     let now = client.info(0).await.expect("it runs").last_index;
@@ -59,17 +40,6 @@ async fn caught_up(client: &Client, machines: usize) {
         Ok(())
     })
     .await;
-}
-
-/// Removes a machine, and sees its process end well.
-async fn dismiss(cluster: &mut Cluster, client: &Client, place: usize) {
-    let name = cluster.machines[place].name.clone();
-    let wanted = |now: &[Listed]| Some(Change::Remove(id_of(now, &name)));
-    change(client, wanted, |now| standing(now, &name).is_none()).await;
-    let status = cluster.machines[place].end().await;
-    let log = cluster.machines[place].log();
-    assert_eq!(status.code(), Some(0), "{status}:\n{log}");
-    assert!(log.contains("was removed"), "{log}");
 }
 
 /// Everything that a machine holds once it has applied all that is acknowledged.

@@ -11,7 +11,7 @@
 //! | `jump SPAN` | moves the clock by so much at once |
 //! | `run SPAN` | moves the clock for all, and delivers all that is sent |
 //! | `join N` | starts machine N, which is in no configuration and knows of none |
-//! | `change N STEP.. [force]` | a client of machine N wants other members: `add-M`, `addvoter-M`, `promote-M`, `demote-M`, `remove-M`, `update-M` |
+//! | `change N STEP.. [force] [on=INDEX]` | a client of machine N wants other members: `add-M`, `addvoter-M`, `promote-M`, `demote-M`, `remove-M`, `update-M` |
 //! | `members` | shows the configuration that each machine's log holds last, and what it takes itself for |
 //! | `propose N COMMAND.. [size=]`, `read N NUMBER [mode=lease]` | clients come to machine N |
 //! | `deliver [A-B] [at=PLACE]` | delivers all that is on its way, or on the way from A to B, or the message at a place there; not to a paused machine or over a link that is cut |
@@ -414,7 +414,14 @@ impl Cluster {
 
     fn change(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let machine = next_machine(args)?;
-        let mut change = Change::default();
+        let mut change = Change {
+            based_on: args
+                .take_key("on")
+                .map(|on| on.parse())
+                .transpose()?
+                .map(Index),
+            ..Change::default()
+        };
         while let Some(text) = args.next_pos() {
             match text.split_once('-') {
                 Some((what, id)) => change.steps.push(step(what, MachineId(id.parse()?))?),

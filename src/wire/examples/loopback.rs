@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             address: socket.local_addr()?,
             host: "127.0.0.1".to_owned(),
             data_id: None,
+            stranger: false,
         });
     }
     let [first_socket, second_socket] = sockets;
@@ -138,6 +139,7 @@ fn identity(peers: &[Peer], at: usize) -> Identity {
         era: 0,
         name: peers[at].name.clone(),
         id: peers[at].id,
+        address: peers[at].address.to_string(),
         incarnation: 1,
         data_id: DataId::default(),
     }

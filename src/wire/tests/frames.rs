@@ -87,13 +87,19 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    (vec(step(), 0..5), any::<bool>()).prop_map(|(steps, force)| Change { steps, force })
+    let based_on = option::of(any::<u64>().prop_map(Index));
+    (vec(step(), 0..5), any::<bool>(), based_on).prop_map(|(steps, force, based_on)| Change {
+        steps,
+        force,
+        based_on,
+    })
 }
 
 fn change_refused() -> impl Strategy<Value = ChangeRefused> {
     prop_oneof![
         Just(ChangeRefused::NotLeader),
         Just(ChangeRefused::UnderWay),
+        Just(ChangeRefused::Outdated),
         Just(ChangeRefused::LeaderIsNew),
         Just(ChangeRefused::Transferring),
         Just(ChangeRefused::Empty),
@@ -416,6 +422,7 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
                     Step::Update(MachineId(3), Bytes::from_static(b"three")),
                 ],
                 force: true,
+                based_on: Some(Index(4)),
             },
         },
         Body::ChangeRefused {

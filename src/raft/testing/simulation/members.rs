@@ -25,7 +25,11 @@ impl Simulation {
         self.numbers += 1;
         let number = self.numbers;
         let request = RequestId { machine, number };
-        let change = Change { steps, force };
+        let change = Change {
+            steps,
+            force,
+            based_on: None,
+        };
         self.input(machine, Input::Change { request, change });
     }
 

@@ -46,6 +46,7 @@ pub(crate) fn machines(count: u64) -> Vec<Machine> {
                 address: socket.local_addr().expect("a bound socket has an address"),
                 host: "127.0.0.1".to_owned(),
                 data_id: None,
+                stranger: false,
             };
             (peer, socket)
         })
@@ -77,6 +78,7 @@ impl Machine {
             era: 7,
             name: own.name.clone(),
             id: own.id,
+            address: own.address.to_string(),
             incarnation: 1,
             data_id: DataId([own.id.0 as u8; 16]),
         };

@@ -1,9 +1,9 @@
 //! The list of peers changes while the process runs.
 
-use rm_raft::MachineId;
-use rm_wire::{DataId, Event, Peer, RefusedBecause};
+use rm_raft::{Body, MachineId, Message};
+use rm_wire::{DataId, Event, Identity, Peer, RefusedBecause};
 
-use crate::harness::{Machine, cluster, machines, numbered, until};
+use crate::harness::{Machine, cluster, every_kind, machines, numbered, until};
 
 fn gone(event: &Event) -> Option<(MachineId, bool, String)> {
     match event {
@@ -14,6 +14,15 @@ fn gone(event: &Event) -> Option<(MachineId, bool, String)> {
         } => Some((*from, *process_gone, reason.clone())),
         _ => None,
     }
+}
+
+async fn stranger(machine: &mut Machine) -> Identity {
+    machine
+        .event(|event| match event {
+            Event::Stranger(identity) => Some(identity.clone()),
+            _ => None,
+        })
+        .await
 }
 
 async fn refused(machine: &mut Machine) -> RefusedBecause {
@@ -64,17 +73,76 @@ async fn a_machine_that_joins_is_heard_and_dialled_once_it_is_listed() {
     for machine in [&mut *first, &mut *second, &mut *third] {
         machine.start();
     }
-    let reason = refused(first).await;
-    assert!(
-        matches!(reason, RefusedBecause::Machine { id: 3, .. }),
-        "{reason}"
-    );
+    assert_eq!(stranger(first).await, third.identity);
     first.inbound().set_peers(&all);
     first.set_outbound_peers(&all);
     third.gets_through_to(first, &numbered(1)).await;
     first.gets_through_to(third, &numbered(2)).await;
     second.gets_through_to(first, &numbered(3)).await;
     assert_eq!(first.status(second.id()).connections, 1);
+}
+
+#[tokio::test]
+async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_answered() {
+    let mut machines = machines(2);
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let second_is = std::mem::take(&mut first.peers);
+    first.start();
+    second.start();
+    assert_eq!(stranger(first).await, second.identity);
+    second.all_connected().await;
+    let heard = |message: &Message| {
+        matches!(
+            message.body,
+            Body::PreVoteRequest { .. }
+                | Body::VoteRequest { .. }
+                | Body::AppendRequest { .. }
+                | Body::Heartbeat { .. }
+                | Body::ProposeRefused { .. }
+                | Body::ReadIndexResponse { .. }
+        )
+    };
+    let mut left: Vec<Message> = every_kind().into_iter().filter(heard).collect();
+    for message in every_kind() {
+        second.send(&[first], &message);
+    }
+    while !left.is_empty() {
+        for message in first.received(second.id(), 1).await {
+            assert!(heard(&message), "{message:?}");
+            left.retain(|each| *each != message);
+        }
+    }
+    // Its way is known from its own word.
+    let answered = vec![Peer {
+        stranger: true,
+        ..second_is[0].clone()
+    }];
+    first.inbound().set_peers(&answered);
+    first.set_outbound_peers(&answered);
+    first.gets_through_to(second, &numbered(1)).await;
+    assert_eq!(second.status(first.id()).connections, 1);
+    // As a member it is heard in all.
+    first.inbound().set_peers(&second_is);
+    second.gets_through_to(first, &numbered(2)).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_was_removed_is_no_stranger_until_it_is_listed_again() {
+    let mut machines = cluster(2).await;
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let peers = first.peers.clone();
+    first.inbound().set_peers(&[]);
+    let reason = refused(first).await;
+    assert!(
+        matches!(reason, RefusedBecause::Machine { id: 2, .. }),
+        "{reason}"
+    );
+    first.inbound().set_peers(&peers);
+    second.gets_through_to(first, &numbered(1)).await;
 }
 
 #[tokio::test]

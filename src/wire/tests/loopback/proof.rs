@@ -62,7 +62,7 @@ async fn a_machine_of_another_era_is_refused_though_all_else_is_as_listed_and_le
 }
 
 #[tokio::test]
-async fn a_machine_that_is_not_in_the_list_is_refused() {
+async fn a_known_number_with_another_name_is_refused() {
     let mut machines = machines(2);
     machines[1].identity.name = "RM.99".to_owned();
     let (reason, counted) = refusal_of_second(&mut machines).await;
@@ -71,8 +71,9 @@ async fn a_machine_that_is_not_in_the_list_is_refused() {
 }
 
 #[tokio::test]
-async fn a_known_name_with_another_number_is_refused() {
+async fn a_stranger_beyond_the_limit_is_refused_by_name() {
     let mut machines = machines(2);
+    machines[0].options.strangers_max = 0;
     machines[1].identity.id = MachineId(7);
     let (reason, counted) = refusal_of_second(&mut machines).await;
     assert!(matches!(reason, RefusedBecause::Machine { id: 7, .. }));
