@@ -302,7 +302,7 @@ mod tests {
                 },
                 payload: Payload::Configuration {
                     request: None,
-                    configuration: configuration.clone(),
+                    configuration: Box::new(configuration.clone()),
                 },
             };
             let entries: Vec<Entry> = (first..).zip(configurations).map(entry).collect();

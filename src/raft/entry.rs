@@ -45,8 +45,8 @@ pub enum Payload {
     Configuration {
         /// Whose request it is, if anybody waits for it.
         request: Option<RequestId>,
-        /// The whole configuration.
-        configuration: Configuration,
+        /// The whole configuration; elsewhere, so that the many entries without one are small.
+        configuration: Box<Configuration>,
     },
 }
 

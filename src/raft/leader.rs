@@ -63,7 +63,7 @@ impl Leader {
         let payload = if configured.index == Index(0) {
             Payload::Configuration {
                 request: None,
-                configuration: configured.configuration.clone(),
+                configuration: Box::new(configured.configuration.clone()),
             }
         } else {
             Payload::Empty

@@ -200,7 +200,7 @@ impl Node {
         if let Payload::Configuration { configuration, .. } = &entry.payload {
             self.configurations.push(Configured {
                 index: entry.id.index,
-                configuration: configuration.clone(),
+                configuration: Configuration::clone(configuration),
             });
             self.configure();
         }

@@ -121,7 +121,7 @@ impl Leader {
     ) {
         let payload = Payload::Configuration {
             request,
-            configuration,
+            configuration: Box::new(configuration),
         };
         let last = node.log.last().index;
         self.append(node, payload);

@@ -87,7 +87,7 @@ pub(crate) fn decode(index: Index, value: &[u8]) -> Result<Entry, LogError> {
             }),
             CONFIGURATION => Payload::Configuration {
                 request: Some(rest.request()?).filter(|request| request.machine.0 != 0),
-                configuration: rest.configuration()?,
+                configuration: Box::new(rest.configuration()?),
             },
             _ => return None,
         };

@@ -150,7 +150,7 @@ mod tests {
             id: entry(term, index, 0).id,
             payload: Payload::Configuration {
                 request: None,
-                configuration,
+                configuration: Box::new(configuration),
             },
         }
     }

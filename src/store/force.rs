@@ -37,7 +37,7 @@ impl Append<'_> {
         };
         let payload = Payload::Configuration {
             request: None,
-            configuration,
+            configuration: Box::new(configuration),
         };
         self.persist(&hard_state, &[Entry { id, payload }])?;
         self.era = Some(era);
@@ -78,7 +78,7 @@ mod tests {
             id: entry(term, index, 0).id,
             payload: Payload::Configuration {
                 request: None,
-                configuration,
+                configuration: Box::new(configuration),
             },
         }
     }

@@ -236,7 +236,7 @@ impl Tables {
             }
             configurations.push(Configured {
                 index,
-                configuration,
+                configuration: *configuration,
             });
         }
         Ok(configurations)
@@ -259,7 +259,7 @@ impl Tables {
             },
             payload: Payload::Configuration {
                 request: None,
-                configuration: configured.configuration.clone(),
+                configuration: Box::new(configured.configuration.clone()),
             },
         };
         let mut value = Vec::new();

@@ -347,7 +347,7 @@ fn take_entry(fields: &mut Fields) -> Result<Entry, FrameError> {
             let (request, configuration) = members::take_configuration(fields)?;
             Payload::Configuration {
                 request,
-                configuration,
+                configuration: Box::new(configuration),
             }
         }
         found => {

@@ -57,7 +57,7 @@ impl Disk {
         let in_log = self.log.iter().filter_map(|entry| match &entry.payload {
             Payload::Configuration { configuration, .. } => Some(Configured {
                 index: entry.id.index,
-                configuration: configuration.clone(),
+                configuration: rm_raft::Configuration::clone(configuration),
             }),
             Payload::Empty | Payload::Command(_) => None,
         });

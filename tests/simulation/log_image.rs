@@ -159,7 +159,7 @@ fn configured(entry: &Entry) -> Option<Configured> {
     match &entry.payload {
         Payload::Configuration { configuration, .. } => Some(Configured {
             index: entry.id.index,
-            configuration: configuration.clone(),
+            configuration: rm_raft::Configuration::clone(configuration),
         }),
         Payload::Empty | Payload::Command(_) => None,
     }

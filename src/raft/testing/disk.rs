@@ -90,7 +90,7 @@ pub(super) fn configurations(entries: &[Entry]) -> Vec<Configured> {
     let held = entries.iter().filter_map(|entry| match &entry.payload {
         Payload::Configuration { configuration, .. } => Some(Configured {
             index: entry.id.index,
-            configuration: configuration.clone(),
+            configuration: crate::Configuration::clone(configuration),
         }),
         Payload::Empty | Payload::Command(_) => None,
     });

@@ -134,7 +134,7 @@ impl Twin {
         let configured = |entry: &Entry| match &entry.payload {
             Payload::Configuration { configuration, .. } => Some(Configured {
                 index: entry.id.index,
-                configuration: configuration.clone(),
+                configuration: Configuration::clone(configuration),
             }),
             Payload::Empty | Payload::Command(_) => None,
         };
@@ -158,7 +158,7 @@ fn some_entry(term: u64, index: u64, bytes: usize) -> Entry {
         });
         entry.payload = Payload::Configuration {
             request,
-            configuration,
+            configuration: Box::new(configuration),
         };
     }
     entry

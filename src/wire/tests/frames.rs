@@ -65,7 +65,7 @@ fn payload() -> impl Strategy<Value = Payload> {
         (option::of(request_id()), configuration()).prop_map(|(request, configuration)| {
             Payload::Configuration {
                 request,
-                configuration,
+                configuration: Box::new(configuration),
             }
         }),
     ]
@@ -364,12 +364,12 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
                     id: id(7, 5),
                     payload: Payload::Configuration {
                         request: Some(request),
-                        configuration: Configuration {
+                        configuration: Box::new(Configuration {
                             voters: vec![MachineId(1), MachineId(4)],
                             outgoing: vec![MachineId(1)],
                             learners: vec![MachineId(5)],
                             about: [(MachineId(4), Bytes::from_static(b"four"))].into(),
-                        },
+                        }),
                     },
                 },
             ],
