@@ -2,7 +2,8 @@
 
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_proto::raftmachine::v1::{
-    ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember, TransferRequest,
+    AddMember, ChangeMembersRequest, Machine as Listed, MembersRequest, ReplaceMember,
+    TransferRequest,
 };
 use rm_tests::members::{
     admit, assert_leaves, begun_alone, change, id_of, members, newcomer, remove, standing,
@@ -191,16 +192,15 @@ async fn of_two_admissions_of_one_name_at_once_one_is_refused() {
         let name = format!("RM.{:02}", 10 + round);
         let add = |machine: usize| {
             let machine = &ports[2 * machine..][..2];
-            let request = ChangeMembersRequest {
-                change: Some(Change::Add(rm_proto::raftmachine::v1::AddMember {
+            ChangeMembersRequest {
+                change: Some(Change::Add(AddMember {
                     name: name.clone(),
                     peer: machine[0].address.to_string(),
                     client: machine[1].address.to_string(),
                     voter: false,
                 })),
                 force: false,
-            };
-            request
+            }
         };
         let (mut one, mut two) = (client.admin(0), client.admin(1));
         let (one, two) = tokio::join!(one.change_members(add(0)), two.change_members(add(1)));
@@ -238,7 +238,7 @@ async fn the_members_are_told_as_they_are_committed() {
     }
     let ports = claim(2);
     let request = ChangeMembersRequest {
-        change: Some(Change::Add(rm_proto::raftmachine::v1::AddMember {
+        change: Some(Change::Add(AddMember {
             name: "RM.04".to_owned(),
             peer: ports[0].address.to_string(),
             client: ports[1].address.to_string(),

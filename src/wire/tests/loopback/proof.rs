@@ -171,6 +171,28 @@ async fn a_dialler_with_the_certificate_of_another_host_is_refused() {
 }
 
 #[tokio::test]
+async fn a_stranger_must_have_the_certificate_of_the_host_that_it_says_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (ca, signed) = certificates(folder.path(), &["127.0.0.1", "four.example"]);
+    let mut machines = machines(2);
+    for (machine, files) in machines.iter_mut().zip(&signed) {
+        load(machine, &ca, files);
+    }
+    machines[0].peers.clear();
+    let (reason, counted) = refusal_of_second(&mut machines).await;
+    assert!(matches!(reason, RefusedBecause::Certificate { host, .. } if host == "127.0.0.1"));
+    assert!(counted.certificate > 0);
+
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    second.identity.address = format!("four.example:{}", second.address.port());
+    second.start_outbound();
+    let met = |event: &Event| matches!(event, Event::Stranger(_)).then_some(());
+    first.event(met).await;
+}
+
+#[tokio::test]
 async fn a_dialler_without_a_certificate_of_the_ca_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (ca, signed) = certificates(folder.path(), &["127.0.0.1"]);
