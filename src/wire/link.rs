@@ -128,6 +128,11 @@ impl Link {
         peer.is_served_as(&self.peer, self.state().data_id)
     }
 
+    /// Whether only the peer's own word tells of it.
+    pub(crate) fn is_to_a_stranger(&self) -> bool {
+        self.peer.stranger
+    }
+
     /// The present connection.
     pub(crate) fn connection(&self) -> Option<Connection> {
         self.state().connection.clone()

@@ -120,10 +120,17 @@ impl Outbound {
             .filter_map(|id| self.ways.remove(&id))
             .collect::<Vec<_>>()
         {
-            way.give_up(
-                close::REMOVED,
-                b"this machine was removed from the list of peers",
-            );
+            if way.link.is_to_a_stranger() {
+                way.give_up(
+                    close::PEER_CHANGED,
+                    b"this machine was no member, and its own connection ended",
+                );
+            } else {
+                way.give_up(
+                    close::REMOVED,
+                    b"this machine was removed from the list of peers",
+                );
+            }
         }
         // The results of tasks that have ended.
         while self.tasks.try_join_next().is_some() {}

@@ -123,6 +123,10 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
     first.set_outbound_peers(&answered);
     first.gets_through_to(second, &numbered(1)).await;
     assert_eq!(second.status(first.id()).connections, 1);
+    // A stranger that is spoken to no more was not removed.
+    first.set_outbound_peers(&[]);
+    let (_, _, reason) = second.event(gone).await;
+    assert!(reason.contains("was no member"), "{reason}");
     // As a member it is heard in all.
     first.inbound().set_peers(&second_is);
     second.gets_through_to(first, &numbered(2)).await;
