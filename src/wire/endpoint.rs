@@ -25,7 +25,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use socket2::SockRef;
 
 use crate::stray::{CONNECTION_ID_BYTES, Strays, mark};
-use crate::{Credentials, Options, WireError};
+use crate::{Credentials, Options, WireError, farewell};
 
 /// What the system is asked to buffer for a socket, in bytes: a burst should not be lost before it is read.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -76,7 +76,7 @@ fn transport(options: &Options) -> Result<Arc<TransportConfig>, WireError> {
         .send_window(of_all.into_inner())
         .initial_rtt(INITIAL_ROUND_TRIP)
         .ack_frequency_config(Some(acknowledgements))
-        .congestion_controller_factory(Arc::new(congestion));
+        .congestion_controller_factory(farewell::controllers(congestion));
     Ok(Arc::new(transport))
 }
 

@@ -18,6 +18,7 @@ use crate::{
     Credentials, DataId, DataIds, Identity, Options, Peer, Refusals, RefusedBecause, SnapshotSink,
     WireError, close,
     endpoint::{self, LeasedSocket},
+    farewell,
     hello::Hello,
     session::{self, Proved},
 };
@@ -133,11 +134,13 @@ impl Inbound {
             match peers.iter().find(|peer| peer.id == *id) {
                 Some(peer) if entered.serves(peer) => {}
                 None if entered.peer.stranger => {}
-                Some(_) => entered.connection.close(
+                Some(_) => farewell::close(
+                    &entered.connection,
                     close::PEER_CHANGED,
                     b"the entry of this machine in the list of peers has changed",
                 ),
-                None => entered.connection.close(
+                None => farewell::close(
+                    &entered.connection,
                     close::REMOVED,
                     b"this machine was removed from the list of peers",
                 ),
@@ -175,7 +178,7 @@ impl Inbound {
 
     fn close(&self, code: VarInt, reason: &[u8]) {
         for entered in self.shared.state().entered.values() {
-            entered.connection.close(code, reason);
+            farewell::close(&entered.connection, code, reason);
         }
         self.endpoint.close(code, reason);
     }
@@ -329,7 +332,8 @@ impl Shared {
             });
         }
         if let Some(replaced) = state.entered.insert(peer.id, entered) {
-            replaced.connection.close(
+            farewell::close(
+                &replaced.connection,
                 close::REPLACED,
                 b"a newer connection of the same machine came",
             );

@@ -16,6 +16,7 @@ mod codec;
 mod data;
 mod endpoint;
 mod error;
+mod farewell;
 mod frame;
 mod hello;
 mod identity;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Credentials, DataId, DataIds, Identity, Options, Peer, PeerStatus, RefusedBecause, close,
+    farewell,
     hello::Hello,
     queue::Queue,
     session::{STREAM_MESSAGES, read_hello},
@@ -118,7 +119,7 @@ impl Link {
     pub(crate) fn close(&self, code: VarInt, reason: &'static [u8]) {
         let mut state = self.state();
         if let Some(connection) = &state.connection {
-            connection.close(code, reason);
+            farewell::close(connection, code, reason);
         }
         state.farewell = Some((code, Bytes::from_static(reason)));
     }
@@ -224,7 +225,7 @@ impl Link {
             None => {
                 self.state().other_era = matches!(because, RefusedBecause::Era { .. });
                 let because = because.to_string();
-                connection.close(close::REFUSED, because.as_bytes());
+                farewell::close(&connection, close::REFUSED, because.as_bytes());
                 because
             }
         })
@@ -267,7 +268,7 @@ impl Link {
             ended = connection.closed() => ended,
             () = self.write(&mut stream) => {
                 // The stream ended before its connection, which only a peer that breaks the protocol brings about.
-                connection.close(close::BAD_FRAME, b"the stream for messages was stopped");
+                farewell::close(&connection, close::BAD_FRAME, b"the stream for messages was stopped");
                 connection.closed().await
             }
         }
@@ -314,7 +315,7 @@ impl State {
 
     fn connected(&mut self, connection: Connection, data_id: DataId) {
         if let Some((code, reason)) = &self.farewell {
-            connection.close(*code, reason);
+            farewell::close(&connection, *code, reason);
         }
         self.connections += 1;
         self.other_era = false;

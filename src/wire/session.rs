@@ -8,7 +8,7 @@ use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 use rm_raft::Message;
 
 use crate::{
-    Event, FrameError, Identity, Peer, RefusedBecause, close, decode,
+    Event, FrameError, Identity, Peer, RefusedBecause, close, decode, farewell,
     frame::{self, HEADER_BYTES},
     hello::{HELLO_BYTES_MAX, Hello},
     inbound::{Shared, Slot},
@@ -124,7 +124,7 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
         // Where a stranger listens is its own word, which may be a name that was not looked up.
         () = presence::process_gone(connection, peer.address, heartbeat), if !peer.stranger => {
             process_gone = true;
-            connection.close(close::PRESUMED_GONE, b"nobody listens at the machine's address");
+            farewell::close(connection, close::PRESUMED_GONE, b"nobody listens at the machine's address");
             None
         }
     };
@@ -143,7 +143,7 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
 
 /// Closes the connection with the reason, counts and tells it.
 fn refuse(shared: &Shared, connection: &Connection, reason: RefusedBecause) {
-    connection.close(code_of(&reason), reason.to_string().as_bytes());
+    farewell::close(connection, code_of(&reason), reason.to_string().as_bytes());
     shared.refused(connection.remote_address(), reason);
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     FrameError, Options, RefusedBecause, SnapshotDigest, SnapshotError, SnapshotFault,
-    SnapshotHeader, SnapshotOutcome, SnapshotSource, close,
+    SnapshotHeader, SnapshotOutcome, SnapshotSource, close, farewell,
     session::{STREAM_SNAPSHOT, read_frame},
     snapshot_frame::{
         ANSWER_FRAME_BYTES_MAX, Answer, CHUNK_BYTES_MAX, decode_answer, encode_chunk, encode_end,
@@ -44,7 +44,7 @@ pub(crate) async fn send(
         .run(offer, header.length, source, options, count)
         .await;
     if let Err(SnapshotError::Frame(error)) = &ended {
-        connection.close(close::BAD_FRAME, error.to_string().as_bytes());
+        farewell::close(connection, close::BAD_FRAME, error.to_string().as_bytes());
     }
     ended
 }
