@@ -1,6 +1,7 @@
 //! A machine in this process for tests: a map of keys behind etcd's KV service, and the answers an operator asks for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -79,10 +80,14 @@ impl Fake {
         self.endpoint.clone()
     }
 
-    /// An endpoint where nobody listens.
+    /// An endpoint where nobody listens, nor ever will: its port stays taken while the tests run, or one of them might get it.
     pub(crate) fn absent() -> Endpoint {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .expect("a free port");
+        let address = socket.local_addr().expect("an address").to_string();
+        std::mem::forget(socket);
         address.parse().expect("an endpoint")
     }
 
