@@ -1,0 +1,160 @@
+//! The machine of these tests: a domain of its own, seen through its port.
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rm_actors::port::{Command, Consistency, Fault, Put, Query, Range, ReplyBody};
+use rm_actors::{Running, Start, start};
+use rm_config::{Address, Config, Effective, Machine, Sink};
+use tempfile::TempDir;
+
+/// How long any condition may take on a slow, busy host.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A domain of one machine in a folder of its own, with short timings and faults allowed.
+pub(crate) struct Solo {
+    pub(crate) running: Running,
+    pub(crate) folder: TempDir,
+}
+
+impl Solo {
+    pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Solo {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine {
+            name: "RM.01".into(),
+            peer: free_udp_port(),
+            client: free_tcp_port(),
+            priority: 0,
+        };
+        let mut config = Config::new("test.domain", vec![machine]);
+        config.data_dir = folder.path().join("data");
+        config.fault_injection = true;
+        config.timings.heartbeat_ms = 10;
+        config.timings.election_timeout_ms = 100;
+        config.supervision.hang_ms = 200;
+        config.supervision.storage_hang_ms = 400;
+        config.log.sinks = vec![Sink::File {
+            path: folder.path().join("log"),
+        }];
+        change(&mut config);
+        let config = Effective::new(config, Path::new("test.json"), None).expect("a valid config");
+        let solo = Solo {
+            running: start(config, Start::GoOn).expect("starts"),
+            folder,
+        };
+        solo.until("all actors run", Solo::all_run).await;
+        solo
+    }
+
+    /// What is logged so far; all of it once the machine was stopped.
+    pub(crate) fn log(folder: &TempDir) -> String {
+        std::fs::read_to_string(folder.path().join("log")).expect("the config has a file sink")
+    }
+
+    pub(crate) fn arm(&self, actor: &str, point: &str, action: &str, times: u64) {
+        let fault = fault(actor, point, action, times);
+        self.running.port().arm_fault(fault).expect("arms");
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        let actors = self.running.port().actors();
+        actors.iter().map(|actor| actor.failures).sum()
+    }
+
+    pub(crate) fn incarnations(&self) -> Vec<u64> {
+        let actors = self.running.port().actors();
+        actors.iter().map(|actor| actor.incarnation).collect()
+    }
+
+    pub(crate) fn all_run(&self) -> bool {
+        let actors = self.running.port().actors();
+        actors.iter().all(|actor| actor.state == "running")
+    }
+
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Solo) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {:#?}",
+                self.running.port().actors()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Puts until it succeeds: an actor that dies with a request is answered with an error that says so.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let put = Put {
+                key: key.to_owned().into(),
+                value: value.to_owned().into(),
+                ..Put::default()
+            };
+            match self.running.port().propose(Command::Put(put)).await {
+                Ok(_) => return,
+                Err(refusal) => assert!(Instant::now() < deadline, "put: {refusal}"),
+            }
+        }
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Option<String> {
+        let range = Range {
+            key: key.to_owned().into(),
+            ..Range::default()
+        };
+        let reply = self
+            .running
+            .port()
+            .query(Query::Range(range), Consistency::Quorum)
+            .await;
+        let ReplyBody::Range(reply) = reply.expect("reads").body else {
+            panic!("a range is answered with a range");
+        };
+        let kv = reply.kvs.first()?;
+        Some(String::from_utf8(kv.value.to_vec()).expect("text"))
+    }
+}
+
+fn free_udp_port() -> Address {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket
+        .local_addr()
+        .expect("an address")
+        .to_string()
+        .parse()
+        .expect("an address")
+}
+
+fn free_tcp_port() -> Address {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket
+        .local_addr()
+        .expect("an address")
+        .to_string()
+        .parse()
+        .expect("an address")
+}
+
+pub(crate) fn fault(actor: &str, point: &str, action: &str, times: u64) -> Fault {
+    Fault {
+        actor: actor.into(),
+        point: point.into(),
+        action: action.into(),
+        times,
+    }
+}
+
+/// Lets each group fail as often as a test likes, with hardly a pause.
+pub(crate) fn endure(config: &mut Config) {
+    for group in [
+        &mut config.supervision.brain,
+        &mut config.supervision.net,
+        &mut config.supervision.front,
+    ] {
+        group.intensity = 1_000;
+        group.backoff_max_ms = 2;
+    }
+}
