@@ -93,16 +93,15 @@ impl Applier {
     }
 
     /// Whether a checkpoint may be tried. One that finds no space costs all that was applied since the last one, so after that a small
-    /// write must have succeeded before the next, and the state must long be again what was shown: meanwhile it is read.
+    /// write must succeed before the next, and the state must be again what was shown before: meanwhile it is read.
     fn may_have_space(&mut self) -> bool {
-        let now = Instant::now();
+        let was_short = self.look_at.is_some();
+        if self.look_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
         let free = self.machine.shared.resources.free_bytes();
         let roomy = free >= (self.dirty_bytes() as u64).saturating_mul(2);
-        let may = match self.look_at {
-            None => roomy,
-            Some(at) if now < at => return false,
-            Some(_) => roomy && self.applied() >= self.floor && self.probe(),
-        };
+        let may = roomy && (!was_short || self.applied() >= self.floor && self.probe());
         if !may {
             self.look_later();
         }

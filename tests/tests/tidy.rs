@@ -83,21 +83,7 @@ fn a_wrong_arrow_is_found() {
 
 #[test]
 fn the_algorithm_stands_on_no_runtime_and_no_clock() {
-    let tree = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--package",
-            "rm-raft",
-            "--edges",
-            "normal,no-proc-macro",
-        ])
-        .args(["--prefix", "none", "--format", "{p}"])
-        .current_dir(root())
-        .output()
-        .expect("cargo can be run");
-    let error = String::from_utf8_lossy(&tree.stderr);
-    assert!(tree.status.success(), "cargo tree failed: {error}");
-    let text = String::from_utf8_lossy(&tree.stdout);
+    let text = tree("--package rm-raft --edges normal,no-proc-macro --format {p}");
     let names: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.split(' ').next())
@@ -117,16 +103,7 @@ fn the_algorithm_stands_on_no_runtime_and_no_clock() {
 /// to trace and would log nothing, and of several that are asked for the strictest wins, whoever in the tree asks.
 #[test]
 fn a_build_for_release_can_log_everything() {
-    let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--package", "rm-node", "--edges", "normal"])
-        .args(["--invert", "slog", "--depth", "0"])
-        .args(["--prefix", "none", "--format", "{f}"])
-        .current_dir(root())
-        .output()
-        .expect("cargo can be run");
-    let error = String::from_utf8_lossy(&tree.stderr);
-    assert!(tree.status.success(), "cargo tree failed: {error}");
-    let text = String::from_utf8_lossy(&tree.stdout);
+    let text = tree("--package rm-node --edges normal --invert slog --depth 0 --format {f}");
     let features = text.trim().split(',');
     let levels: BTreeSet<&str> = features
         .filter(|name| name.contains("max_level_"))
@@ -179,6 +156,19 @@ fn an_untidy_file_is_found() {
             PRIVATE_FOLDERS[0]
         )]
     );
+}
+
+/// What `cargo tree` prints in this workspace, without the drawing of the tree.
+fn tree(arguments: &str) -> String {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--prefix", "none"])
+        .args(arguments.split(' '))
+        .current_dir(root())
+        .output()
+        .expect("cargo can be run");
+    let error = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "cargo tree failed: {error}");
+    String::from_utf8_lossy(&tree.stdout).into_owned()
 }
 
 fn root() -> PathBuf {
