@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rm_raft::{Entry, Index};
+use rm_raft::{Entries, Entry, Index};
 use rm_store::{LogError, LogReader};
 
 /// The most bytes of entries that are read from the log at a time.
@@ -28,13 +28,13 @@ impl Ahead {
     }
 
     /// Keeps entries that came from memory, as far as there is room.
-    pub(crate) fn keep(&mut self, entries: Vec<Entry>) {
+    pub(crate) fn keep(&mut self, entries: &Entries) {
         for entry in entries {
             if self.bytes > self.bytes_max {
                 return;
             }
             self.bytes += entry.size();
-            self.entries.push_back(entry);
+            self.entries.push_back(entry.clone());
         }
     }
 

@@ -166,7 +166,7 @@ impl Applier {
 
     fn apply(&mut self, request: Apply, context: &mut Context<Self>) {
         self.target = self.target.max(request.up_to);
-        self.ahead.keep(request.entries);
+        self.ahead.keep(&request.entries);
         self.plan_work(context);
     }
 

@@ -5,7 +5,7 @@ mod handlers;
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context};
-use rm_raft::{Configured, Durable, Effect, Index, Input, Raft, ReadId, ReadMode, Role};
+use rm_raft::{Configured, Durable, Effect, Entries, Index, Input, Raft, ReadId, ReadMode, Role};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
 
@@ -382,7 +382,7 @@ impl LogicCenter {
                     .0
                     .saturating_sub(self.machine.shared.board.applied().0);
                 let entries = if behind > APPLY_AHEAD_MAX {
-                    Vec::new()
+                    Entries::default()
                 } else {
                     entries
                 };

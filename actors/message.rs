@@ -4,7 +4,7 @@ use actix::Message;
 use bytes::Bytes;
 use rm_kv::{Query, Reply, RequestError};
 use rm_raft::{
-    Entry, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
+    Entries, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
     RequestId, Snapshot, Term, TransferOutcome,
 };
 use rm_store::Loaded;
@@ -206,7 +206,7 @@ pub(crate) struct ReadEntries {
 #[rtype(result = "()")]
 pub(crate) struct EntriesRead {
     pub(crate) incarnation: u64,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
 }
 
 /// LogicCenter -> Applier: how far have you applied?
@@ -229,7 +229,7 @@ pub(crate) struct Attached {
 #[rtype(result = "()")]
 pub(crate) struct Apply {
     pub(crate) up_to: Index,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
 }
 
 /// Applier -> LogicCenter: the state is durable up to this entry.

@@ -283,7 +283,7 @@ impl Storage {
         match reader.entries(request.from, request.up_to, request.bytes_max) {
             Ok(entries) => self.machine.shared.slots.logic_center.tell(EntriesRead {
                 incarnation: request.incarnation,
-                entries,
+                entries: entries.into(),
             }),
             // Asked for by a LogicCenter that has had it compacted since, or that was replaced.
             Err(error @ LogError::Compacted { .. }) => {

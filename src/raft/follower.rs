@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::raft::Turn;
-use crate::{Body, Entry, EntryId, Index, MachineId, ReadId, ReadMode, Time};
+use crate::{Body, Entries, EntryId, Index, MachineId, ReadId, ReadMode, Time};
 
 /// A machine that follows.
 #[derive(Clone, Debug, Hash)]
@@ -124,7 +124,7 @@ impl Follower {
         node: &mut Node,
         leader: MachineId,
         mut previous: EntryId,
-        mut entries: Vec<Entry>,
+        mut entries: Entries,
         commit: Index,
         round: u64,
     ) {
@@ -136,15 +136,14 @@ impl Follower {
         if previous.index < base.index {
             // The request is older than the snapshot that took the place of these entries. They are committed, so the leader
             // has them too (§5.4), and only what is after them can be new.
-            let known = (base.index.0 - previous.index.0) as usize;
-            let mut skipped = entries.drain(..known.min(entries.len()));
-            if skipped
-                .next_back()
+            let known = ((base.index.0 - previous.index.0) as usize).min(entries.len());
+            if entries[..known]
+                .last()
                 .is_some_and(|entry| entry.id.index == base.index && entry.id != base)
             {
                 return; // No leader contradicts what is committed (§5.4): the request is nonsense.
             }
-            drop(skipped);
+            entries.drop_front(known);
             previous = base;
         }
         if !node.log.holds(previous) {
@@ -164,21 +163,21 @@ impl Follower {
             return;
         }
         let proved = Index(previous.index.0 + entries.len() as u64);
-        for entry in entries {
-            // Entries that stand in the log already are left alone, with all that follows them: the request may be an old
-            // one that comes late (§5.3).
-            if node.log.holds(entry.id) {
-                continue;
+        // Entries that stand in the log already are left alone, with all that follows them: the request may be an old one that
+        // comes late (§5.3).
+        let standing = entries.iter().take_while(|entry| node.log.holds(entry.id));
+        entries.drop_front(standing.count());
+        if let Some(first) = entries.first() {
+            let first = first.id.index;
+            if first <= node.commit {
+                return; // No leader contradicts what is committed (§5.4): the request is nonsense.
             }
-            if entry.id.index <= node.log.last().index {
-                if entry.id.index <= node.commit {
-                    return; // No leader contradicts what is committed (§5.4): the request is nonsense.
-                }
+            if first <= node.log.last().index {
                 // What is owed stays true: the leader of a term only adds to its log (§5.3), so that nothing goes of what it
                 // proved in that term.
-                node.truncate(entry.id.index);
+                node.truncate(first);
             }
-            node.append(entry);
+            node.append_all(entries);
         }
         node.commit_to(commit.min(proved));
         self.owe(proved);

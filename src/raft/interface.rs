@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Change, ChangeRefused, Entry, EntryId, HardState, Index, MachineId, Message, Proposal, ReadId,
-    ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
+    Change, ChangeRefused, Entries, EntryId, HardState, Index, MachineId, Message, Proposal,
+    ReadId, ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -43,7 +43,7 @@ pub enum Input {
     /// The answer to `Effect::ReadEntries`.
     EntriesRead {
         /// Entries that follow on each other, from the index that was asked for.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// This machine's disk became full, or has space again.
     Space {
@@ -127,7 +127,7 @@ pub enum Effect {
         /// The last index to apply.
         up_to: Index,
         /// Those of the entries since the last `Apply` that are in memory: a run that ends at `up_to`, possibly empty.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// Remove the entries up to this one from the durable log, in order with `Persist`.
     Compact {
@@ -196,7 +196,7 @@ pub struct Persist {
     /// Term, vote and commit index, as they are after this.
     pub hard_state: HardState,
     /// Entries to append. Whatever the log holds from the first one's index on is removed before.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Messages that promise what this makes durable: to be sent after, never before (figure 2). Each with its receiver.
     pub then: Vec<(MachineId, Message)>,
 }

@@ -6,6 +6,7 @@ mod canonical;
 mod compaction;
 mod config;
 mod configuration;
+mod entries;
 mod entry;
 mod follower;
 mod interface;
@@ -33,11 +34,13 @@ mod testing;
 mod transfer;
 mod types;
 mod vote;
+mod window;
 
 pub use config::{Config, ConfigError, Durable};
 pub use configuration::{
     ABOUT_BYTES_MAX, Configuration, ConfigurationError, Configured, MEMBERS_MAX,
 };
+pub use entries::Entries;
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
 pub use interface::{Effect, Input, Member, Persist, Role, Status};
 pub use membership::{Change, ChangeRefused, STEPS_MAX, Step};

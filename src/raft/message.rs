@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Change, ChangeRefused, Entry, EntryId, Index, Payload, Proposal, RequestId, STEPS_MAX, Term,
+    Change, ChangeRefused, Entries, EntryId, Index, Payload, Proposal, RequestId, STEPS_MAX, Term,
 };
 
 /// One message between two machines.
@@ -92,7 +92,7 @@ pub enum Body {
         /// The entry just before them, which must stand in the receiver's log.
         previous: EntryId,
         /// Entries that follow on each other; possibly none.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
         /// The leader's latest round of leadership confirmation; see `Heartbeat`.

@@ -10,8 +10,8 @@ use crate::random::Random;
 use crate::read::WaitingReads;
 use crate::transfer::Transfer;
 use crate::{
-    Body, Config, Configuration, Configured, Durable, Effect, Entry, EntryId, HardState, Index,
-    MachineId, Member, Message, Payload, Persist, Proposal, Snapshot, Term, Time,
+    Body, Config, Configuration, Configured, Durable, Effect, Entries, Entry, EntryId, HardState,
+    Index, MachineId, Member, Message, Payload, Persist, Proposal, Snapshot, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -197,6 +197,19 @@ impl Node {
 
     /// Appends an entry. A configuration is in force from then on.
     pub(crate) fn append(&mut self, entry: Entry) {
+        self.configure_by(&entry);
+        self.log.append(entry);
+    }
+
+    /// The same for entries that came together.
+    pub(crate) fn append_all(&mut self, entries: Entries) {
+        for entry in &entries {
+            self.configure_by(entry);
+        }
+        self.log.append_all(entries);
+    }
+
+    fn configure_by(&mut self, entry: &Entry) {
         if let Payload::Configuration { configuration, .. } = &entry.payload {
             self.configurations.push(Configured {
                 index: entry.id.index,
@@ -204,7 +217,6 @@ impl Node {
             });
             self.configure();
         }
-        self.log.append(entry);
     }
 
     /// Removes the entry at `from` and all after it. If a configuration was among them, the one before is in force again.

@@ -4,7 +4,7 @@
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::progress::{Next, Progress};
-use crate::{Body, Entry, Index, MachineId};
+use crate::{Body, Entries, Entry, Index, MachineId};
 
 /// One append for all followers that need the same.
 struct Append {
@@ -127,7 +127,7 @@ impl Leader {
     }
 
     /// Storage read entries that some follower lacks.
-    pub(crate) fn entries_read(&mut self, node: &mut Node, entries: Vec<Entry>) {
+    pub(crate) fn entries_read(&mut self, node: &mut Node, entries: Entries) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return;
         };

@@ -228,7 +228,7 @@ fn take_body(kind: u8, fields: &mut Fields) -> Result<Body, FrameError> {
         },
         kind::APPEND_REQUEST => Body::AppendRequest {
             previous: take_entry_id(fields, "previous entry")?,
-            entries: take_list(fields, "entries", ENTRY_BYTES, take_entry)?,
+            entries: take_list(fields, "entries", ENTRY_BYTES, take_entry)?.into(),
             commit: Index(fields.u64("commit index")?),
             round: fields.u64("round")?,
         },

@@ -76,7 +76,7 @@ impl Disk {
                 entries,
                 then,
             }) => {
-                self.persist(hard_state, entries, applied)?;
+                self.persist(hard_state, &entries, applied)?;
                 let last = self.last();
                 Ok((Notice::Persisted { hard_state, last }, then))
             }
@@ -91,7 +91,7 @@ impl Disk {
     fn persist(
         &mut self,
         hard_state: HardState,
-        entries: Vec<Entry>,
+        entries: &[Entry],
         applied: Index,
     ) -> Result<(), String> {
         let before = self.hard_state;
@@ -112,7 +112,7 @@ impl Disk {
                 return Err("something committed is removed from the log".into());
             }
             self.log.truncate(keep);
-            self.log.extend(entries);
+            self.log.extend_from_slice(entries);
         }
         Ok(())
     }

@@ -253,7 +253,9 @@ impl Machine {
     fn notice(&mut self, now: Time) {
         let input = match self.notices.pop_front() {
             Some(Notice::Persisted { hard_state, last }) => Input::Persisted { hard_state, last },
-            Some(Notice::Read(entries)) => Input::EntriesRead { entries },
+            Some(Notice::Read(entries)) => Input::EntriesRead {
+                entries: entries.into(),
+            },
             None => return,
         };
         self.core.step(now, input);

@@ -16,7 +16,7 @@ const AHEAD_MAX: usize = 64;
 
 impl World {
     /// LogicCenter has the Applier apply up to an entry.
-    pub(crate) fn apply(&mut self, at: usize, up_to: Index, entries: Vec<Entry>) -> Check {
+    pub(crate) fn apply(&mut self, at: usize, up_to: Index, entries: &[Entry]) -> Check {
         let machine = &mut self.machines[at];
         require(
             machine.disk.log.last().index >= up_to,
@@ -27,7 +27,7 @@ impl World {
         if applier.up {
             applier.target = applier.target.max(up_to);
             let room = AHEAD_MAX.saturating_sub(applier.ahead.len());
-            applier.ahead.extend(entries.into_iter().take(room));
+            applier.ahead.extend(entries.iter().take(room).cloned());
             self.plan_work(at);
         }
         Ok(())

@@ -238,7 +238,7 @@ impl World {
                 self.queue.push(due, event);
                 Ok(())
             }
-            Effect::Apply { up_to, entries } => self.apply(at, up_to, entries),
+            Effect::Apply { up_to, entries } => self.apply(at, up_to, &entries),
             Effect::Compact { up_to } => {
                 self.coverage.reach(State::Compacted);
                 self.machines[at].logic.log.compact(up_to);

@@ -225,7 +225,7 @@ impl World {
             self.fail(at, super::action::Part::Storage, down);
             return Ok(());
         }
-        let entries = machine.disk.log.read(from, up_to, bytes_max);
+        let entries = machine.disk.log.read(from, up_to, bytes_max).into();
         self.input(at, Input::EntriesRead { entries })
     }
 }

@@ -131,7 +131,9 @@ impl RaftMachine {
         match effect {
             Effect::Persist(persist) => {
                 if let Some(first) = persist.entries.first() {
-                    machine.log.append(first.id.index.0, persist.entries);
+                    machine
+                        .log
+                        .append(first.id.index.0, persist.entries.iter().cloned());
                 }
                 let last = machine.log.last().map(|entry| entry.id);
                 machine.inbox.push_back(Input::Persisted {
@@ -152,8 +154,8 @@ impl RaftMachine {
                 self.deliver(at, last, message);
             }
             Effect::Apply { entries, .. } => {
-                for entry in entries {
-                    if let Payload::Command(proposal) = entry.payload {
+                for entry in &entries {
+                    if let Payload::Command(proposal) = &entry.payload {
                         machine.applied.apply(&proposal.command);
                     }
                 }

@@ -60,7 +60,7 @@ impl Disk {
         configurations(&self.log)
     }
 
-    pub(super) fn persist(&mut self, hard_state: HardState, entries: Vec<Entry>) {
+    pub(super) fn persist(&mut self, hard_state: HardState, entries: &[Entry]) {
         assert!(
             hard_state.term >= self.hard_state.term,
             "the durable term never goes back"
@@ -80,7 +80,7 @@ impl Disk {
             assert!(before >= committed, "nothing committed is removed");
             assert!(before >= self.base.index, "nothing compacted is written");
             self.log.truncate((before.0 - self.base.index.0) as usize);
-            self.log.extend(entries);
+            self.log.extend_from_slice(entries);
         }
     }
 }

@@ -181,7 +181,7 @@ impl Machine {
         let mut disk = self.disk.clone();
         for job in &self.jobs {
             match job {
-                Job::Persist(persist) => disk.persist(persist.hard_state, persist.entries.clone()),
+                Job::Persist(persist) => disk.persist(persist.hard_state, &persist.entries),
                 Job::Compact(up_to) => disk.compact(*up_to),
                 Job::InstallLog(snapshot) => {
                     disk.install(snapshot.last, snapshot.configured.clone());
@@ -195,7 +195,7 @@ impl Machine {
     /// The entries that Storage was last asked to write and has not written yet, after the name of the entry before them.
     pub(super) fn last_to_write(&self) -> Option<(EntryId, &[Entry])> {
         let mut writes = self.jobs.iter().rev().filter_map(|job| match job {
-            Job::Persist(persist) => Some(persist.entries.as_slice()),
+            Job::Persist(persist) => Some(&persist.entries[..]),
             _ => None,
         });
         let last = writes.next()?;
@@ -260,7 +260,7 @@ impl Machine {
                 entries,
                 then,
             }) => {
-                self.disk.persist(hard_state, entries);
+                self.disk.persist(hard_state, &entries);
                 let last = self.disk.last();
                 let answer = Some(Input::Persisted { hard_state, last });
                 Some(Done { then, answer })
@@ -309,6 +309,7 @@ impl Machine {
                     }
                     entries.push(entry.clone());
                 }
+                let entries = entries.into();
                 let answer = Some(Input::EntriesRead { entries });
                 Some(Done {
                     answer,

@@ -52,8 +52,8 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Shipment};
 use super::machine::{Job, Machine};
 use crate::{
-    Body, Change, Config, Configuration, Entry, EntryId, HardState, Index, Input, MachineId,
-    Message, Payload, Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
+    Body, Change, Config, Configuration, Entries, Entry, EntryId, HardState, Index, Input,
+    MachineId, Message, Payload, Proposal, ReadId, ReadMode, RequestId, Role, Snapshot, Step, Term,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -110,14 +110,14 @@ fn entry_id(text: &str) -> Result<EntryId, Box<dyn Error>> {
 }
 
 /// Entries without a command, by their names.
-fn empty_entries(args: &mut ArgumentConsumer<'_>) -> Result<Vec<Entry>, Box<dyn Error>> {
+fn empty_entries(args: &mut ArgumentConsumer<'_>) -> Result<Entries, Box<dyn Error>> {
     let mut entries = Vec::new();
     while let Some(text) = args.next_pos() {
         let id = entry_id(text)?;
         let payload = Payload::Empty;
         entries.push(Entry { id, payload });
     }
-    Ok(entries)
+    Ok(entries.into())
 }
 
 /// A step of a change; what is told about a machine is the step that told it.

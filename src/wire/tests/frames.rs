@@ -146,7 +146,7 @@ fn body() -> impl Strategy<Value = Body> {
         (entry_id(), vec(entry(), 0..5), number(), number()).prop_map(
             |(previous, entries, commit, round)| Body::AppendRequest {
                 previous,
-                entries,
+                entries: entries.into(),
                 commit: Index(commit),
                 round
             }
@@ -372,7 +372,8 @@ fn the_bytes_of_each_kind_stay_as_they_are() {
                         }),
                     },
                 },
-            ],
+            ]
+            .into(),
             commit: Index(2),
             round: 5,
         },

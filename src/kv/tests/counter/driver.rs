@@ -150,7 +150,9 @@ impl<S: StateMachine> Machine<S> {
                 bytes_max,
             } => {
                 let entries = self.log.reader().entries(from, up_to, bytes_max)?;
-                Some(Input::EntriesRead { entries })
+                Some(Input::EntriesRead {
+                    entries: entries.into(),
+                })
             }
             Effect::Apply { up_to, .. } => {
                 self.apply(up_to)?;

@@ -298,7 +298,8 @@ pub(crate) fn append(bytes: usize) -> Message {
                     request: RequestId::default(),
                     command: Bytes::from(vec![b'x'; bytes]),
                 }),
-            }],
+            }]
+            .into(),
             commit: Index(0),
             round: 1,
         },
