@@ -51,6 +51,18 @@ pub enum Blow {
     Crash(u64),
     /// Its process is stopped for so many microseconds.
     Pause(u64),
+    /// Its whole machine is stopped.
+    Halt(Halt),
+}
+
+/// How a whole machine stops, processes, disk and network: nothing in it runs, and packets that come find nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// For how many microseconds.
+    pub span: u64,
+    /// Whether its clock counts them: that of a host that sleeps does (`CLOCK_BOOTTIME`), that of a virtual machine which its
+    /// hypervisor freezes does not.
+    pub counted: bool,
 }
 
 /// A step of a change of members. Of the machines of whom it makes sense at that moment the number picks one.
@@ -94,6 +106,8 @@ pub enum Action {
     Fail(Target, Part, u64),
     /// A process is stopped for a while; what comes waits for it.
     Pause(Target, u64),
+    /// A whole machine is stopped.
+    Halt(Target, Halt),
     /// A disk does nothing for a while.
     Stall(Target, u64),
     /// A disk is full for a while: nothing can be written.

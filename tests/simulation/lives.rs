@@ -181,6 +181,8 @@ impl World {
         machine.received.clear();
         machine.sending.clear();
         machine.paused_until = 0;
+        machine.halted_until = 0;
+        machine.clock.go_on(now);
         machine.held.clear();
         let boot = machine.boot;
         for (client, operation) in gate.pending.into_values() {

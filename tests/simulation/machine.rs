@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) boot: u64,
     /// Until when the process is stopped.
     pub(crate) paused_until: u64,
+    /// Until when the whole machine is stopped: what comes alone is lost.
+    pub(crate) halted_until: u64,
     /// What came for the process meanwhile.
     pub(crate) held: Vec<Event>,
     /// Until when its disk does nothing.
@@ -206,6 +208,7 @@ impl Machine {
             runs: false,
             boot: 0,
             paused_until: 0,
+            halted_until: 0,
             held: Vec::new(),
             stalled_until: 0,
             full_until: 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rm_raft::{Config, Configuration, MachineId};
 
-use super::action::{Action, Move, Part, Target, Wish};
+use super::action::{Action, Blow, Halt, Move, Part, Target, Wish};
 use super::random::Random;
 use super::theme::Theme;
 
@@ -249,8 +249,17 @@ impl Plan {
         let Some((slowest, fastest)) = rates(self.limits.drift_percent) else {
             return Some(action);
         };
+        // A clock that stands still is beyond any bound: leases are off where machines may be frozen.
+        let seen = |halt: Halt| Halt {
+            counted: true,
+            ..halt
+        };
         match action {
             Action::ClockJump(..) => None,
+            Action::Halt(target, halt) => Some(Action::Halt(target, seen(halt))),
+            Action::Ambush(delay, Blow::Halt(halt), asked) => {
+                Some(Action::Ambush(delay, Blow::Halt(seen(halt)), asked))
+            }
             Action::ClockRate(target, percent) => {
                 let percent = slowest + percent % (fastest + 1 - slowest);
                 Some(Action::ClockRate(target, percent))
@@ -330,7 +339,10 @@ impl Plan {
             self.limits.inflight_requests = random.pick(&[1, 2]);
         }
         let actions = self.theme.actions(random, self.machines, self.duration);
-        self.actions.extend(actions);
+        for (at, action) in actions {
+            let action = self.within_the_bound(action);
+            self.actions.extend(action.map(|action| (at, action)));
+        }
     }
 
     /// Some runs change their members all the time.
@@ -405,7 +417,7 @@ fn target(random: &mut Random, machines: usize) -> Target {
 }
 
 /// How many kinds of faults there are to draw from.
-const KINDS: u64 = 23;
+const KINDS: u64 = 24;
 
 fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
     let one = target(random, machines);
@@ -443,6 +455,11 @@ fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
             true => Action::Gone(one),
             false => Action::Heal,
         },
+        22 => {
+            let span = random.pick(&[short, long, 10 * long]);
+            let counted = random.chance(400);
+            Action::Halt(one, Halt { span, counted })
+        }
         _ => {
             let place = random.below(machines as u64) as usize;
             let named = random.chance(600).then_some(place);

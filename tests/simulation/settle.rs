@@ -65,6 +65,8 @@ impl World {
             machine.full_until = machine.full_until.min(now);
             machine.low_until = machine.low_until.min(now);
             machine.paused_until = machine.paused_until.min(now);
+            machine.halted_until = machine.halted_until.min(now);
+            machine.clock.go_on(now);
             machine.read_fails = false;
             machine.clock.set_rate(now, percent);
             let (boot, life) = (machine.boot, machine.logic.life);
