@@ -21,6 +21,8 @@ pub enum Part {
     Applier,
     /// The log; Applier and LogicCenter go with it.
     Storage,
+    /// The answers that clients wait for. Nothing goes with it.
+    Gate,
 }
 
 /// What a client wants of a key.
@@ -78,6 +80,8 @@ pub enum Move {
     Demote(usize),
     /// A machine leaves.
     Leave(usize),
+    /// A member has another address.
+    Moves(usize),
     /// Whoever leads leaves.
     LeaderLeaves,
 }
@@ -134,6 +138,8 @@ pub enum Action {
     Heal,
     /// Whoever leads is to hand leadership over: to this machine, or to the fittest.
     Transfer(Target, Option<usize>),
+    /// A machine prefers this one as leader, until it starts anew; others may prefer others.
+    Prefer(Target, usize),
     /// A machine is asked for other members: all moves in one change.
     Change {
         /// Which machine.

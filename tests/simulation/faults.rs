@@ -52,6 +52,13 @@ impl World {
                     return self.input(at, Input::Transfer { to });
                 }
             }
+            Action::Prefer(target, place) => {
+                let at = self.place(target);
+                let priorities = [(self.machines[place].id, 1)].into();
+                if !self.is_paused(at) {
+                    return self.prefer(at, priorities);
+                }
+            }
             Action::Change {
                 asked,
                 moves,

@@ -178,12 +178,14 @@ impl Applier {
     }
 }
 
-/// Gate: the answers that clients wait for.
+/// Gate: the answers that clients wait for. The numbers of requests outlive it, and its process.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     pub(crate) next: u64,
     /// By the number of the request: the client and its operation.
     pub(crate) pending: BTreeMap<u64, (usize, u64)>,
+    /// Until when there is none.
+    pub(crate) down_until: u64,
 }
 
 impl Machine {
