@@ -35,7 +35,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use action::{Action, Blow, Move, Part, Target, Wish};
+pub use action::{Action, Blow, Halt, Move, Part, Target, Wish};
 pub use coverage::Coverage;
 pub use plan::{Plan, Residual, Scale};
 pub use properties::Violation;

@@ -21,6 +21,8 @@ pub enum Part {
     Applier,
     /// The log; Applier and LogicCenter go with it.
     Storage,
+    /// The answers that clients wait for. Nothing goes with it.
+    Gate,
 }
 
 /// What a client wants of a key.
@@ -51,6 +53,18 @@ pub enum Blow {
     Crash(u64),
     /// Its process is stopped for so many microseconds.
     Pause(u64),
+    /// Its whole machine is stopped.
+    Halt(Halt),
+}
+
+/// How a whole machine stops, processes, disk and network: nothing in it runs, and packets that come find nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// For how many microseconds.
+    pub span: u64,
+    /// Whether its clock counts them: that of a host that sleeps does (`CLOCK_BOOTTIME`), that of a virtual machine which its
+    /// hypervisor freezes does not.
+    pub counted: bool,
 }
 
 /// A step of a change of members. Of the machines of whom it makes sense at that moment the number picks one.
@@ -66,6 +80,8 @@ pub enum Move {
     Demote(usize),
     /// A machine leaves.
     Leave(usize),
+    /// A member has another address.
+    Moves(usize),
     /// Whoever leads leaves.
     LeaderLeaves,
 }
@@ -94,6 +110,8 @@ pub enum Action {
     Fail(Target, Part, u64),
     /// A process is stopped for a while; what comes waits for it.
     Pause(Target, u64),
+    /// A whole machine is stopped.
+    Halt(Target, Halt),
     /// A disk does nothing for a while.
     Stall(Target, u64),
     /// A disk is full for a while: nothing can be written.
@@ -120,6 +138,8 @@ pub enum Action {
     Heal,
     /// Whoever leads is to hand leadership over: to this machine, or to the fittest.
     Transfer(Target, Option<usize>),
+    /// A machine prefers this one as leader, until it starts anew; others may prefer others.
+    Prefer(Target, usize),
     /// A machine is asked for other members: all moves in one change.
     Change {
         /// Which machine.

@@ -132,6 +132,7 @@ impl World {
         );
         if is_change && !again && self.machines[at].board.led {
             self.coverage.reach(State::MembersChanged);
+            self.note_address(at, entry.id.index);
         }
         if let (Payload::Command(proposal), Some(answer)) = (&entry.payload, answer)
             && proposal.request.machine == id

@@ -212,6 +212,10 @@ impl World {
             self.refused(client, operation);
             return Ok(());
         }
+        if machine.gate.down_until > self.now {
+            self.lost(client, operation);
+            return Ok(());
+        }
         machine.gate.next += 1;
         let number = machine.boot << 32 | machine.gate.next;
         machine.gate.pending.insert(number, (client, operation));
@@ -315,11 +319,10 @@ impl World {
     }
 
     /// What waits for an answer on this machine may have been lost: its clients are told so.
-    pub(crate) fn unsettle(&mut self, at: usize) -> Check {
+    pub(crate) fn unsettle(&mut self, at: usize) {
         let pending = std::mem::take(&mut self.machines[at].gate.pending);
         for (client, operation) in pending.into_values() {
             self.lost(client, operation);
         }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use rm_raft::Input;
 
-use super::action::{Action, Blow, Move, Target};
+use super::action::{Action, Blow, Halt, Move, Target};
 use super::coverage::State;
 use super::properties::Check;
 use super::world::{Event, World};
@@ -32,6 +32,7 @@ impl World {
             Action::CrashAll(down) => (0..self.machines.len()).for_each(|at| self.crash(at, down)),
             Action::Fail(target, part, down) => self.fail(self.place(target), part, down),
             Action::Pause(target, span) => self.pause(self.place(target), span),
+            Action::Halt(target, halt) => self.halt(self.place(target), halt),
             Action::Stall(target, span) => {
                 let at = self.place(target);
                 self.machines[at].stalled_until = now + span;
@@ -49,6 +50,13 @@ impl World {
                 let to = to.map(|place| self.machines[place].id);
                 if !self.is_paused(at) {
                     return self.input(at, Input::Transfer { to });
+                }
+            }
+            Action::Prefer(target, place) => {
+                let at = self.place(target);
+                let priorities = [(self.machines[place].id, 1)].into();
+                if !self.is_paused(at) {
+                    return self.prefer(at, priorities);
                 }
             }
             Action::Change {
@@ -137,6 +145,27 @@ impl World {
         self.queue.push(until, Event::Resume { at, boot });
     }
 
+    /// Nothing on a machine runs for a while.
+    fn halt(&mut self, at: usize, halt: Halt) {
+        if !self.machines[at].runs {
+            return;
+        }
+        if self.machines[at].board.led {
+            self.coverage.reach(match halt.counted {
+                true => State::LeaderSlept,
+                false => State::LeaderFrozen,
+            });
+        }
+        let (now, until) = (self.now, self.now + halt.span);
+        self.pause(at, halt.span);
+        let machine = &mut self.machines[at];
+        machine.halted_until = machine.halted_until.max(until);
+        machine.stalled_until = machine.stalled_until.max(until);
+        if !halt.counted {
+            machine.clock.stop(now, until);
+        }
+    }
+
     /// A stopped process goes on with what came meanwhile.
     pub(crate) fn resume(&mut self, at: usize, boot: u64) {
         let machine = &mut self.machines[at];
@@ -161,6 +190,7 @@ impl World {
             Blow::Minority(other) => self.split(|place| place == at || place == other),
             Blow::Crash(down) => self.crash(at, down),
             Blow::Pause(span) => self.pause(at, span),
+            Blow::Halt(halt) => self.halt(at, halt),
         }
         Ok(())
     }

@@ -72,13 +72,16 @@ impl World {
         let now = self.now;
         self.trace
             .line(now, || format!("{part:?} of {} fails", at + 1));
-        let life = self.new_life();
-        self.drop_logic(at, life);
+        if part == Part::Gate {
+            return self.fail_gate(at, down);
+        }
         self.coverage.reach(match part {
             Part::LogicCenter => State::LogicCenterFailed,
             Part::Applier => State::ApplierFailed,
-            Part::Storage => State::StorageFailed,
+            Part::Storage | Part::Gate => State::StorageFailed,
         });
+        let life = self.new_life();
+        self.drop_logic(at, life);
         if part != Part::LogicCenter {
             self.drop_applier(at, life);
         }
@@ -88,6 +91,16 @@ impl World {
         let boot = self.machines[at].boot;
         self.queue
             .push(now + down, Event::Rebuild { at, boot, life });
+    }
+
+    /// Gate fails alone: whoever waits for an answer learns that nobody can say what became of the request.
+    fn fail_gate(&mut self, at: usize, down: u64) {
+        let gate = &mut self.machines[at].gate;
+        gate.down_until = self.now + down;
+        if !gate.pending.is_empty() {
+            self.coverage.reach(State::GateFailed);
+        }
+        self.unsettle(at);
     }
 
     fn drop_logic(&mut self, at: usize, life: u64) {
@@ -181,6 +194,11 @@ impl World {
         machine.received.clear();
         machine.sending.clear();
         machine.paused_until = 0;
+        if machine.halted_until > now {
+            machine.stalled_until = now; // the machine was reset
+        }
+        machine.halted_until = 0;
+        machine.clock.go_on(now);
         machine.held.clear();
         let boot = machine.boot;
         for (client, operation) in gate.pending.into_values() {

@@ -1,7 +1,10 @@
 //! LogicCenter of a machine: gives the core what comes, and performs its effects, as actors/logic_center.rs does.
 
+use std::collections::BTreeMap;
+
 use rm_raft::{
-    Durable, Effect, Input, Member, Proposal, Raft, ReadId, ReadMode, Role, TransferOutcome,
+    Durable, Effect, Input, MachineId, Member, Proposal, Raft, ReadId, ReadMode, Role,
+    TransferOutcome,
 };
 
 use super::coverage::State;
@@ -18,6 +21,7 @@ impl World {
         let life = self.machines[at].logic.life;
         let config = self.plan.config(self.machines[at].id, life);
         let machine = &mut self.machines[at];
+        machine.config = config.clone();
         let now = machine.clock.at(self.now);
         let applied = machine.applier.state.applied().index;
         let mut hard_state = machine.disk.hard_state;
@@ -42,7 +46,7 @@ impl World {
         let took_over = !machine.logic.first;
         let led = machine.board.led;
         if took_over {
-            self.unsettle(at)?;
+            self.unsettle(at);
             if led {
                 self.coverage.reach(State::CampaignedAfterFailure);
                 self.input(at, Input::Campaign)?;
@@ -183,7 +187,10 @@ impl World {
             properties::elected(&self.machines[at], status)?;
             self.elected(at, status);
         }
-        if lost { self.unsettle(at) } else { Ok(()) }
+        if lost {
+            self.unsettle(at);
+        }
+        Ok(())
     }
 
     fn elected(&mut self, at: usize, status: &rm_raft::Status) {
@@ -261,9 +268,14 @@ impl World {
                 self.machines[at].received.remove(&snapshot.last);
                 Ok(())
             }
-            Effect::Transferred { outcome, .. } => {
+            Effect::Transferred { to, outcome } => {
                 if outcome == TransferOutcome::Done {
                     self.coverage.reach(State::Transferred);
+                    let machine = &self.machines[at];
+                    let priority = |id| machine.config.priorities.get(&id);
+                    if to.is_some_and(|to| priority(to) > priority(machine.id)) {
+                        self.coverage.reach(State::TransferredToPreferred);
+                    }
                 }
                 Ok(())
             }
@@ -297,6 +309,12 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    /// From now on, until it starts anew, a machine prefers these voters as leaders.
+    pub(crate) fn prefer(&mut self, at: usize, priorities: BTreeMap<MachineId, u8>) -> Check {
+        self.machines[at].config.priorities = priorities.clone();
+        self.input(at, Input::Prefer(priorities))
     }
 
     /// A client's proposal comes to LogicCenter.

@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) boot: u64,
     /// Until when the process is stopped.
     pub(crate) paused_until: u64,
+    /// Until when the whole machine is stopped: what comes alone is lost.
+    pub(crate) halted_until: u64,
     /// What came for the process meanwhile.
     pub(crate) held: Vec<Event>,
     /// Until when its disk does nothing.
@@ -176,12 +178,14 @@ impl Applier {
     }
 }
 
-/// Gate: the answers that clients wait for.
+/// Gate: the answers that clients wait for. The numbers of requests outlive it, and its process.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     pub(crate) next: u64,
     /// By the number of the request: the client and its operation.
     pub(crate) pending: BTreeMap<u64, (usize, u64)>,
+    /// Until when there is none.
+    pub(crate) down_until: u64,
 }
 
 impl Machine {
@@ -206,6 +210,7 @@ impl Machine {
             runs: false,
             boot: 0,
             paused_until: 0,
+            halted_until: 0,
             held: Vec::new(),
             stalled_until: 0,
             full_until: 0,

@@ -23,7 +23,7 @@ impl World {
         moves: [Option<Move>; 2],
         force: bool,
     ) -> Check {
-        if self.is_paused(at) {
+        if self.is_paused(at) || self.machines[at].gate.down_until > self.now {
             return Ok(());
         }
         let known_by = self.leader().unwrap_or(at);
@@ -67,6 +67,10 @@ impl World {
             Move::Promote(number) => Step::Promote(pick(&configuration.learners, number)?),
             Move::Demote(number) => Step::Demote(pick(&configuration.voters, number)?),
             Move::Leave(number) => Step::Remove(pick(&configuration.members(), number)?),
+            Move::Moves(number) => {
+                let address = Bytes::copy_from_slice(&number.to_be_bytes());
+                Step::Update(pick(&configuration.members(), number)?, address)
+            }
             Move::LeaderLeaves => Step::Remove(leader),
         })
     }

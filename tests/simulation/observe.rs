@@ -1,6 +1,6 @@
 //! Notes which interesting states a run reaches at its disks.
 
-use rm_raft::{EntryId, MachineId, Persist};
+use rm_raft::{EntryId, Index, MachineId, Persist};
 
 use super::coverage::State;
 use super::members::is_quorum;
@@ -30,6 +30,21 @@ impl World {
         let unheard = &machine.storage.unheard;
         if !unheard.is_empty() && asked.any(|id| unheard.contains(&id)) {
             self.coverage.reach(State::WrittenAnew);
+        }
+    }
+
+    /// A change of members is applied: perhaps it tells other things of a member than before.
+    pub(crate) fn note_address(&mut self, at: usize, index: Index) {
+        let log = &self.machines[at].disk.log;
+        let before = log.configured_at(index.previous()).configuration;
+        let after = log.configured_at(index).configuration;
+        let told = |machine: &MachineId| before.about.get(machine);
+        let moved = after
+            .about
+            .iter()
+            .any(|(machine, about)| before.contains(*machine) && told(machine) != Some(about));
+        if moved {
+            self.coverage.reach(State::AddressChanged);
         }
     }
 

@@ -3,11 +3,12 @@
 //! Each seed draws which faults it has and how often ("swarm testing", Groce and others, 2012): a run that has every fault
 //! all the time reaches fewer states than many runs that each have a few.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rm_raft::{Config, Configuration, MachineId};
 
-use super::action::{Action, Move, Part, Target, Wish};
+use super::action::{Action, Blow, Halt, Move, Part, Target, Wish};
 use super::random::Random;
 use super::theme::Theme;
 
@@ -62,6 +63,8 @@ pub struct Plan {
     pub even_checkpoints: bool,
     /// Out of a thousand, how often what a core has to do waits for its next input.
     pub late: u64,
+    /// How much each machine is preferred as leader.
+    priorities: Vec<u8>,
     limits: Limits,
 }
 
@@ -97,8 +100,10 @@ struct Limits {
     drift_percent: Option<u8>,
     /// How many entries stay when the log is compacted, and how many at least go.
     compaction: (usize, usize),
-    /// The machine that is preferred as leader.
-    preferred: Option<usize>,
+    /// For how many election timeouts a leader's disk may do nothing.
+    disk_patience: u32,
+    /// How many batches of reads may wait.
+    reads: usize,
 }
 
 impl Plan {
@@ -158,9 +163,8 @@ impl Plan {
             trust_peer_gone: drift_percent.is_none() && random.chance(500),
             drift_percent,
             compaction: random.pick(&[(0, 1), (5, 5), (30, 10), (1 << 20, 1)]),
-            preferred: random
-                .chance(150)
-                .then(|| random.below(machines as u64) as usize),
+            disk_patience: random.pick(&[1, 2, 4, 4, 6]),
+            reads: random.pick(&[2, 16]),
         };
         // The shortest election timeout is five heartbeats: clocks whose rates differ by a factor of two leave a cluster able
         // to work.
@@ -194,6 +198,7 @@ impl Plan {
             checkpoint_entries: random.pick(&[5, 30, 200]),
             late: random.pick(&[0, 100, 300]),
             even_checkpoints: random.chance(500),
+            priorities: priorities(&mut random, machines),
             limits,
         };
         plan.draw_clients();
@@ -210,14 +215,14 @@ impl Plan {
             local,
             election_timeout: Duration::from_micros(ELECTION_TIMEOUT),
             heartbeat_interval: Duration::from_micros(HEARTBEAT),
-            disk_patience: Duration::from_micros(4 * ELECTION_TIMEOUT),
+            disk_patience: Duration::from_micros(ELECTION_TIMEOUT) * self.limits.disk_patience,
             seed: self.seed ^ (life << 40),
             inflight_requests_max: self.limits.inflight_requests,
             inflight_bytes_max: self.limits.inflight_bytes,
             append_bytes_max: self.limits.append_bytes,
             uncommitted_bytes_max: self.limits.uncommitted_bytes,
             log_cache_bytes_max: self.limits.cache_bytes,
-            reads_max: 16,
+            reads_max: self.limits.reads,
             trust_peer_gone: self.limits.trust_peer_gone,
             lease_drift_percent: self.limits.drift_percent,
             may_have_promised: self.limits.drift_percent.is_some(),
@@ -227,7 +232,7 @@ impl Plan {
             compaction_wait_entries: self.limits.compaction.0.saturating_mul(100),
             compaction_step_entries: self.limits.compaction.1,
             snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
-            priorities: self.preferred().into_iter().map(|id| (id, 1)).collect(),
+            priorities: self.priorities(),
         }
     }
 
@@ -239,9 +244,12 @@ impl Plan {
         }
     }
 
-    fn preferred(&self) -> Option<MachineId> {
-        let place = self.limits.preferred?;
-        Some(MachineId(place as u64 + 1))
+    /// Which machines are preferred as leaders when nothing is wrong.
+    pub(crate) fn priorities(&self) -> BTreeMap<MachineId, u8> {
+        (1..)
+            .map(MachineId)
+            .zip(self.priorities.iter().copied())
+            .collect()
     }
 
     /// Where leaders hold leases, clocks keep to the bound on which these rest.
@@ -249,8 +257,17 @@ impl Plan {
         let Some((slowest, fastest)) = rates(self.limits.drift_percent) else {
             return Some(action);
         };
+        // A clock that stands still is beyond any bound: leases are off where machines may be frozen.
+        let seen = |halt: Halt| Halt {
+            counted: true,
+            ..halt
+        };
         match action {
             Action::ClockJump(..) => None,
+            Action::Halt(target, halt) => Some(Action::Halt(target, seen(halt))),
+            Action::Ambush(delay, Blow::Halt(halt), asked) => {
+                Some(Action::Ambush(delay, Blow::Halt(seen(halt)), asked))
+            }
             Action::ClockRate(target, percent) => {
                 let percent = slowest + percent % (fastest + 1 - slowest);
                 Some(Action::ClockRate(target, percent))
@@ -330,7 +347,10 @@ impl Plan {
             self.limits.inflight_requests = random.pick(&[1, 2]);
         }
         let actions = self.theme.actions(random, self.machines, self.duration);
-        self.actions.extend(actions);
+        for (at, action) in actions {
+            let action = self.within_the_bound(action);
+            self.actions.extend(action.map(|action| (at, action)));
+        }
     }
 
     /// Some runs change their members all the time.
@@ -363,12 +383,13 @@ impl Plan {
 
 fn draw_move(random: &mut Random) -> Move {
     let number = random.below(1 << 10) as usize;
-    match random.below(11) {
+    match random.below(12) {
         0..=2 => Move::Join(number),
         3 => Move::JoinAsVoter(number),
         4..=6 => Move::Promote(number),
         7 => Move::Demote(number),
         8 | 9 => Move::Leave(number),
+        10 => Move::Moves(number),
         _ => Move::LeaderLeaves,
     }
 }
@@ -376,6 +397,17 @@ fn draw_move(random: &mut Random) -> Move {
 /// The slowest and the fastest clock that a bound allows, in percent.
 fn rates(drift_percent: Option<u8>) -> Option<(u64, u64)> {
     drift_percent.map(|drift| (100 - u64::from(drift), 100))
+}
+
+/// In most runs no machine is preferred, in some one, in some they are all compared.
+fn priorities(random: &mut Random, machines: usize) -> Vec<u8> {
+    let mut priorities = vec![0; machines];
+    match random.below(20) {
+        0 | 1 => priorities.fill_with(|| random.below(4) as u8),
+        2..5 => priorities[random.below(machines as u64) as usize] = 1,
+        _ => {}
+    }
+    priorities
 }
 
 fn residual(random: &mut Random, machines: usize) -> Residual {
@@ -405,7 +437,7 @@ fn target(random: &mut Random, machines: usize) -> Target {
 }
 
 /// How many kinds of faults there are to draw from.
-const KINDS: u64 = 23;
+const KINDS: u64 = 26;
 
 fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
     let one = target(random, machines);
@@ -443,6 +475,13 @@ fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
             true => Action::Gone(one),
             false => Action::Heal,
         },
+        22 => {
+            let span = random.pick(&[short, long]);
+            let counted = random.chance(400);
+            Action::Halt(one, Halt { span, counted })
+        }
+        23 => Action::Fail(one, Part::Gate, short),
+        24 => Action::Prefer(one, random.below(machines as u64) as usize),
         _ => {
             let place = random.below(machines as u64) as usize;
             let named = random.chance(600).then_some(place);

@@ -29,7 +29,7 @@ const LOOK: u64 = 20_000;
 impl World {
     /// Lets the run come to its end.
     pub(crate) fn settle(&mut self) -> Check {
-        self.heal();
+        self.heal()?;
         let healed = self.now;
         if self.plan.changes_members {
             // No change is asked for from now on; those that are on their way arrive.
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// Ends all faults, and starts what does not run.
-    fn heal(&mut self) {
+    fn heal(&mut self) -> Check {
         let now = self.now;
         self.trace.line(now, || "!! all faults end".into());
         self.partitioned = false;
@@ -64,7 +64,10 @@ impl World {
             machine.stalled_until = machine.stalled_until.min(now);
             machine.full_until = machine.full_until.min(now);
             machine.low_until = machine.low_until.min(now);
+            machine.gate.down_until = machine.gate.down_until.min(now);
             machine.paused_until = machine.paused_until.min(now);
+            machine.halted_until = machine.halted_until.min(now);
+            machine.clock.go_on(now);
             machine.read_fails = false;
             machine.clock.set_rate(now, percent);
             let (boot, life) = (machine.boot, machine.logic.life);
@@ -77,7 +80,9 @@ impl World {
                 self.queue.push(now, Event::Committed { at, life });
                 self.queue.push(now, Event::Pump { at, life });
             }
+            self.prefer(at, self.plan.priorities())?;
         }
+        Ok(())
     }
 
     /// Brings about the fault that stays; the machines from which nothing can be expected.

@@ -1,7 +1,7 @@
 //! The rhythm that some runs have besides the faults that are drawn one by one: it leads to states that chance alone seldom
 //! reaches.
 
-use super::action::{Action, Blow, Move, Target};
+use super::action::{Action, Blow, Halt, Move, Target};
 use super::random::Random;
 
 /// What a run turns on.
@@ -72,6 +72,10 @@ fn leaders(random: &mut Random, machines: usize, end: u64, actions: &mut Vec<(u6
         let blow = match random.below(1000) {
             0..100 => Blow::Crash(random.below(2 * pace)),
             100..150 => Blow::Pause(random.below(3 * pace)),
+            150..200 => Blow::Halt(Halt {
+                span: random.below(3 * pace),
+                counted: random.chance(400),
+            }),
             _ if random.chance(alone) => Blow::Isolate,
             _ => Blow::Minority(friend),
         };
@@ -92,7 +96,7 @@ fn leases(random: &mut Random, machines: usize, end: u64, actions: &mut Vec<(u64
     while at < end {
         let friend = random.below(machines as u64) as usize;
         let leader = Target::Leader(friend);
-        match random.below(4) {
+        match random.below(5) {
             0 => actions.push((at, Action::Isolate(leader))),
             1 => {
                 // Whom it tells to campaign hears it, and it hears of nothing that comes of that.
@@ -108,7 +112,12 @@ fn leases(random: &mut Random, machines: usize, end: u64, actions: &mut Vec<(u64
                 let down = random.between(1_000, 15_000);
                 actions.push((at, Action::Crash(Target::Machine(friend), down)));
             }
-            _ => actions.push((at, Action::Pause(leader, random.between(20_000, 200_000)))),
+            3 => actions.push((at, Action::Pause(leader, random.between(20_000, 200_000)))),
+            _ => {
+                let span = random.between(20_000, 400_000);
+                let counted = true;
+                actions.push((at, Action::Halt(leader, Halt { span, counted })));
+            }
         }
         at += random.between(150_000, 350_000);
         actions.push((at, Action::Heal));

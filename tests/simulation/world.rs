@@ -344,6 +344,9 @@ impl World {
             }
             return Ok(());
         }
+        if way == Way::Datagram && self.machines[to].halted_until > self.now {
+            return Ok(());
+        }
         if self.is_paused(to) {
             let event = Event::Deliver {
                 from,

@@ -1,5 +1,6 @@
 //! Members change one step at a time (§6, dissertation 4.1; rule 11): a log holds at most one configuration that is not
-//! committed, and every quorum of a configuration meets every quorum of the one before it. That each committed one is in the log
+//! committed, every quorum of a configuration meets every quorum of the one before it, and whoever leaves the joint state forgets
+//! nothing of those who stay. That each committed one is in the log
 //! of every later leader is leader completeness.
 
 use rm_raft::{Configuration, Index, MachineId};
@@ -21,6 +22,12 @@ pub(super) fn check(log: &LogImage, committed: Index) -> Check {
         let (before, after) = (&pair[0].configuration, &pair[1].configuration);
         require(always_meet(before, after), "configuration safety", || {
             format!("a quorum of {before:?} need not meet one of {after:?}")
+        })?;
+        let leaves_joint = before.is_joint() && !after.is_joint();
+        let known = |id: &MachineId| before.about.get(id) == after.about.get(id);
+        let kept = !leaves_joint || after.members().iter().all(known);
+        require(kept, "configuration safety", || {
+            format!("{after:?} tells other things of its members than {before:?}")
         })?;
     }
     Ok(())
