@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rm_raft::{Change, ChangeRefused, MachineId, Step};
+use rm_raft::{Change, ChangeRefused, Index, MachineId, Step};
 
 use crate::members::{About, Listed};
 use crate::port::{Port, Refusal};
@@ -40,17 +40,28 @@ impl Port {
         self.shared.members.committed().members.clone()
     }
 
-    /// The members as of a moment after this was asked, as they are committed: what is only in force may be taken back.
+    /// The members as of a moment after this was asked, as they are committed: what is only in force may be taken back. With
+    /// them the entry up to which they are known, at least.
     ///
     /// # Errors
     /// As [`Port::query`].
-    pub async fn members_now(&self) -> Result<Arc<Vec<Member>>, Refusal> {
-        Ok(self.listed_now().await?.members.clone())
+    pub async fn members_now(&self) -> Result<(Arc<Vec<Member>>, Index), Refusal> {
+        let (listed, applied) = self.listed_now().await?;
+        Ok((listed.members.clone(), applied))
     }
 
-    async fn listed_now(&self) -> Result<Arc<Listed>, Refusal> {
+    async fn listed_now(&self) -> Result<(Arc<Listed>, Index), Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
         self.barrier().await?;
-        Ok(self.shared.members.committed())
+        // Of a snapshot the Applier hears before LogicCenter does, which tells the members.
+        let applied = self.shared.board.applied();
+        while self.shared.board.raft().commit < applied {
+            if Instant::now() >= deadline {
+                return Err(Refusal::TimedOut);
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+        Ok((self.shared.members.committed(), applied))
     }
 
     /// Admits a machine, as a learner or at once as a voter, and returns its number. The number belongs to this admission: a
@@ -169,7 +180,7 @@ impl Port {
     ) -> Result<(), Refusal> {
         let deadline = Instant::now() + self.shared.request_timeout();
         loop {
-            let listed = self.listed_now().await?;
+            let (listed, _) = self.listed_now().await?;
             let change = Change {
                 steps: plan(&listed.members)?,
                 force,

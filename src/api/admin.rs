@@ -138,12 +138,12 @@ impl Admin for AdminService {
         &self,
         _: Request<pb::MembersRequest>,
     ) -> Result<Response<pb::MembersResponse>, Status> {
-        let members = self.port.members_now().await.map_err(refused)?;
+        let (members, applied) = self.port.members_now().await.map_err(refused)?;
         Ok(Response::new(pb::MembersResponse {
             domain: self.port.identity().domain.clone(),
             machines: members.iter().map(machine).collect(),
             era: self.port.identity().era.0,
-            applied_index: self.port.report().applied.0,
+            applied_index: applied.0,
         }))
     }
 

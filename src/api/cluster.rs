@@ -51,7 +51,7 @@ impl Cluster for ClusterService {
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
         let members = match request.into_inner().linearizable {
-            true => self.port.members_now().await.map_err(refused)?,
+            true => self.port.members_now().await.map_err(refused)?.0,
             false => self.port.members(),
         };
         let members = members.iter().map(member).collect();
