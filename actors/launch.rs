@@ -19,6 +19,7 @@ use crate::logs::{Flushing, Logs};
 use crate::machine::{Clock, Shared};
 use crate::members::Members;
 use crate::message::Retire;
+use crate::participation::Departure;
 use crate::port::{Identity, Member, Port, Refusal};
 use crate::resources::{Resources, StartError};
 use crate::roster::Slots;
@@ -105,7 +106,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         logs,
         resources,
         members: Members::new(members),
-        removed: tokio::sync::Notify::new(),
+        departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();
     let (end, ended) = oneshot::channel();
@@ -166,10 +167,15 @@ impl Running {
         }
     }
 
-    /// Waits until this machine learns that it takes part no more, and has noted it; for ever, if it goes on taking part.
-    pub fn removed(&self) -> impl Future<Output = ()> + use<> {
-        let shared = self.shared.clone();
-        async move { shared.removed.notified().await }
+    /// Waits until this machine learns that it takes part no more, and tells how; for ever, if it goes on taking part.
+    pub fn removed(&self) -> impl Future<Output = Departure> + use<> {
+        let mut departure = self.shared.departure.subscribe();
+        async move {
+            match departure.wait_for(Option::is_some).await.map(|it| *it) {
+                Ok(Some(departure)) => departure,
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     /// Hands leadership over if this machine leads, and waits for that: without it the others would wait an election timeout

@@ -49,6 +49,7 @@ pub use forced::{Begun, Forced};
 pub use forcing::ForceError;
 pub use launch::{Admission, Running, Start, is_new, start, verify};
 pub use logs::LogFileError;
+pub use participation::Departure;
 pub use resources::StartError;
 pub use rm_store::{Era, Neighbour};
 pub use roster::{ActorName, GroupName};

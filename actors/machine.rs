@@ -17,6 +17,7 @@ use crate::life::Life;
 use crate::logs::Logs;
 use crate::members::Members;
 use crate::message::PeersChanged;
+use crate::participation::Departure;
 use crate::port::Identity;
 use crate::resources::Resources;
 use crate::roster::{Slot, Slots};
@@ -32,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) logs: Logs,
     pub(crate) resources: Resources,
     pub(crate) members: Members,
-    /// Told when this machine learns that it takes part no more.
-    pub(crate) removed: tokio::sync::Notify,
+    /// How this machine learnt that it takes part no more; none while it does.
+    pub(crate) departure: tokio::sync::watch::Sender<Option<Departure>>,
 }
 
 impl Shared {

@@ -30,6 +30,15 @@ pub(crate) fn begun(shared: &Shared) -> Configured {
     }
 }
 
+/// How a machine learnt that it takes part no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// By its own log, or from a peer that proved itself: it is noted, and the data is not opened again.
+    Certain,
+    /// From whoever answered at a member's client address: nothing is noted, and a machine that is started again asks again.
+    Heard,
+}
+
 /// This machine takes part no more, for good: its number is never given again.
 pub(crate) fn leave(shared: &Shared, log: &Logger) {
     warn!(
@@ -39,12 +48,17 @@ pub(crate) fn leave(shared: &Shared, log: &Logger) {
     if let Err(error) = shared.resources.note_removed() {
         warn!(log, "that it was removed cannot be noted"; "error" => %error);
     }
-    shared.removed.notify_one();
+    shared.departure.send_replace(Some(Departure::Certain));
 }
 
 impl Port {
-    /// A member told, as of a moment after it was asked, that this machine takes part no more. It stops, as when its own log tells.
+    /// A member told, as of a moment after it was asked, that this machine takes part no more. It stops.
     pub fn learn_removed(&self) {
-        leave(&self.shared, &self.shared.logs.logger("machine"));
+        self.shared
+            .departure
+            .send_if_modified(|departure| match departure {
+                Some(_) => false,
+                None => departure.replace(Departure::Heard).is_none(),
+            });
     }
 }

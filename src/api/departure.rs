@@ -3,11 +3,11 @@
 //! The leader tells whom it removes, and whoever asks for votes is told too. But a learner never asks, and a machine that was
 //! away for long may find nobody at its peer port's other ends who still knows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rm_actors::port::{MachineId, Port};
-use rm_proto::raftmachine::v1::MembersResponse;
+use rm_actors::port::{MachineId, Member, Port};
+use rm_proto::raftmachine::v1::{Machine, MembersResponse};
 use slog::{info, warn};
 
 use crate::join::ask;
@@ -87,16 +87,21 @@ struct Own {
     era: u64,
     machine: MachineId,
     commit_index: u64,
+    /// The data that each member was found on, as far as the log tells.
+    data_ids: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Own {
     fn of(port: &Port) -> Own {
         let identity = port.identity();
+        let members = port.members();
+        let data_id = |each: &Member| Some((each.machine.0, each.data_id?.0.to_vec()));
         Own {
             domain: identity.domain.clone(),
             era: identity.era.0,
             machine: identity.machine,
             commit_index: port.report().commit.0,
+            data_ids: members.iter().filter_map(data_id).collect(),
         }
     }
 
@@ -105,7 +110,17 @@ impl Own {
         if (&answer.domain, answer.era) != (&self.domain, self.era) {
             return Err("it belongs to another domain, or another era of it".to_owned());
         }
-        // A domain that was begun anew under the same name has another log, and knows nothing of this one's.
+        // A domain that was begun anew under the same name has another log, on other data.
+        let is_other = |each: &Machine| {
+            let known = self.data_ids.get(&each.id);
+            known.is_some_and(|known| !each.data_id.is_empty() && *known != each.data_id)
+        };
+        if let Some(other) = answer.machines.iter().find(|each| is_other(each)) {
+            return Err(format!(
+                "to it {} is on other data than this machine's log tells: it is a domain of the same name that was begun anew",
+                other.name
+            ));
+        }
         if answer.applied_index < self.commit_index {
             return Err(
                 "it has less of the log than this machine knows to be committed".to_owned(),
@@ -119,7 +134,6 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rm_proto::raftmachine::v1::Machine;
 
     #[test]
     fn only_an_answer_of_the_same_domain_era_and_log_says_that_a_machine_was_removed() {
@@ -128,6 +142,7 @@ mod tests {
             era: 9,
             machine: MachineId(7),
             commit_index: 100,
+            data_ids: BTreeMap::from([(1, vec![1; 16]), (7, vec![7; 16])]),
         };
         let answer = |domain: &str, era, applied_index, id| MembersResponse {
             domain: domain.to_owned(),
@@ -146,6 +161,17 @@ mod tests {
             answer("example.com", 9, 99, 8),
         ] {
             own.is_in(&other).expect_err("it says nothing");
+        }
+        let on = |id, data| {
+            let mut answer = answer("example.com", 9, 1_000, id);
+            answer.machines[0].data_id = vec![data; 16].into();
+            answer
+        };
+        assert_eq!(own.is_in(&on(1, 1)), Ok(false));
+        assert_eq!(own.is_in(&on(7, 7)), Ok(true));
+        for begun_anew in [on(1, 2), on(7, 2)] {
+            own.is_in(&begun_anew)
+                .expect_err("its log may be longer, and is another one");
         }
     }
 }

@@ -96,7 +96,7 @@ fn admission(domain: &str, name: &str, answer: MembersResponse) -> Result<Admiss
     let mut machines = answer.machines.iter();
     let own = machines.find(|machine| machine.name == name && machine.standing != LEAVING);
     let own = own.ok_or_else(|| JoinError::NotAdmitted(name.to_owned()))?;
-    if own.has_data {
+    if !own.data_id.is_empty() {
         return Err(JoinError::DataLost(name.to_owned()));
     }
     let machine = MachineId(own.id);
@@ -126,7 +126,7 @@ mod tests {
             machines: vec![Machine {
                 id: 7,
                 name: "RM.04".to_owned(),
-                has_data,
+                data_id: vec![1; if has_data { 16 } else { 0 }].into(),
                 ..Machine::default()
             }],
         }
@@ -146,7 +146,7 @@ mod tests {
         let old = Machine {
             id: 3,
             standing: "leaving".to_owned(),
-            has_data: true,
+            data_id: vec![1; 16].into(),
             ..new.clone()
         };
         answer.machines = vec![old.clone(), new];

@@ -91,7 +91,10 @@ pub(crate) fn machine(member: &Member) -> pb::Machine {
             Standing::Leaving => "leaving",
         }
         .to_owned(),
-        has_data: member.data_id.is_some(),
+        data_id: member
+            .data_id
+            .map(|id| id.0.to_vec().into())
+            .unwrap_or_default(),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
-use rm_actors::{Era, Outcome, Running, Start};
+use rm_actors::{Departure, Era, Outcome, Running, Start};
 use rm_config::Effective;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info, warn};
@@ -155,9 +155,14 @@ async fn serve(
             crit!(log, "the process ends"; "outcome" => ?outcome);
             return Ok(outcome);
         }
-        () = removed => {
-            crit!(log, "this machine was removed from its domain: the process ends, and a process manager should not start it again");
-            last_words("raft-machine: this machine was removed from its domain".to_owned());
+        departure = removed => {
+            let words = match departure {
+                Departure::Certain => "this machine was removed from its domain: a process manager should not start it again",
+                Departure::Heard => "the members say that this machine was removed from its domain; its data is kept, and it asks them again \
+                    if it is started again",
+            };
+            crit!(log, "the process ends"; "reason" => words);
+            last_words(format!("raft-machine: {words}"));
         }
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }

@@ -222,7 +222,7 @@ async fn the_members_are_told_as_they_are_committed() {
     let client = cluster.client();
     until("no change is under way", async || {
         let now = members(&client).await;
-        match now.iter().all(|member| member.has_data) {
+        match now.iter().all(|member| !member.data_id.is_empty()) {
             true => Ok(()),
             false => Err(format!("{now:?}")),
         }

@@ -227,7 +227,7 @@ async fn a_machine_that_was_removed_or_has_lost_its_data_does_not_come_back_as_t
     }
     until("the log tells on which data all live", async || {
         let now = members(&client).await;
-        match now.iter().all(|member| member.has_data) {
+        match now.iter().all(|member| !member.data_id.is_empty()) {
             true => Ok(()),
             false => Err(format!("{now:?}")),
         }
