@@ -129,6 +129,9 @@ impl Port {
     ) -> Result<(), Refusal> {
         self.change(false, |members| {
             let mut about = About::of(find(members, machine)?);
+            if let Some(peer) = peer {
+                check_address(members, peer, machine)?;
+            }
             about.peer = peer.map_or(about.peer, ToString::to_string);
             about.client = client.map_or(about.client, ToString::to_string);
             Ok(vec![Step::Update(machine, about.encode())])
@@ -208,6 +211,23 @@ impl Port {
 fn find(members: &[Member], machine: MachineId) -> Result<&Member, Refusal> {
     let found = members.iter().find(|each| each.machine == machine);
     found.ok_or(Refusal::Change(ChangeRefused::NoSuchMachine(machine)))
+}
+
+/// Refuses a peer address at which another member is: nobody would find either of the two.
+fn check_address(
+    members: &[Member],
+    peer: &rm_config::Address,
+    machine: MachineId,
+) -> Result<(), Refusal> {
+    let peer = peer.to_string();
+    let mut others = members.iter().filter(|each| each.machine != machine);
+    match others.find(|each| each.peer == peer) {
+        Some(other) => Err(Refusal::Operator(format!(
+            "{} has the peer address {peer} already: move or remove it first, or give another address",
+            other.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a name or an address that a member has, but for the one that is replaced.

@@ -7,6 +7,7 @@ use rm_store::{Description, SnapshotId};
 use rm_wire::{
     IncomingSnapshot, SnapshotDigest, SnapshotFault, SnapshotHeader, SnapshotSink, SnapshotStart,
 };
+use slog::info;
 
 use crate::ActorName;
 use crate::fault::Point;
@@ -46,6 +47,9 @@ impl SnapshotSink for Sink {
             Found::OtherInstalling => return Err("another snapshot is being installed".into()),
         }
         let incoming = shared.resources.snapshots.receive(description)?;
+        let log = shared.logs.logger(ActorName::Listener.as_str());
+        info!(log, "a snapshot is received"; "from" => shared.name_of(from), "last" => %header.last,
+            "bytes" => header.length, "resumed_at" => incoming.received());
         Ok(SnapshotStart::From {
             offset: incoming.received(),
             incoming: Box::new(Receiving {

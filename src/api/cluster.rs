@@ -138,11 +138,13 @@ impl<'a> PeerUrl<'a> {
 }
 
 fn only_url(urls: &[String]) -> Result<PeerUrl<'_>, Status> {
-    match urls {
-        [url] => Ok(PeerUrl::parse(url)),
-        _ => Err(Status::invalid_argument(
-            "etcdserver: given member URLs are invalid",
-        )),
+    let bad = || Status::invalid_argument("etcdserver: given member URLs are invalid");
+    let [url] = urls else {
+        return Err(bad());
+    };
+    match PeerUrl::parse(url) {
+        url if url.address.is_empty() => Err(bad()),
+        url => Ok(url),
     }
 }
 
@@ -185,7 +187,11 @@ mod tests {
             (&add.name[..], &add.peer[..], &add.client[..]),
             ("RM.04", "127.0.0.1:7604", "127.0.0.1:2404")
         );
-        for urls in [vec![], vec!["http://127.0.0.1:7604".to_owned()]] {
+        for urls in [
+            vec![],
+            vec!["http://?name=RM.04&client=127.0.0.1:2404".to_owned()],
+            vec!["http://127.0.0.1:7604".to_owned()],
+        ] {
             newcomer(&urls).expect_err("it tells too little");
         }
     }

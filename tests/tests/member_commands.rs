@@ -128,11 +128,13 @@ async fn rmctl_grows_a_domain_replaces_a_machine_and_shrinks_it() {
     cluster.assert_nobody_panicked();
 }
 
-/// The same config with another client address for a machine.
-fn moved(cluster: &Cluster, place: usize, client: std::net::SocketAddr) -> PathBuf {
-    let text = std::fs::read_to_string(&cluster.machines[place].config).expect("a config");
+/// The same config with the present addresses of a machine.
+fn moved(cluster: &Cluster, place: usize) -> PathBuf {
+    let machine = &cluster.machines[place];
+    let text = std::fs::read_to_string(&machine.config).expect("a config");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
-    config["machines"][place]["client"] = json!(client);
+    config["machines"][place]["client"] = json!(machine.client);
+    config["machines"][place]["peer"] = json!(machine.peer);
     let file = cluster.folder().join("moved.json");
     std::fs::write(&file, config.to_string()).expect("the folder can be written");
     file
@@ -146,8 +148,8 @@ async fn rmctl_tells_all_where_a_machine_has_moved() {
     cluster.machines[place].kill();
     let ports = claim(1);
     let client = ports[0].address;
-    cluster.machines[place].config = moved(&cluster, place, client);
     cluster.machines[place].client = client;
+    cluster.machines[place].config = moved(&cluster, place);
     let name = cluster.machines[place].name.clone();
     let client = client.to_string();
     in_time(&other, &["member", "update", &name, "--client", &client]).await;
@@ -163,6 +165,67 @@ async fn rmctl_tells_all_where_a_machine_has_moved() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_tells_all_where_a_machine_has_moved() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let place = (cluster.leader().await + 1) % 3;
+    let other = &cluster.machines[(place + 1) % 3];
+    let (asked, taken) = (other.client.to_string(), other.peer);
+    let name = cluster.machines[place].name.clone();
+    let id = format!("{:x}", id_of(&members(&cluster.client()).await, &name));
+    let update = |id: &str, url: &str| {
+        let words = ["member", "update", id, &format!("--peer-urls={url}")];
+        let output = etcdctl(&asked, "simple", &words, "");
+        let told = text(&output);
+        match output.status.success() {
+            true => Ok(told),
+            false => Err(told),
+        }
+    };
+    let why = update("7", "http://127.0.0.1:1").expect_err("there is no such member");
+    assert!(why.contains("member not found"), "{why}");
+    let two = "http://127.0.0.1:1,http://127.0.0.1:2";
+    let why = update(&id, two).expect_err("a machine has one address");
+    assert!(why.contains("given member URLs are invalid"), "{why}");
+    let why = update(&id, "http://127.0.0.1:1?client=x").expect_err("that is no address");
+    assert!(why.contains("\"x\" is no address"), "{why}");
+    let why = update(&id, &format!("http://{taken}")).expect_err("another is there");
+    assert!(
+        why.contains(&format!("has the peer address {taken} already")),
+        "{why}"
+    );
+
+    let ports = claim(4);
+    for pair in ports.chunks_exact(2) {
+        let (peer, client) = (pair[0].address, pair[1].address);
+        cluster.machines[place].kill();
+        (cluster.machines[place].peer, cluster.machines[place].client) = (peer, client);
+        cluster.machines[place].config = moved(&cluster, place);
+        cluster.machines[place].start();
+        // It says itself where it has moved to, in the log alone: the others do not follow its word.
+        let told = until("the change is committed", async || {
+            update(&id, &format!("http://{peer}?client={client}"))
+        })
+        .await;
+        assert!(told.contains(&format!("Member {id:>16} updated")), "{told}");
+        let now = members(&cluster.client()).await;
+        let moved = now.iter().find(|member| member.name == name);
+        let moved = moved.expect("it is a member still");
+        let addresses = [moved.peer.clone(), moved.client.clone()];
+        assert_eq!(addresses, [peer.to_string(), client.to_string()]);
+        cluster.client().put("after", peer.to_string()).await;
+        cluster.same_everywhere().await;
+    }
+
+    // Without a client address in the URL, that stays.
+    let own = cluster.machines[place].peer;
+    update(&id, &format!("http://{own}")).expect("it may be told again");
+    let now = members(&cluster.client()).await;
+    let client = cluster.machines[place].client.to_string();
+    assert!(now.iter().any(|member| member.client == client), "{now:?}");
+    cluster.assert_nobody_panicked();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

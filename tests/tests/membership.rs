@@ -1,5 +1,8 @@
 //! Domains of real processes that grow, shrink, move and lose machines under load: no history breaks, nothing acknowledged is lost.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,8 +24,14 @@ use serde_json::{Value, json};
 /// As in the settings of these tests.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How long clients may go without at any change.
+const GAP_MAX: Duration = ELECTION_TIMEOUT.saturating_mul(2);
+
 /// How often whoever leads is asked to hand over.
 const HAND_OVER_PACE: Duration = Duration::from_secs(1);
+
+/// How often each prober writes.
+const PROBE_PACE: Duration = Duration::from_millis(5);
 
 /// How many writes must be acknowledged between two changes.
 const PROGRESS: usize = 50;
@@ -49,42 +58,71 @@ async fn held_by(client: &Client, place: usize) -> Vec<KeyValue> {
     client.dump(place).await
 }
 
-/// Measures the longest time in which no write was acknowledged.
+/// Measures the longest time in which no write was acknowledged, and beside it how long the disk took for a flush of a few bytes, for
+/// which no machine can be blamed.
 struct Prober {
     stop: Arc<AtomicBool>,
-    seen: Arc<Mutex<(Instant, Duration)>>,
+    seen: Arc<Mutex<Seen>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
+struct Seen {
+    acknowledged_at: Instant,
+    gap_max: Duration,
+    flush_max: Duration,
+}
+
 impl Prober {
-    fn start(client: &Client) -> Prober {
+    fn start(client: &Client, folder: &Path) -> Prober {
         let stop = Arc::<AtomicBool>::default();
-        let seen = Arc::new(Mutex::new((Instant::now(), Duration::ZERO)));
+        let seen = Arc::new(Mutex::new(Seen {
+            acknowledged_at: Instant::now(),
+            gap_max: Duration::ZERO,
+            flush_max: Duration::ZERO,
+        }));
         let probe = |machine: usize| {
             let (client, stop, seen) = (client.clone(), Arc::clone(&stop), Arc::clone(&seen));
             tokio::spawn(async move {
-                let mut pace = tokio::time::interval(Duration::from_millis(5));
+                let mut pace = tokio::time::interval(PROBE_PACE);
                 while !stop.load(Ordering::Relaxed) {
                     pace.tick().await;
                     let key = format!("probe/{machine}");
                     if client.put_on(machine, key, "probed").await.is_ok() {
                         let mut seen = seen.lock().expect("no prober panicked");
-                        let gap = seen.0.elapsed();
-                        *seen = (Instant::now(), seen.1.max(gap));
+                        seen.gap_max = seen.gap_max.max(seen.acknowledged_at.elapsed());
+                        seen.acknowledged_at = Instant::now();
                     }
                 }
             })
         };
-        let tasks = (0..client.machines()).map(probe).collect();
+        let mut tasks: Vec<_> = (0..client.machines()).map(probe).collect();
+        let mut file = File::create(folder.join("flushed")).expect("the folder can be written");
+        let (told, flushed) = (Arc::clone(&stop), Arc::clone(&seen));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            while !told.load(Ordering::Relaxed) {
+                std::thread::sleep(PROBE_PACE);
+                let began = Instant::now();
+                file.write_all(b"a few bytes").expect("there is space");
+                file.sync_data().expect("the disk is sound");
+                let mut seen = flushed.lock().expect("no prober panicked");
+                seen.flush_max = seen.flush_max.max(began.elapsed());
+            }
+        }));
         Prober { stop, seen, tasks }
     }
 
-    /// The longest gap since the last time that this was asked.
+    /// Tells the longest gap since the last time that this was asked, and sees that no client had to wait for long.
     fn tell(&self, what: &str) {
         let mut seen = self.seen.lock().expect("no prober panicked");
-        let longest = std::mem::take(&mut seen.1).max(seen.0.elapsed());
-        let timeouts = longest.as_secs_f64() / ELECTION_TIMEOUT.as_secs_f64();
-        println!("{what}: no write for at most {longest:.0?}, {timeouts:.2} election timeouts");
+        let open = seen.acknowledged_at.elapsed();
+        let gap = std::mem::take(&mut seen.gap_max).max(open);
+        let flush = std::mem::take(&mut seen.flush_max);
+        let timeouts = gap.as_secs_f64() / ELECTION_TIMEOUT.as_secs_f64();
+        println!(
+            "{what}: no write for at most {gap:.0?}, {timeouts:.2} election timeouts; a flush took up to {flush:.0?}"
+        );
+        // A commit flushes twice.
+        assert!(gap <= GAP_MAX + 2 * flush, "{what}: no write for {gap:?}");
     }
 
     async fn finish(self) {
@@ -137,7 +175,10 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
-    let (prober, mover) = (Prober::start(&client), Mover::start(&client));
+    let (prober, mover) = (
+        Prober::start(&client, &cluster.folder()),
+        Mover::start(&client),
+    );
     for place in 1..5 {
         writers.progress(PROGRESS).await;
         admit(&mut cluster, &client, place).await;

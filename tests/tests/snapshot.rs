@@ -16,6 +16,14 @@ const VALUE_BYTES: usize = 64 << 10;
 /// How many of them: 1 MiB a round, which takes a moment to copy and to send at the pace below.
 const VALUES: usize = 16;
 
+/// The size of each value of a state that takes seconds to send, and how many of them: some notes of what is durable fit into it,
+/// which the receiver makes every 16 MiB.
+const HUGE_BYTES: usize = 1 << 20;
+const HUGE_VALUES: usize = 56;
+
+/// How much of a snapshot a break may cost.
+const NOTE_BYTES: u64 = 16 << 20;
+
 /// Three machines whose logs keep next to nothing, and whose snapshots take their time.
 fn settings() -> Settings {
     Settings::trio()
@@ -74,6 +82,88 @@ async fn a_sender_or_receiver_that_is_killed_amid_a_transfer_delays_it_only() {
     }
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_goes_on_where_it_was_after_a_lost_connection_and_after_a_crash() {
+    // Longer than other tests', so that the sender leads all the while: another would make another snapshot.
+    let settings = settings()
+        .with("timings.heartbeat_ms", 100)
+        .with("timings.election_timeout_ms", 1_000)
+        .with("limits.snapshot_bytes_per_second", 16 << 20);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    let values = (HUGE_VALUES, HUGE_BYTES);
+    let (follower, at_least) = left_behind_by(&mut cluster, &client, values).await;
+    cluster.machines[follower].take_log();
+    cluster.machines[follower].start();
+    let sender = sender_to(&client, follower).await;
+
+    received(&client, follower, NOTE_BYTES).await;
+    cluster.machines[follower].pause();
+    until("the sender has lost the connection", async || {
+        let info = client.info_until(sender).await;
+        match info.sending.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{:?}", info.sending)),
+        }
+    })
+    .await;
+    cluster.machines[follower].resume();
+
+    received(&client, follower, 2 * NOTE_BYTES).await;
+    let before = resumptions(&cluster, follower);
+    cluster.machines[follower].kill();
+    cluster.machines[follower].start();
+    caught_up(&cluster, &client, (follower, at_least)).await;
+
+    let all = resumptions(&cluster, follower);
+    println!("began to receive at the bytes {all:?}");
+    let (first, after_pause) = before.split_first().expect("it received");
+    let after_crash = &all[before.len()..];
+    assert_eq!(*first, 0, "{all:?}");
+    for (resumed, at_least) in [(after_pause, NOTE_BYTES), (after_crash, 2 * NOTE_BYTES)] {
+        assert!(!resumed.is_empty(), "{all:?}");
+        assert!(resumed.iter().all(|&at| at >= at_least), "{all:?}");
+    }
+    let at = after_crash[after_crash.len() - 1];
+    let delivered = format!("Delivered {{ resumed_at: {at} }}");
+    until("the sender says so too", async || {
+        let log = cluster.machines[sender].log();
+        match log.contains(&delivered) {
+            true => Ok(()),
+            false => Err(delivered.clone()),
+        }
+    })
+    .await;
+    cluster.same_history_everywhere().await;
+    cluster.assert_nobody_panicked();
+}
+
+/// Waits until so much of a snapshot has come to a machine.
+async fn received(client: &Client, follower: usize, bytes: u64) {
+    until("enough of the snapshot has come", async || {
+        let info = client.info_until(follower).await;
+        match info.receiving {
+            Some(transfer) if transfer.bytes > bytes => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// From which byte on a machine was to receive snapshots, in turn, as its log tells.
+fn resumptions(cluster: &Cluster, follower: usize) -> Vec<u64> {
+    let log = cluster.machines[follower].log();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("a snapshot is received"));
+    let offset = |line: &str| {
+        let (_, rest) = line.split_once("resumed_at: ").expect("it says from where");
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|it| it.parse().ok()).expect("a number")
+    };
+    lines.map(offset).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,13 +278,22 @@ async fn etcd_18055_snapshots_in_short_order_take_the_place_of_each_other() {
 /// Takes a follower down and has the others write and compact what it would need; its place, and what it will
 /// have applied at least when it has caught up.
 async fn left_behind(cluster: &mut Cluster, client: &Client) -> (usize, u64) {
+    left_behind_by(cluster, client, (VALUES, VALUE_BYTES)).await
+}
+
+/// As [`left_behind`], by so many values of so many bytes.
+async fn left_behind_by(
+    cluster: &mut Cluster,
+    client: &Client,
+    (values, bytes): (usize, usize),
+) -> (usize, u64) {
     let leader = cluster.leader().await;
     let follower = (leader + 1) % cluster.machines.len();
     let last = client.info_until(follower).await.last_index;
     cluster.machines[follower].kill();
-    for number in 0..VALUES {
+    for number in 0..values {
         client
-            .put(format!("large/{number}"), vec![b'v'; VALUE_BYTES])
+            .put(format!("large/{number}"), vec![b'v'; bytes])
             .await;
     }
     for machine in 0..cluster.machines.len() {
@@ -208,7 +307,7 @@ async fn left_behind(cluster: &mut Cluster, client: &Client) -> (usize, u64) {
             .await;
         }
     }
-    (follower, last + VALUES as u64)
+    (follower, last + values as u64)
 }
 
 /// Waits until a snapshot is on its way to a machine; whose.
