@@ -245,8 +245,16 @@ struct Entered {
 }
 
 impl Entered {
+    /// Whether this connection will do for the machine as it is listed now. A stranger that told a name is taken to be where it
+    /// dialled from until that is looked up, which may find it elsewhere; only a member's presence is asked for there.
     fn serves(&self, peer: &Peer) -> bool {
-        self.peer.stranger == peer.stranger && peer.is_served_as(&self.peer, Some(self.data_id))
+        let same_place = match peer.stranger {
+            true => self.peer.address.port() == peer.address.port(),
+            false => self.peer.address == peer.address,
+        };
+        self.peer.stranger == peer.stranger
+            && same_place
+            && peer.is_still(&self.peer, Some(self.data_id))
     }
 }
 
