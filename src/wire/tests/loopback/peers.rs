@@ -92,6 +92,8 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
     first.start();
     second.start();
     assert_eq!(stranger(first).await, second.identity);
+    let noted = first.data_ids.known();
+    assert!(noted.is_empty(), "no list bounds who comes: {noted:?}");
     second.all_connected().await;
     let heard = |message: &Message| {
         matches!(
