@@ -129,11 +129,6 @@ impl Link {
         peer.address == self.peer.address && peer.is_still(&self.peer, self.state().data_id)
     }
 
-    /// Whether only the peer's own word tells of it.
-    pub(crate) fn is_to_a_stranger(&self) -> bool {
-        self.peer.stranger
-    }
-
     /// The present connection.
     pub(crate) fn connection(&self) -> Option<Connection> {
         self.state().connection.clone()

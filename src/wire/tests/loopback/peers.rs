@@ -217,6 +217,25 @@ async fn a_machine_that_is_removed_is_told_so_and_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_machine_that_was_a_stranger_first_is_told_of_its_removal_as_any_other() {
+    let mut machines = machines(2);
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let listed = first.peers.clone();
+    first.peers[0].stranger = true;
+    second.start_inbound();
+    first.start_outbound();
+    first.gets_through_to(second, &numbered(1)).await;
+    first.set_outbound_peers(&listed);
+    first.gets_through_to(second, &numbered(2)).await;
+    assert_eq!(first.status(second.id()).connections, 1);
+    first.set_outbound_peers(&[]);
+    let (_, _, reason) = second.event(gone).await;
+    assert!(reason.contains("was removed"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_machine_whose_address_changes_is_reached_there() {
     let mut machines = cluster(3).await;
     let moved = machines[1].move_away();
