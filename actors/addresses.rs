@@ -2,8 +2,9 @@
 //!
 //! Asking a resolver may take seconds, which no actor has: a thread of its own asks, and actors read what it found last.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) struct Addresses {
     neighbours: ArcSwap<Vec<Neighbour>>,
     known: ArcSwap<Vec<Peer>>,
     asking: OnceLock<Thread>,
+    /// Held by whoever stores either list.
     setting: Mutex<()>,
 }
 
@@ -48,7 +50,7 @@ impl Addresses {
     /// From now on it is these machines, which are asked for under a lock: of two who tell at once, none overwrites what is newer.
     /// Those whose address is a number are known at once. One that tells no address can only be waited for.
     pub(crate) fn set(&self, local: MachineId, machines: impl FnOnce() -> Vec<members::Peer>) {
-        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let setting = self.setting();
         let machines = machines();
         let others = machines.iter().filter(|each| each.machine != local);
         let neighbours = others.filter_map(|machine| {
@@ -61,7 +63,7 @@ impl Addresses {
             })
         });
         self.neighbours.store(Arc::new(neighbours.collect()));
-        self.find(|address| {
+        self.know(&setting, |address| {
             let host = address.host.parse().ok()?;
             Some(SocketAddr::new(host, address.port))
         });
@@ -100,10 +102,25 @@ impl Addresses {
         Ok(())
     }
 
-    /// Looks every machine up; one that is not found keeps the address that it had.
-    fn find(&self, look_up: impl Fn(&rm_config::Address) -> Option<SocketAddr>) {
+    /// Looks every machine up, which may take its time: what is found counts for whoever is at that address by the list that is in
+    /// force then. A list that came meanwhile has woken who asks, so that the rest of it is looked up next.
+    fn find(&self, mut look_up: impl FnMut(&rm_config::Address) -> Option<SocketAddr>) {
+        let neighbours = self.neighbours.load_full();
+        let addresses = neighbours.iter().map(|neighbour| &neighbour.address);
+        let found: BTreeMap<_, _> = addresses
+            .filter_map(|address| Some((address, look_up(address)?)))
+            .collect();
+        self.know(&self.setting(), |address| found.get(address).copied());
+    }
+
+    /// Tells where the machines of the list are, by what was found; one that was not found keeps the address that it had.
+    fn know(
+        &self,
+        _setting: &MutexGuard<'_, ()>,
+        found: impl Fn(&rm_config::Address) -> Option<SocketAddr>,
+    ) {
         let before = self.known.load();
-        let mut found = Vec::new();
+        let mut known = Vec::new();
         for neighbour in self.neighbours.load().iter() {
             let earlier = || {
                 before
@@ -111,8 +128,8 @@ impl Addresses {
                     .find(|peer| peer.id == neighbour.id)
                     .map(|peer| peer.address)
             };
-            if let Some(address) = look_up(&neighbour.address).or_else(earlier) {
-                found.push(Peer {
+            if let Some(address) = found(&neighbour.address).or_else(earlier) {
+                known.push(Peer {
                     id: neighbour.id,
                     name: neighbour.name.clone(),
                     address,
@@ -122,9 +139,14 @@ impl Addresses {
                 });
             }
         }
-        if found != **before {
-            self.known.store(Arc::new(found));
+        if known != **before {
+            self.known.store(Arc::new(known));
         }
+    }
+
+    fn setting(&self) -> MutexGuard<'_, ()> {
+        // It guards the order of what is stored, and each store is whole.
+        self.setting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,6 +191,55 @@ mod tests {
             ports,
             [7700],
             "who left is forgotten, and who moved is found"
+        );
+    }
+
+    #[test]
+    fn a_list_that_came_while_a_resolver_took_its_time_stays_in_force() {
+        let ours = MachineId(4);
+        let stranger = members::Peer {
+            stranger: true,
+            ..machine(2, "two.invalid:7600")
+        };
+        let before = [
+            machine(1, "127.0.0.1:7600"),
+            stranger,
+            machine(3, "three.invalid:7600"),
+        ];
+        let addresses = Addresses::new(ours, &before);
+        let found: SocketAddr = "127.0.0.9:7600".parse().expect("an address");
+        let (asks, asked) = std::sync::mpsc::channel();
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let addresses = &addresses;
+            scope.spawn(move || {
+                let mut first = true;
+                addresses.find(|_| {
+                    if std::mem::take(&mut first) {
+                        asks.send(()).expect("the test waits");
+                        answered.recv().expect("the test answers");
+                    }
+                    Some(found)
+                });
+            });
+            asked.recv().expect("it asks");
+            // One left, one is listed that was a stranger, and one moved.
+            let after = vec![machine(2, "two.invalid:7600"), machine(3, "127.0.0.1:7603")];
+            addresses.set(ours, || after);
+            answer.send(()).expect("it waits");
+        });
+        let known = addresses.peers();
+        let known: Vec<_> = known
+            .iter()
+            .map(|peer| (peer.id.0, peer.address.to_string(), peer.stranger))
+            .collect();
+        let expected = [
+            (2, "127.0.0.9:7600".to_owned(), false),
+            (3, "127.0.0.1:7603".to_owned(), false),
+        ];
+        assert_eq!(
+            known, expected,
+            "what was found counts where it was asked for"
         );
     }
 }

@@ -36,21 +36,17 @@ impl DataIds {
     }
 
     /// That a machine which has proved itself to be `peer` lives on the data that it should. What the list of peers
-    /// says decides; where it says nothing, what was found first.
+    /// says decides; where it says nothing, what was found first. Notes nothing.
+    pub(crate) fn check(&self, peer: &Peer, found: DataId) -> Result<(), RefusedBecause> {
+        check(&self.found(), peer, found)
+    }
+
+    /// The same, and notes it: only for a machine that is listed, since the list is what bounds them.
     pub(crate) fn admit(&self, peer: &Peer, found: DataId) -> Result<(), RefusedBecause> {
         let mut known = self.found();
-        let expected = peer.data_id.or_else(|| known.get(&peer.id).copied());
-        match expected {
-            Some(expected) if expected != found => Err(RefusedBecause::DataChanged {
-                name: peer.name.clone(),
-                expected,
-                found,
-            }),
-            _ => {
-                known.insert(peer.id, found);
-                Ok(())
-            }
-        }
+        check(&known, peer, found)?;
+        known.insert(peer.id, found);
+        Ok(())
     }
 
     /// Forgets the machines that are not among `peers`: one that was removed may be added again with new data.
@@ -62,6 +58,21 @@ impl DataIds {
     fn found(&self) -> MutexGuard<'_, BTreeMap<MachineId, DataId>> {
         // Nothing panics while it holds this lock; should it, the map is still good.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(
+    known: &BTreeMap<MachineId, DataId>,
+    peer: &Peer,
+    found: DataId,
+) -> Result<(), RefusedBecause> {
+    match peer.data_id.or_else(|| known.get(&peer.id).copied()) {
+        Some(expected) if expected != found => Err(RefusedBecause::DataChanged {
+            name: peer.name.clone(),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -114,3 +114,64 @@ impl Controller for Courteous {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, UdpSocket};
+    use std::time::Duration;
+
+    use quinn::ConnectionError;
+
+    use super::*;
+    use crate::endpoint::{self, Dialler};
+    use crate::{Credentials, Options, close::PROCESS_EXIT};
+
+    /// Should the farewell not come, the other end learns from silence that all is over.
+    const SILENCE: Duration = Duration::from_secs(4);
+
+    /// More than may be on its way before anything is confirmed, and less than may wait.
+    const BYTES: usize = 4 << 20;
+
+    #[tokio::test]
+    async fn the_other_end_hears_why_though_the_window_is_full_and_data_waits() {
+        let mut options = Options::new(Duration::from_millis(100), Duration::from_secs(1));
+        options.idle_timeout = SILENCE;
+        let credentials = Credentials::self_made("farewell").expect("a certificate can be made");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has free ports");
+        let address: SocketAddr = socket.local_addr().expect("a bound socket has an address");
+        let (listener, lease) =
+            endpoint::listener(socket, &credentials, &options).expect("the socket is good");
+        let mut dialler = Dialler::new(&credentials, &options).expect("the options are good");
+        let dialling = dialler
+            .endpoint_to(address)
+            .expect("loopback has free ports")
+            .connect(address, "localhost")
+            .expect("the address is good");
+        let accepting = async { listener.accept().await.expect("it listens").await };
+        let (here, there) = tokio::join!(accepting, dialling);
+        let (here, there) = (here.expect("it connects"), there.expect("it connects"));
+
+        // What is sent from now on is never confirmed here, so that the window only fills.
+        lease.end_lease();
+        let before = here.stats().udp_tx.bytes;
+        let mut stream = here.open_uni().await.expect("a stream is allowed");
+        stream
+            .write_all(&vec![0; BYTES])
+            .await
+            .expect("there is room");
+        let sent = || here.stats().udp_tx.bytes - before;
+        while sent() < here.congestion_state().window() && here.close_reason().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(sent() < BYTES as u64, "data waits");
+
+        close(&here, PROCESS_EXIT, b"the process ends");
+        match there.closed().await {
+            ConnectionError::ApplicationClosed(closed) => {
+                assert_eq!(closed.error_code, PROCESS_EXIT);
+                assert_eq!(&closed.reason[..], b"the process ends");
+            }
+            other => panic!("it heard no farewell: {other}"),
+        }
+    }
+}

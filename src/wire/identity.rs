@@ -46,13 +46,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether a connection that was made to, or by, the machine as `listed` at that time, and on which it proved to live
-    /// on the data `found`, will do for the machine as it is listed now.
-    pub(crate) fn is_served_as(&self, listed: &Peer, found: Option<DataId>) -> bool {
-        let same_way =
-            self.name == listed.name && self.address == listed.address && self.host == listed.host;
+    /// Whether the machine that was `listed` so at the time of a connection, on which it proved to live on the data `found`, is
+    /// still the same as it is listed now, wherever that leads.
+    pub(crate) fn is_still(&self, listed: &Peer, found: Option<DataId>) -> bool {
+        let same_name = self.name == listed.name && self.host == listed.host;
         let same_data = self.data_id == listed.data_id
             || found.is_some_and(|found| self.data_id.is_none_or(|expected| expected == found));
-        same_way && same_data
+        same_name && same_data
     }
 }

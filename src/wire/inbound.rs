@@ -127,9 +127,10 @@ impl Inbound {
     /// whose entry has changed are closed, for it to dial anew, and those of a machine that is gone from the list with a
     /// farewell that says so: it is no stranger. What was read before may still be handed on.
     pub fn set_peers(&self, peers: &[Peer]) {
-        self.shared.data_ids.retain(peers);
         let mut state = self.shared.state();
         state.replace_peers(peers);
+        // Under the lock that whoever enters is noted under, or an older list could still note one.
+        self.shared.data_ids.retain(peers);
         for (id, entered) in &state.entered {
             match peers.iter().find(|peer| peer.id == *id) {
                 Some(peer) if entered.serves(peer) => {}
@@ -245,8 +246,16 @@ struct Entered {
 }
 
 impl Entered {
+    /// Whether this connection will do for the machine as it is listed now. A stranger that told a name is taken to be where it
+    /// dialled from until that is looked up, which may find it elsewhere; only a member's presence is asked for there.
     fn serves(&self, peer: &Peer) -> bool {
-        self.peer.stranger == peer.stranger && peer.is_served_as(&self.peer, Some(self.data_id))
+        let same_place = match peer.stranger {
+            true => self.peer.address.port() == peer.address.port(),
+            false => self.peer.address == peer.address,
+        };
+        self.peer.stranger == peer.stranger
+            && same_place
+            && peer.is_still(&self.peer, Some(self.data_id))
     }
 }
 
@@ -265,12 +274,14 @@ impl State {
         self.peers = peers.into();
     }
 
-    /// Whether this machine may be heard: as it is listed, or as one more stranger.
+    /// Whether this machine may be heard as it is listed.
+    fn lists(&self, entered: &Entered) -> bool {
+        self.peers.iter().any(|listed| entered.serves(listed))
+    }
+
+    /// Whether this machine may be heard as one more stranger.
     fn has_room_for(&self, entered: &Entered, strangers_max: usize) -> bool {
         let id = entered.peer.id;
-        if self.peers.iter().any(|listed| entered.serves(listed)) {
-            return true;
-        }
         let is_listed = self.peers.iter().any(|peer| peer.id == id);
         let others = self.entered.values().filter(|each| each.peer.id != id);
         let strangers = others.filter(|each| each.peer.stranger).count();
@@ -311,8 +322,8 @@ impl Shared {
     /// Makes this the machine's connection and closes the one that was.
     ///
     /// # Errors
-    /// If the list of peers has changed since the machine proved itself, and it is no more in it as it was; or if there are as
-    /// many strangers as the limit allows.
+    /// If the list of peers has changed since the machine proved itself, and it is no more in it as it was; if another of its
+    /// name came before on other data; or if there are as many strangers as the limit allows.
     pub(crate) fn enter(
         &self,
         proved: &Proved,
@@ -325,7 +336,9 @@ impl Shared {
             data_id: sender.data_id,
         };
         let mut state = self.state();
-        if !state.has_room_for(&entered, self.options.strangers_max) {
+        if state.lists(&entered) {
+            self.data_ids.admit(peer, sender.data_id)?;
+        } else if !state.has_room_for(&entered, self.options.strangers_max) {
             return Err(RefusedBecause::Machine {
                 name: peer.name.clone(),
                 id: peer.id.0,

@@ -126,12 +126,7 @@ impl Link {
 
     /// Whether this way is the one to `peer` as it is listed now.
     pub(crate) fn serves(&self, peer: &Peer) -> bool {
-        peer.is_served_as(&self.peer, self.state().data_id)
-    }
-
-    /// Whether only the peer's own word tells of it.
-    pub(crate) fn is_to_a_stranger(&self) -> bool {
-        self.peer.stranger
+        peer.address == self.peer.address && peer.is_still(&self.peer, self.state().data_id)
     }
 
     /// The present connection.

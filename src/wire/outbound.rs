@@ -32,6 +32,8 @@ pub struct Outbound {
 struct Way {
     link: Arc<Link>,
     task: AbortHandle,
+    /// Whether the peer was a stranger by the last list: a way that was made to one serves on when it is listed.
+    stranger: bool,
 }
 
 impl Way {
@@ -120,7 +122,7 @@ impl Outbound {
             .filter_map(|id| self.ways.remove(&id))
             .collect::<Vec<_>>()
         {
-            if way.link.is_to_a_stranger() {
+            if way.stranger {
                 way.give_up(
                     close::PEER_CHANGED,
                     b"this machine was no member, and its own connection ended",
@@ -136,9 +138,11 @@ impl Outbound {
         while self.tasks.try_join_next().is_some() {}
         let mut result = Ok(());
         for peer in peers {
-            match self.ways.get(&peer.id) {
-                Some(way) if way.link.serves(peer) => continue,
-                _ => {}
+            if let Some(way) = self.ways.get_mut(&peer.id)
+                && way.link.serves(peer)
+            {
+                way.stranger = peer.stranger;
+                continue;
             }
             if let Some(way) = self.ways.remove(&peer.id) {
                 way.give_up(
@@ -161,7 +165,12 @@ impl Outbound {
             &self.options,
         ));
         let task = self.tasks.spawn(link.clone().keep_connected(endpoint));
-        self.ways.insert(peer.id, Way { link, task });
+        let way = Way {
+            link,
+            task,
+            stranger: peer.stranger,
+        };
+        self.ways.insert(peer.id, way);
         Ok(())
     }
 

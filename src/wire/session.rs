@@ -63,7 +63,7 @@ async fn prove(shared: &Shared, connection: &Connection) -> Result<Proved, Refus
     hello.check(&shared.local)?;
     let peer = shared.recognise(&hello, connection.remote_address().ip())?;
     shared.credentials.check_dialler(connection, &peer)?;
-    shared.data_ids.admit(&peer, hello.sender.data_id)?;
+    shared.data_ids.check(&peer, hello.sender.data_id)?;
     let answer = Hello::new(&shared.local, &peer).encode();
     say.write_all(&answer).await.map_err(lost)?;
     let sender = hello.sender;

@@ -3,7 +3,7 @@
 use rm_raft::{Body, MachineId, Message};
 use rm_wire::{DataId, Event, Identity, Peer, RefusedBecause};
 
-use crate::harness::{Machine, cluster, every_kind, machines, numbered, until};
+use crate::harness::{Machine, append, cluster, every_kind, machines, numbered, until};
 
 fn gone(event: &Event) -> Option<(MachineId, bool, String)> {
     match event {
@@ -92,6 +92,8 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
     first.start();
     second.start();
     assert_eq!(stranger(first).await, second.identity);
+    let noted = first.data_ids.known();
+    assert!(noted.is_empty(), "no list bounds who comes: {noted:?}");
     second.all_connected().await;
     let heard = |message: &Message| {
         matches!(
@@ -130,6 +132,38 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
     // As a member it is heard in all.
     first.inbound().set_peers(&second_is);
     second.gets_through_to(first, &numbered(2)).await;
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_name_is_heard_on_wherever_that_name_leads() {
+    let mut machines = machines(2);
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let second_is = std::mem::take(&mut first.peers).remove(0);
+    let port = second.address.port();
+    second.identity.address = format!("two.example:{port}");
+    first.start_inbound();
+    second.start_outbound();
+    assert_eq!(stranger(first).await, second.identity);
+    // It dialled from 127.0.0.1, and its name is found to be elsewhere.
+    let listed = Peer {
+        address: ([127, 0, 0, 2], port).into(),
+        host: "two.example".to_owned(),
+        stranger: true,
+        ..second_is
+    };
+    first.inbound().set_peers(std::slice::from_ref(&listed));
+    // What is sent after a connection was closed comes on another.
+    second.gets_through_to(first, &append(1)).await;
+    assert_eq!(second.status(first.id()).connections, 1);
+    // Under another port there may be another process: it says again where it is.
+    let elsewhere = Peer {
+        address: ([127, 0, 0, 2], port ^ 1).into(),
+        ..listed
+    };
+    first.inbound().set_peers(&[elsewhere]);
+    assert_eq!(first.event(gone).await.0, second.id());
 }
 
 #[tokio::test]
@@ -180,6 +214,25 @@ async fn a_machine_that_is_removed_is_told_so_and_refused_by_name() {
     assert_eq!(first.inbound().connected(), [second.id()]);
     second.gets_through_to(first, &numbered(1)).await;
     assert_eq!(second.status(first.id()).connections, 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_was_a_stranger_first_is_told_of_its_removal_as_any_other() {
+    let mut machines = machines(2);
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let listed = first.peers.clone();
+    first.peers[0].stranger = true;
+    second.start_inbound();
+    first.start_outbound();
+    first.gets_through_to(second, &numbered(1)).await;
+    first.set_outbound_peers(&listed);
+    first.gets_through_to(second, &numbered(2)).await;
+    assert_eq!(first.status(second.id()).connections, 1);
+    first.set_outbound_peers(&[]);
+    let (_, _, reason) = second.event(gone).await;
+    assert!(reason.contains("was removed"), "{reason}");
 }
 
 #[tokio::test]

@@ -78,6 +78,8 @@ async fn a_stranger_beyond_the_limit_is_refused_by_name() {
     let (reason, counted) = refusal_of_second(&mut machines).await;
     assert!(matches!(reason, RefusedBecause::Machine { id: 7, .. }));
     assert!(counted.machine > 0);
+    let found = machines[0].data_ids.known();
+    assert!(found.is_empty(), "nothing it says is noted: {found:?}");
 }
 
 #[tokio::test]
