@@ -63,6 +63,7 @@ pub(crate) struct Properties {
     monotonic: monotonic::Monotonic,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
+    changes: committed_stays::Changes,
     pub(crate) state_machine_safety: state_machine_safety::StateMachineSafety,
     pub(crate) proposals: proposals::Proposals,
     /// All that any machine ever knew to be committed, in order.
@@ -80,6 +81,7 @@ impl Properties {
             monotonic: monotonic::Monotonic::new(machines),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            changes: committed_stays::Changes::new(machines),
             state_machine_safety: state_machine_safety::StateMachineSafety::default(),
             proposals: proposals::Proposals::default(),
             committed: Vec::new(),
@@ -113,13 +115,14 @@ impl Properties {
             Some((up_to, same)) if same == configuration => *up_to = status.commit,
             _ => self.counted.push((status.commit, configuration.clone())),
         }
+        self.changes.stepped(place, life, status);
         self.election_safety.check(place, status)?;
         self.monotonic.core(place, life, status)
     }
 
     /// A core asks to make this durable, on top of a log.
-    pub(crate) fn asked(&mut self, persist: &Persist, log: &LogImage) -> Check {
-        committed_stays::check(persist, log, &self.committed)?;
+    pub(crate) fn asked(&mut self, place: usize, persist: &Persist, log: &LogImage) -> Check {
+        committed_stays::check(place, persist, log, &self.changes, &self.committed)?;
         let mut payloads = persist.entries.iter().map(|entry| &entry.payload);
         self.configures |= payloads.any(|each| matches!(each, Payload::Configuration { .. }));
         self.log_matching.check(persist, log)
@@ -127,6 +130,7 @@ impl Properties {
 
     /// A core handed out all its effects; `machines[place]` is what they made of it.
     pub(crate) fn flushed(&mut self, place: usize, status: &Status, machines: &[Machine]) -> Check {
+        self.changes.flushed(place);
         let log = &machines[place].logic.log;
         same_log::check(status, log)?;
         self.leader_completeness

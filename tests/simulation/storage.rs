@@ -27,7 +27,7 @@ impl World {
             )
         });
         self.properties
-            .asked(&persist, &self.machines[at].logic.log)?;
+            .asked(at, &persist, &self.machines[at].logic.log)?;
         self.note_persist(at, &persist);
         let machine = &mut self.machines[at];
         machine
