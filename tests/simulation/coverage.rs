@@ -50,6 +50,7 @@ pub(crate) enum State {
     LeaderRemovedItself,
     ConfigurationTruncated,
     JoinedBySnapshot,
+    NobodyCanWin,
 }
 
 /// Their names, in the same order.
@@ -100,9 +101,10 @@ const NAMES: [&str; COUNT] = [
     "a leader that left steps down",
     "a configuration is removed, and the one before is in force again",
     "a machine with an empty log joins by a snapshot",
+    "a fault that stays leaves nobody who could be elected",
 ];
 
-const COUNT: usize = State::JoinedBySnapshot as usize + 1;
+const COUNT: usize = State::NobodyCanWin as usize + 1;
 
 /// How often each state was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

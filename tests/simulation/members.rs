@@ -86,6 +86,21 @@ impl World {
             .all(|configuration| is_quorum(&configuration, |id| among(id.0 as usize - 1)))
     }
 
+    /// Whether any of these machines could be elected by the others, as their logs are, and by the configuration that its own log
+    /// holds (§5.4.1, §6).
+    pub(crate) fn anybody_can_win(&self, among: impl Fn(usize) -> bool) -> bool {
+        let last = |at: usize| self.machines[at].logic.log.last();
+        let can_win = |at: usize| {
+            let configuration = self.machines[at].logic.log.configured().configuration;
+            let gives_vote = |id: MachineId| {
+                let voter = id.0 as usize - 1;
+                among(voter) && last(voter) <= last(at)
+            };
+            configuration.has_vote(self.machines[at].id) && is_quorum(&configuration, gives_vote)
+        };
+        (0..self.machines.len()).any(|at| among(at) && can_win(at))
+    }
+
     /// The places of all members, by the configuration of whoever leads; none while that changes, or while nobody leads.
     pub(crate) fn members(&self) -> Option<Vec<usize>> {
         let leader = self.leader()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rm_raft::{Role, Term};
 
+use super::coverage::State;
 use super::plan::{ELECTION_TIMEOUT, Residual};
 use super::properties::{Check, Violation, require};
 use super::world::{Event, World};
@@ -35,8 +36,22 @@ impl World {
             // No change is asked for from now on; those that are on their way arrive.
             self.run_until(self.now + CHANGES_ARRIVE)?;
         }
-        let afflicted = self.afflict();
-        let healthy = self.require_progress(&afflicted)?;
+        let mut afflicted = self.afflict();
+        let healthy = match self.require_progress(&afflicted) {
+            // One that has no vote by its own log may be ahead of those who need its vote by theirs, if two leaders that nobody
+            // could commit with asked for different members: no rule of the election helps then, but only the end of the fault.
+            Err(_)
+                if self.leader().is_none()
+                    && !self.anybody_can_win(|at| !afflicted.contains(&at)) =>
+            {
+                self.coverage.reach(State::NobodyCanWin);
+                self.dead_for_good = None;
+                self.heal()?;
+                afflicted.clear();
+                self.require_progress(&afflicted)?
+            }
+            outcome => outcome?,
+        };
         let settled = self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT;
         self.run_until(settled.max(healed + STRAYS_ARRIVE))?;
         let term = self.latest_term();
