@@ -322,3 +322,18 @@ fn copy_folder(from: &Path, to: &Path) -> Outcome<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_fits_the_core_as_it_is() {
+        let root = root().expect("the tests run in the workspace");
+        let faults = faults(&root).expect("each is a fault");
+        assert!(!faults.is_empty());
+        let misfits = faults.iter().filter_map(|fault| fault.planted(&root).err());
+        let misfits: Vec<String> = misfits.map(|error| error.to_string()).collect();
+        assert!(misfits.is_empty(), "{misfits:#?}");
+    }
+}
