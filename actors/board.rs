@@ -8,6 +8,7 @@ use rm_raft::{Index, MachineId, Role, Status, Term};
 
 use crate::ActorName;
 use crate::life::Life;
+use crate::report::PeerRefusal;
 
 /// The numbers of one machine.
 pub(crate) struct Board {
@@ -21,6 +22,7 @@ pub(crate) struct Board {
     log_full: AtomicBool,
     state_full: AtomicBool,
     refused: AtomicU64,
+    refusals: Mutex<Refusals>,
     stopping: AtomicBool,
     actors: [ActorBoard; 7],
 }
@@ -44,6 +46,9 @@ pub(crate) struct Snapshots {
     pub(crate) receiving: Option<(MachineId, u64, u64)>,
 }
 
+/// The peers that refuse the machine, or that it refuses.
+pub(crate) type Refusals = BTreeMap<MachineId, PeerRefusal>;
+
 impl Board {
     pub(crate) fn new() -> Board {
         Board {
@@ -64,6 +69,7 @@ impl Board {
             log_full: AtomicBool::new(false),
             state_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            refusals: Mutex::default(),
             stopping: AtomicBool::new(false),
             actors: Default::default(),
         }
@@ -173,6 +179,23 @@ impl Board {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Posts the peers that refuse the machine, or that it refuses; those that did not before, or for another reason.
+    pub(crate) fn post_refusals(&self, now: Refusals) -> Vec<MachineId> {
+        let mut posted = self.refusals.lock().unwrap_or_else(|e| e.into_inner());
+        let is_news =
+            |&(peer, refusal): &(&MachineId, &PeerRefusal)| posted.get(peer) != Some(refusal);
+        let news = now.iter().filter(is_news).map(|(&peer, _)| peer).collect();
+        *posted = now;
+        news
+    }
+
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.refusals
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone()
+    }
+
     pub(crate) fn post_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -274,5 +297,31 @@ impl ActorBoard {
                 lives.recovery_us = Some(now_us.saturating_sub(failed_at));
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusals(of: &[(u64, &str)]) -> Refusals {
+        let refusal = |&(peer, reason): &(u64, &str)| {
+            let name = format!("RM.{peer:02}");
+            let reason = reason.to_owned();
+            (MachineId(peer), PeerRefusal { name, reason })
+        };
+        of.iter().map(refusal).collect()
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_for_each_reason_and_again_after_it_was_taken_back() {
+        let board = Board::new();
+        let post = |of: &[(u64, &str)]| board.post_refusals(refusals(of));
+        assert_eq!(post(&[(1, "domain")]), [MachineId(1)]);
+        assert_eq!(post(&[(1, "domain"), (2, "domain")]), [MachineId(2)]);
+        assert_eq!(post(&[(1, "version"), (2, "domain")]), [MachineId(1)]);
+        assert_eq!(board.refusals(), refusals(&[(1, "version"), (2, "domain")]));
+        assert_eq!(post(&[(2, "domain")]), []);
+        assert_eq!(post(&[(1, "version"), (2, "domain")]), [MachineId(1)]);
     }
 }

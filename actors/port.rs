@@ -23,7 +23,7 @@ pub use crate::admission::Newcomer;
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
 pub use crate::report::{
-    ActorReport, Identity, Member, Report, Standing, Transfer as SnapshotTransfer,
+    ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
 };
 
 /// The pause before a read that was lost with an actor is asked again.

@@ -83,6 +83,8 @@ pub struct Report {
     pub no_space: bool,
     /// How often a connection, a frame or a datagram was refused on the peer port since the process started.
     pub refused: u64,
+    /// The peers that refuse the machine, or that it refuses, in the order of their numbers: no message goes to them.
+    pub refusals: Vec<PeerRefusal>,
     /// How often the machine was started on this data.
     pub boot: u64,
     /// The process.
@@ -100,6 +102,15 @@ pub struct Transfer {
     pub bytes: u64,
     /// All of its bytes.
     pub bytes_all: u64,
+}
+
+/// Why a peer is not spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRefusal {
+    /// The peer's name.
+    pub name: String,
+    /// Which of the two refuses the other, why, and where it is known what to do.
+    pub reason: String,
 }
 
 /// What the supervisor knows of one actor.
@@ -165,6 +176,7 @@ impl Port {
             used_bytes,
             no_space: board.no_space(),
             refused: board.refused(),
+            refusals: board.refusals().into_values().collect(),
             boot: self.shared.resources.boot,
             process: std::process::id(),
             uptime_ms: self.shared.clock.micros() / 1_000,

@@ -1,21 +1,22 @@
 //! Sender: peers out. Owns the sending half of the peer port; one message may go to many, encoded once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
 use rm_raft::MachineId;
-use rm_wire::{Outbound, Peer};
+use rm_wire::{Outbound, Peer, PeerStatus};
 use slog::{crit, trace, warn};
 
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
 use crate::message::{PeersChanged, Poke, Retire, Send, Tick};
+use crate::report::PeerRefusal;
 use crate::roster::{Slot, Slots};
 use crate::snapshot_sender::Sending;
 
-/// How often to look at addresses and at dropped frames.
+/// How often to look at addresses, at dropped frames and at refusals.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The actor.
@@ -29,8 +30,6 @@ pub(crate) struct Sender {
     missing: usize,
     /// Dropped frames that were told of, by peer.
     dropped: BTreeMap<MachineId, u64>,
-    /// Peers of another era that were told of.
-    estranged: BTreeSet<MachineId>,
 }
 
 impl Derived for Sender {
@@ -42,7 +41,6 @@ impl Derived for Sender {
             peers: Arc::default(),
             missing: 0,
             dropped: BTreeMap::new(),
-            estranged: BTreeSet::new(),
         };
         sender.dial()?;
         Ok(sender)
@@ -94,7 +92,7 @@ impl Sender {
         }
     }
 
-    /// Dials anew where an address has changed, and tells of frames that were dropped.
+    /// Dials anew where an address has changed, and tells of frames that were dropped and of refusals.
     fn look_again(&mut self, context: &mut Context<Self>) {
         let addresses = &self.machine.shared.resources.addresses;
         let (missing, changed) = (addresses.missing(), addresses.peers() != self.peers);
@@ -106,7 +104,7 @@ impl Sender {
             self.turn_to_peers(context);
         }
         self.warn_of_dropped_frames();
-        self.warn_of_other_eras();
+        self.tell_of_refusals();
         self.tell_of_moves();
         self.tidy_snapshots(context);
         context.notify_later(Tick, LOOK_PAUSE);
@@ -137,17 +135,26 @@ impl Sender {
         }
     }
 
-    /// A machine that was left behind when the domain was begun anew must be seen to be so: it waits for others in vain.
-    fn warn_of_other_eras(&mut self) {
-        let status = self.outbound.iter().flat_map(Outbound::status);
-        let others: Vec<_> = status.filter(|peer| peer.other_era).collect();
-        for peer in &others {
-            if !self.estranged.contains(&peer.id) {
+    /// Posts the refusals, and tells of each once for its reason: of one that is not told, an operator only sees that machines wait
+    /// for each other in vain. The board knows what was told also when this actor is built anew.
+    fn tell_of_refusals(&mut self) {
+        let status: Vec<_> = self.outbound.iter().flat_map(Outbound::status).collect();
+        let refusal = |peer: &PeerStatus| {
+            let name = peer.name.clone();
+            let reason = peer.refusal.clone()?;
+            Some((peer.id, PeerRefusal { name, reason }))
+        };
+        let refusals = status.iter().filter_map(refusal).collect();
+        let news = self.machine.shared.board.post_refusals(refusals);
+        for peer in status.iter().filter(|peer| news.contains(&peer.id)) {
+            if peer.other_era {
                 crit!(self.machine.log, "A PEER IS OF ANOTHER ERA OF THIS DOMAIN, and the two hear nothing of each other"; "peer" => &peer.name,
-                    "era" => %self.machine.shared.resources.era, "refusal" => &peer.last_error);
+                    "era" => %self.machine.shared.resources.era, "refusal" => &peer.refusal);
+            } else {
+                warn!(self.machine.log, "a peer is not spoken to, since one of the two refuses the other"; "peer" => &peer.name,
+                    "refusal" => &peer.refusal);
             }
         }
-        self.estranged = others.iter().map(|peer| peer.id).collect();
     }
 
     fn retire(&mut self, message: Retire, context: &mut Context<Self>) {

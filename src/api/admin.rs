@@ -1,7 +1,7 @@
 //! Our own service for rmctl: the machine's view of itself, its actors, their logs and their faults.
 
 use rm_actors::port::{
-    ActorReport, Failure, Fault, Level, MachineId, Port, Role, SnapshotTransfer,
+    ActorReport, Failure, Fault, Level, MachineId, PeerRefusal, Port, Role, SnapshotTransfer,
 };
 use rm_proto::raftmachine::v1 as pb;
 use rm_proto::raftmachine::v1::admin_server::Admin;
@@ -58,6 +58,7 @@ impl Admin for AdminService {
             used_bytes: report.used_bytes,
             no_space: report.no_space,
             refused: report.refused,
+            refusals: report.refusals.into_iter().map(peer_refusal).collect(),
             era: identity.era.0,
             boot: report.boot,
             process: report.process,
@@ -189,6 +190,13 @@ fn snapshot_transfer(transfer: &SnapshotTransfer) -> pb::SnapshotTransfer {
         peer: transfer.peer.0,
         bytes: transfer.bytes,
         bytes_all: transfer.bytes_all,
+    }
+}
+
+fn peer_refusal(refusal: PeerRefusal) -> pb::PeerRefusal {
+    pb::PeerRefusal {
+        peer: refusal.name,
+        reason: refusal.reason,
     }
 }
 

@@ -196,6 +196,7 @@ mod tests {
             sending: Vec::new(),
             receiving: None,
             refused: 0,
+            refusals: Vec::new(),
             boot: 1,
             process: 1,
             uptime_ms: 1,

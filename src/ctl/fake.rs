@@ -34,6 +34,7 @@ struct State {
     revision: i64,
     refusal: Option<String>,
     machines: Vec<admin::Machine>,
+    refusals: Vec<admin::PeerRefusal>,
     killed: Vec<(String, String)>,
     levels_set: Vec<(String, String)>,
     transfers: Vec<u64>,
@@ -119,6 +120,14 @@ impl Fake {
                 ..admin::Machine::default()
             })
             .collect();
+    }
+
+    /// It tells that a peer refuses it, or is refused by it, for this reason.
+    pub(crate) fn tell_refusal(&self, peer: &str, reason: &str) {
+        self.state().refusals.push(admin::PeerRefusal {
+            peer: peer.to_owned(),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Which actors were killed, and how.
@@ -280,6 +289,7 @@ impl Admin for Service {
             leader: 1,
             machines,
             revision: state.revision,
+            refusals: state.refusals.clone(),
             ..Default::default()
         }))
     }

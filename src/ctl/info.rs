@@ -7,11 +7,12 @@ use serde::Serialize;
 use crate::client::{Endpoint, Endpoints};
 use crate::error::{Error, Result, describe};
 use crate::output::{
-    Format, grid, human_bytes, human_duration, print_json, print_table, right_align,
+    Format, grid, human_bytes, human_duration, print, print_json, print_table, right_align,
 };
-use crate::proto::{InfoRequest, InfoResponse, SnapshotTransfer};
+use crate::proto::{InfoRequest, InfoResponse, PeerRefusal, SnapshotTransfer};
 
-/// Asks one endpoint for the list of machines, then every machine, and prints a row for each.
+/// Asks one endpoint for the list of machines, then every machine, and prints a row for each, and below a table a line for each
+/// refusal.
 ///
 /// # Errors
 /// None of the endpoints answers. A machine that does not is a row with the reason.
@@ -19,7 +20,12 @@ pub(crate) async fn run(endpoints: &Endpoints, format: Format) -> Result<()> {
     let rows = collect(endpoints).await?;
     match format {
         Format::Json => print_json(&rows),
-        Format::Table | Format::Text => print_table(table(&rows), format),
+        Format::Table | Format::Text => {
+            print_table(table(&rows), format)?;
+            refusals(&rows)
+                .iter()
+                .try_for_each(|line| print(line.as_bytes()))
+        }
     }
 }
 
@@ -76,12 +82,32 @@ pub(crate) struct Reached {
     pub(crate) receiving: Option<Transfer>,
     pub(crate) no_space: bool,
     pub(crate) refused: u64,
+    /// The peers that refuse it, or that it refuses.
+    pub(crate) refusals: Vec<Refusal>,
     /// How often it was started on its data.
     pub(crate) boot: u64,
     pub(crate) process: u32,
     pub(crate) uptime_ms: u64,
     pub(crate) version: String,
     pub(crate) fault_injection: bool,
+}
+
+/// Why a machine does not speak to a peer.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Refusal {
+    /// The peer's name.
+    pub(crate) peer: String,
+    /// Which of the two refuses the other, and why, in the machine's own words.
+    pub(crate) reason: String,
+}
+
+impl From<PeerRefusal> for Refusal {
+    fn from(refusal: PeerRefusal) -> Self {
+        Refusal {
+            peer: refusal.peer,
+            reason: refusal.reason,
+        }
+    }
 }
 
 /// How far a snapshot has got.
@@ -205,6 +231,7 @@ impl Reached {
             used_bytes: answer.used_bytes,
             no_space: answer.no_space,
             refused: answer.refused,
+            refusals: answer.refusals.into_iter().map(Refusal::from).collect(),
             boot: answer.boot,
             process: answer.process,
             uptime_ms: answer.uptime_ms,
@@ -250,6 +277,20 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     }
     right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 13, 14]);
     table
+}
+
+/// A line for each refusal. They are too long for a column, and as a rule there are none.
+fn refusals(rows: &[Row]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in rows {
+        let State::Reached(state) = &row.state else {
+            continue;
+        };
+        for Refusal { peer, reason } in &state.refusals {
+            lines.push(format!("{} does not speak to {peer}: {reason}", row.name));
+        }
+    }
+    lines
 }
 
 fn size(state: &Reached) -> String {
@@ -298,5 +339,26 @@ mod tests {
         assert_eq!(json[0]["leader"], "RM.01");
         assert_eq!(json[0]["term"], 3);
         assert!(json[1]["error"].is_string() && json[1]["term"].is_null());
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_refused_says_by_whom_and_why() {
+        let fake = Fake::start();
+        let endpoints = Endpoints {
+            list: vec![fake.endpoint()],
+            timeout: Duration::from_secs(5),
+        };
+        let rows = collect(&endpoints).await.expect("rows");
+        assert!(refusals(&rows).is_empty());
+
+        fake.tell_refusal("RM.02", "it refuses this machine");
+        let rows = collect(&endpoints).await.expect("rows");
+        assert_eq!(
+            refusals(&rows),
+            ["RM.01 does not speak to RM.02: it refuses this machine"]
+        );
+        let json = serde_json::to_value(&rows).expect("JSON");
+        assert_eq!(json[0]["refusals"][0]["peer"], "RM.02");
+        assert_eq!(json[0]["refusals"][0]["reason"], "it refuses this machine");
     }
 }

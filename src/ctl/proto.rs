@@ -11,6 +11,6 @@ pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;
 pub(crate) use rm_proto::raftmachine::v1::change_members_request::Change;
 pub(crate) use rm_proto::raftmachine::v1::{
     Actor, ActorsRequest, AddMember, ArmFaultRequest, ChangeMembersRequest, InfoRequest,
-    InfoResponse, KillActorRequest, LogLevelsRequest, Machine, MembersRequest, ReplaceMember,
-    SetLogLevelRequest, SnapshotTransfer, TransferRequest, UpdateMember,
+    InfoResponse, KillActorRequest, LogLevelsRequest, Machine, MembersRequest, PeerRefusal,
+    ReplaceMember, SetLogLevelRequest, SnapshotTransfer, TransferRequest, UpdateMember,
 };

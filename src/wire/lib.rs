@@ -27,6 +27,7 @@ mod options;
 mod outbound;
 mod presence;
 mod queue;
+mod refusal;
 mod refusals;
 mod session;
 mod snapshot;

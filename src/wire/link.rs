@@ -14,6 +14,7 @@ use crate::{
     farewell,
     hello::Hello,
     queue::Queue,
+    refusal::Refusal,
     session::{STREAM_MESSAGES, read_hello},
 };
 
@@ -57,7 +58,31 @@ struct State {
     frames_dropped: u64,
     connections: u64,
     last_error: Option<String>,
-    other_era: bool,
+    /// Kept until there is a connection.
+    refusal: Option<Refusal>,
+}
+
+/// Why no connection came to be.
+struct Failed {
+    error: String,
+    refusal: Option<Refusal>,
+}
+
+impl Failed {
+    /// Without anybody's refusal.
+    fn by(error: impl ToString) -> Failed {
+        Failed {
+            error: error.to_string(),
+            refusal: None,
+        }
+    }
+
+    fn by_end(ended: &ConnectionError) -> Failed {
+        Failed {
+            error: ended.to_string(),
+            refusal: Refusal::of_end(ended),
+        }
+    }
 }
 
 impl Link {
@@ -85,7 +110,7 @@ impl Link {
                 frames_dropped: 0,
                 connections: 0,
                 last_error: None,
-                other_era: false,
+                refusal: None,
             }),
             waiting: Notify::new(),
         }
@@ -153,7 +178,8 @@ impl Link {
             bytes_queued: state.queue.bytes(),
             connections: state.connections,
             last_error: state.last_error.clone(),
-            other_era: state.other_era,
+            refusal: state.refusal.as_ref().map(|it| it.reason.clone()),
+            other_era: state.refusal.as_ref().is_some_and(|it| it.other_era),
         }
     }
 
@@ -168,7 +194,7 @@ impl Link {
                 Ok(made) => {
                     let since = Instant::now();
                     let ended = self.carry(made).await;
-                    self.state().lost(&ended.to_string());
+                    self.state().lost(&ended);
                     let lived = since.elapsed();
                     if lived >= self.options.backoff_max || !sent_away(&ended) {
                         failures = 0;
@@ -177,7 +203,7 @@ impl Link {
                         continue;
                     }
                 }
-                Err(reason) => self.state().not_connected(reason),
+                Err(failed) => self.state().not_connected(failed),
             }
             failures += 1;
             tokio::time::sleep(self.backoff(failures)).await;
@@ -192,36 +218,35 @@ impl Link {
             .mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<Made, String> {
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Made, Failed> {
         let limit = self.options.handshake_timeout;
         match tokio::time::timeout(limit, self.dial(endpoint)).await {
             Ok(result) => result,
-            Err(_) => Err(format!(
+            Err(_) => Err(Failed::by(format!(
                 "{} at {} did not answer within {limit:?}",
                 self.peer.name, self.peer.address
-            )),
+            ))),
         }
     }
 
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Made, String> {
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Made, Failed> {
         let host = self.credentials.host_of(&self.peer);
         let connection = endpoint
             .connect(self.peer.address, host)
-            .map_err(|error| error.to_string())?
+            .map_err(Failed::by)?
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|ended| Failed::by_end(&ended))?;
         let proved = self.prove(&connection).await;
         // Where the peer has refused us, its reason says more than the error that it led to here.
         proved.map_err(|because| match connection.close_reason() {
-            Some(reason) => {
-                self.state().other_era = says_other_era(&reason);
-                reason.to_string()
-            }
+            Some(ended) => Failed::by_end(&ended),
             None => {
-                self.state().other_era = matches!(because, RefusedBecause::Era { .. });
-                let because = because.to_string();
-                farewell::close(&connection, close::REFUSED, because.as_bytes());
-                because
+                let error = because.to_string();
+                farewell::close(&connection, close::REFUSED, error.as_bytes());
+                Failed {
+                    error,
+                    refusal: Refusal::of_answer(&because),
+                }
             }
         })
     }
@@ -313,26 +338,27 @@ impl State {
             farewell::close(&connection, *code, reason);
         }
         self.connections += 1;
-        self.other_era = false;
+        self.refusal = None;
         self.data_id = Some(data_id);
         self.connection = Some(connection);
     }
 
-    fn lost(&mut self, reason: &str) {
+    fn lost(&mut self, ended: &ConnectionError) {
         self.connection = None;
-        self.last_error = Some(reason.to_owned());
+        self.failed(Failed::by_end(ended));
     }
 
     /// What waited for a connection that could not be made is old by the time of the next one.
-    fn not_connected(&mut self, reason: String) {
+    fn not_connected(&mut self, failed: Failed) {
         self.frames_dropped += self.queue.clear() as u64;
-        self.last_error = Some(reason);
+        self.failed(failed);
     }
-}
 
-/// Whether the peer found this machine to be of another era.
-fn says_other_era(ended: &ConnectionError) -> bool {
-    matches!(ended, ConnectionError::ApplicationClosed(closed) if closed.error_code == close::OTHER_ERA)
+    fn failed(&mut self, failed: Failed) {
+        self.last_error = Some(failed.error);
+        // A peer that does not answer takes nothing back.
+        self.refusal = failed.refusal.or(self.refusal.take());
+    }
 }
 
 /// Whether the peer closed the connection for a reason that a new dial does not remove.

@@ -71,7 +71,10 @@ pub struct PeerStatus {
     pub connections: u64,
     /// Why the last connection ended, or could not be made.
     pub last_error: Option<String>,
-    /// Whether the peer was last found to be of another era of the domain.
+    /// Which of the two refuses the other, why, and where it is known what to do. It stands until there is a connection, also while
+    /// the peer does not answer at all.
+    pub refusal: Option<String>,
+    /// Whether that is because the peer is of another era of the domain.
     pub other_era: bool,
 }
 

@@ -4,9 +4,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use rm_proto::etcdserverpb::{PutResponse, WatchCancelRequest};
+use rm_proto::raftmachine::v1::PeerRefusal;
 use rm_tests::machine::Machine;
+use rm_tests::rmctl::done;
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Cluster, Settings, Writers, until};
+use rm_tests::{Client, Cluster, Settings, Writers, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -70,7 +72,7 @@ async fn garbage_on_the_client_port_does_no_harm() {
     unharmed(&mut cluster);
 }
 
-/// A machine that has our addresses in its config, but another domain.
+/// A machine that has our addresses in its config, but another domain. It and those that it dials say so, once each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_of_another_domain_is_not_heard() {
     let mut cluster = Cluster::start(Settings::trio()).await;
@@ -91,13 +93,74 @@ async fn a_machine_of_another_domain_is_not_heard() {
         (0, 0),
         "it neither leads nor follows"
     );
+    let names = [0, 1, 2].map(|place| cluster.machines[place].name.as_str());
+    for (place, peers, reason) in [
+        (
+            2,
+            &names[..2],
+            r#"domain "other.example", this machine to "tests.example""#,
+        ),
+        (
+            0,
+            &names[2..],
+            r#"domain "tests.example", this machine to "other.example""#,
+        ),
+    ] {
+        until("all refusals are told", async || {
+            let told = refusals(&client, place).await?;
+            let by = told.iter().map(|refusal| refusal.peer.as_str());
+            (by.eq(peers.iter().copied()) && told.iter().all(|it| it.reason.contains(reason)))
+                .then_some(())
+                .ok_or(format!("{told:?}"))
+        })
+        .await;
+    }
+    let shown = done(&stranger.client.to_string(), &["info"]);
+    for line in [
+        format!(
+            "{} does not speak to {}: it refuses this machine",
+            names[2], names[0]
+        ),
+        format!(
+            "{} does not speak to {}: it refuses this machine",
+            names[0], names[2]
+        ),
+    ] {
+        assert!(shown.contains(&line), "{line}:\n{shown}");
+    }
+    // The refusals go on, and are looked at each second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(times_told(&stranger), 2, "{}", stranger.log());
     assert!(stranger.ended().is_none(), "being refused does not end it");
     stranger.kill();
 
     cluster.machines[2].start();
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    for place in 0..3 {
+        until("no refusal is left", async || {
+            let told = refusals(&client, place).await?;
+            told.is_empty().then_some(()).ok_or(format!("{told:?}"))
+        })
+        .await;
+    }
+    for (place, times) in [1, 1, 0].into_iter().enumerate() {
+        let machine = &cluster.machines[place];
+        assert_eq!(times_told(machine), times, "{}", machine.log());
+    }
     unharmed(&mut cluster);
+}
+
+async fn refusals(client: &Client, machine: usize) -> Result<Vec<PeerRefusal>, String> {
+    let info = client.info(machine).await.map_err(|e| e.to_string())?;
+    Ok(info.refusals)
+}
+
+/// How often its log tells of a refusal.
+fn times_told(machine: &Machine) -> usize {
+    let log = machine.log();
+    log.matches("since one of the two refuses the other")
+        .count()
 }
 
 fn stranger(cluster: &Cluster) -> Machine {

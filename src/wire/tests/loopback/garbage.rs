@@ -328,8 +328,8 @@ async fn a_peer_that_answers_as_another_machine_is_not_spoken_to() {
     first.peers[0].address = deaf.address();
     first.start_outbound();
     until("the answer is refused", || {
-        let error = first.status(MachineId(2)).last_error;
-        error.is_some_and(|error| error.contains("RM.03"))
+        let refusal = first.status(MachineId(2)).refusal;
+        refusal.is_some_and(|it| it.starts_with("this machine refuses it: \"RM.03\""))
     })
     .await;
     assert!(!first.status(MachineId(2)).connected);

@@ -202,8 +202,8 @@ async fn a_machine_that_is_removed_is_told_so_and_refused_by_name() {
 
     first.inbound().set_peers(without_third);
     until("the farewell is understood", || {
-        let error = third.status(first.id()).last_error;
-        error.is_some_and(|error| error.contains("removed") || error.contains("not in"))
+        let refusal = third.status(first.id()).refusal;
+        refusal.is_some_and(|it| it.contains("removed") || it.contains("not in"))
     })
     .await;
     let reason = refused(first).await;
@@ -284,8 +284,8 @@ async fn a_machine_that_lost_its_data_is_refused_at_both_ends() {
     assert!(first.inbound().refusals().data > 0);
     for (machine, other) in [(&*first, MachineId(2)), (&*second, MachineId(1))] {
         until("its dials end with the reason", || {
-            let error = machine.status(other).last_error;
-            error.is_some_and(|error| error.contains("emptied or replaced"))
+            let refusal = machine.status(other).refusal;
+            refusal.is_some_and(|it| it.contains("emptied or replaced"))
         })
         .await;
         assert!(!machine.status(other).connected);

@@ -15,7 +15,7 @@ fn refused(event: &Event) -> Option<RefusedBecause> {
 }
 
 /// Lets the second machine dial the first, and gives the reason for which the first refuses it. The second must have
-/// learnt the same reason.
+/// learnt the same reason, and that it is one.
 async fn refusal_of_second(machines: &mut [Machine]) -> (RefusedBecause, Refusals) {
     let [first, second] = machines else {
         unreachable!("there are two");
@@ -25,10 +25,8 @@ async fn refusal_of_second(machines: &mut [Machine]) -> (RefusedBecause, Refusal
     let reason = first.event(refused).await;
     until("the dialler learns the reason", || {
         let status = second.status(MachineId(1));
-        !status.connected
-            && status
-                .last_error
-                .is_some_and(|e| e.contains(&reason.to_string()))
+        let tells = |text: Option<String>| text.is_some_and(|it| it.contains(&reason.to_string()));
+        !status.connected && tells(status.last_error) && tells(status.refusal)
     })
     .await;
     assert!(first.inbound().connected().is_empty());
@@ -89,6 +87,46 @@ async fn a_dial_that_was_meant_for_another_machine_is_refused() {
     let (reason, counted) = refusal_of_second(&mut machines).await;
     assert!(matches!(reason, RefusedBecause::Receiver { name, .. } if name == "RM.03"));
     assert!(counted.receiver > 0);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_while_the_peer_is_away_and_no_more_once_it_connects() {
+    let mut machines = machines(2);
+    machines[1].identity.domain = "other.com".to_owned();
+    refusal_of_second(&mut machines).await;
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    first.inbound = None;
+    until("the peer does not answer", || {
+        let error = second.status(MachineId(1)).last_error;
+        error.is_some_and(|error| !error.contains("other.com"))
+    })
+    .await;
+    let refusal = second.status(MachineId(1)).refusal.unwrap_or_default();
+    assert!(
+        refusal.starts_with("it refuses this machine and says: it belongs to domain"),
+        "{refusal}"
+    );
+
+    // It is not this machine that is mended, but the peer: the way to it stays the same.
+    first.identity.domain = "other.com".to_owned();
+    first.start_inbound();
+    second.gets_through_to(first, &numbered(1)).await;
+    let status = second.status(MachineId(1));
+    assert_eq!((status.connected, status.refusal), (true, None));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_more_than_away_refuses_nobody() {
+    let mut machines = machines(2);
+    let second = &mut machines[1];
+    second.start_outbound();
+    until("the dial fails", || {
+        second.status(MachineId(1)).last_error.is_some()
+    })
+    .await;
+    assert_eq!(second.status(MachineId(1)).refusal, None);
 }
 
 #[tokio::test]
@@ -210,7 +248,8 @@ async fn a_dialler_without_a_certificate_of_the_ca_is_refused() {
         RefusedBecause::Transport(_)
     ));
     until("the dialler is told", || {
-        second.status(MachineId(1)).last_error.is_some()
+        let refusal = second.status(MachineId(1)).refusal;
+        refusal.is_some_and(|it| it.contains("certificates of one CA"))
     })
     .await;
     assert!(!second.status(MachineId(1)).connected);
@@ -227,8 +266,8 @@ async fn a_listener_with_the_certificate_of_another_host_is_not_spoken_to() {
     machines[0].start_inbound();
     machines[1].start_outbound();
     until("the dialler refuses it", || {
-        let error = machines[1].status(MachineId(1)).last_error;
-        error.is_some_and(|error| error.contains("certificate"))
+        let refusal = machines[1].status(MachineId(1)).refusal;
+        refusal.is_some_and(|it| it.starts_with("this machine refuses what it shows: "))
     })
     .await;
 }
