@@ -108,6 +108,8 @@ pub(crate) struct World {
     pub(crate) broken: Option<Violation>,
     /// The one that stays down.
     pub(crate) dead_for_good: Option<usize>,
+    /// How often a machine was told to stand for election because leadership is handed to it.
+    pub(crate) handed_over: u64,
     lives: u64,
 }
 
@@ -131,6 +133,7 @@ impl World {
             ambush: None,
             broken: None,
             dead_for_good: None,
+            handed_over: 0,
             lives: 0,
             plan,
         };
@@ -308,6 +311,7 @@ impl World {
     pub(crate) fn send(&mut self, from: usize, to: rm_raft::MachineId, message: Message) -> Check {
         super::properties::told(&self.machines[from], to, &message)?;
         let to = to.0 as usize - 1;
+        self.handed_over += u64::from(message.body == rm_raft::Body::CampaignNow);
         let (arrivals, way) = self.network.send(self.now, from, to, &message.body);
         let now = self.now;
         self.trace.line(now, || {
