@@ -67,6 +67,8 @@ impl World {
         };
         let before = core.status();
         let proposes = properties::proposes(&input);
+        let in_flight = &mut self.properties.in_flight;
+        in_flight.given(at, core, &machine.config, now, &input);
         core.step(now, input);
         let status = core.status();
         if proposes && machine.logic.told_full {

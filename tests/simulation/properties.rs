@@ -7,22 +7,23 @@ mod committed_stays;
 mod configuration_safety;
 mod durable_before_told;
 mod election_safety;
+mod in_flight;
 mod leader_completeness;
 mod log_matching;
 mod monotonic;
 mod proposals;
 mod read_freshness;
 mod same_log;
+mod shares;
 mod space;
 mod state_machine_safety;
 mod voters_lead;
 
-use rm_raft::{Configuration, EntryId, Index, Payload, Persist, Status, Term};
+use rm_raft::{Configuration, EntryId, Index, MachineId, Message, Payload, Persist, Status, Term};
 
 use super::log_image::LogImage;
 use super::machine::Machine;
 
-pub(crate) use durable_before_told::told;
 pub(crate) use read_freshness::read;
 pub(crate) use space::{proposes, took};
 pub(crate) use voters_lead::elected;
@@ -64,6 +65,7 @@ pub(crate) struct Properties {
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
     changes: committed_stays::Changes,
+    pub(crate) in_flight: in_flight::InFlight,
     pub(crate) state_machine_safety: state_machine_safety::StateMachineSafety,
     pub(crate) proposals: proposals::Proposals,
     /// All that any machine ever knew to be committed, in order.
@@ -82,6 +84,7 @@ impl Properties {
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
             changes: committed_stays::Changes::new(machines),
+            in_flight: in_flight::InFlight::new(machines),
             state_machine_safety: state_machine_safety::StateMachineSafety::default(),
             proposals: proposals::Proposals::default(),
             committed: Vec::new(),
@@ -116,6 +119,7 @@ impl Properties {
             _ => self.counted.push((status.commit, configuration.clone())),
         }
         self.changes.stepped(place, life, status);
+        self.in_flight.stepped(place, life, status);
         self.election_safety.check(place, status)?;
         self.monotonic.core(place, life, status)
     }
@@ -124,7 +128,10 @@ impl Properties {
     pub(crate) fn asked(&mut self, place: usize, persist: &Persist, log: &LogImage) -> Check {
         committed_stays::check(place, persist, log, &self.changes, &self.committed)?;
         let mut payloads = persist.entries.iter().map(|entry| &entry.payload);
-        self.configures |= payloads.any(|each| matches!(each, Payload::Configuration { .. }));
+        if payloads.any(|each| matches!(each, Payload::Configuration { .. })) {
+            self.configures = true;
+            self.in_flight.configured(place);
+        }
         self.log_matching.check(persist, log)
     }
 
@@ -133,6 +140,7 @@ impl Properties {
         self.changes.flushed(place);
         let log = &machines[place].logic.log;
         same_log::check(status, log)?;
+        self.in_flight.flushed(&machines[place])?;
         self.leader_completeness
             .check(status, log, &self.committed)?;
         for index in self.committed.len() as u64 + 1..=status.commit.0 {
@@ -160,6 +168,12 @@ impl Properties {
         )
     }
 
+    /// A message leaves a machine.
+    pub(crate) fn sent(&mut self, machine: &Machine, to: MachineId, message: &Message) -> Check {
+        durable_before_told::told(machine, to, message)?;
+        self.in_flight.sent(machine, to, message)
+    }
+
     /// A machine's disk changed, or may have.
     pub(crate) fn written(&mut self, place: usize, machine: &Machine) -> Check {
         self.monotonic.disk(place, machine)
@@ -169,6 +183,11 @@ impl Properties {
     pub(crate) fn queued(&self, machine: &Machine, persist: &Persist) -> Check {
         let last = persist.entries.last().map(|entry| entry.id.term);
         let led = last.and_then(|term| self.election_safety.leader_of(term));
-        bounded::check(machine, persist, led == Some(machine.id.0 as usize - 1))
+        let led = led == Some(machine.id.0 as usize - 1);
+        bounded::check(machine, persist, led)?;
+        match machine.status().filter(|_| led) {
+            Some(status) => shares::check(machine, persist, status.commit.min(status.durable)),
+            None => Ok(()),
+        }
     }
 }

@@ -34,6 +34,9 @@ impl World {
         number: u64,
         term: Term,
     ) -> Check {
+        let now = self.machines[at].clock.at(self.now);
+        let sending = &mut self.properties.in_flight;
+        sending.snapshot(&self.machines[at], now, to, number, at_least)?;
         let ticket = self.new_life();
         let machine = &mut self.machines[at];
         let content = machine.disk.state.clone();

@@ -309,7 +309,7 @@ impl World {
 
     /// A message leaves a machine.
     pub(crate) fn send(&mut self, from: usize, to: rm_raft::MachineId, message: Message) -> Check {
-        super::properties::told(&self.machines[from], to, &message)?;
+        self.properties.sent(&self.machines[from], to, &message)?;
         let to = to.0 as usize - 1;
         self.handed_over += u64::from(message.body == rm_raft::Body::CampaignNow);
         let (arrivals, way) = self.network.send(self.now, from, to, &message.body);
