@@ -80,6 +80,8 @@ impl World {
         let machine = &mut self.machines[at];
         let applied = machine.applier.state.applied().index;
         machine.board.applied = machine.board.applied.max(applied);
+        let life = machine.applier.life;
+        self.properties.monotonic.applied(at, life, applied)?;
         self.answer_reads(at, applied)?;
         self.checkpoint_if_due(at);
         let applier = &self.machines[at].applier;
@@ -139,6 +141,9 @@ impl World {
         {
             let pending = &mut self.machines[at].gate.pending;
             if let Some((client, operation)) = pending.remove(&proposal.request.number) {
+                let boot = self.machines[at].boot;
+                let index = entry.id.index;
+                self.properties.monotonic.shows(at, boot, index);
                 self.answered(client, operation, answer);
             } else if !again {
                 self.coverage.reach(State::UnknownWriteApplied);
@@ -154,6 +159,8 @@ impl World {
             }
             for ticket in first.remove() {
                 properties::read(applied, ticket.committed)?;
+                let boot = self.machines[at].boot;
+                self.properties.monotonic.read(at, boot, applied)?;
                 self.answer_read(at, ticket);
             }
         }
@@ -205,6 +212,7 @@ impl World {
         machine.disk.state = state;
         let applied = applier.state.applied();
         applier.checkpointed = applied.index;
+        self.properties.monotonic.state(at, applied.index)?;
         self.input(at, Input::Checkpointed { applied })?;
         self.work(at)
     }

@@ -130,11 +130,11 @@ impl World {
         }
         if let Some((commit, state)) = applier.checkpoint {
             let machine = &mut self.machines[at];
-            let kept = commit.crash(self.now, &mut machine.random) == Fate::Kept;
-            let newer = Registers::from_bytes(state.clone()).applied()
-                > Registers::from_bytes(machine.disk.state.clone()).applied();
-            if kept && newer {
+            if commit.crash(self.now, &mut machine.random) == Fate::Kept {
+                let applied = Registers::from_bytes(state.clone()).applied();
                 machine.disk.state = state;
+                let kept = self.properties.monotonic.state(at, applied.index);
+                self.broken = self.broken.take().or(kept.err());
             }
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn require(holds: bool, property: &'static str, text: impl FnOnce() -
 #[derive(Debug)]
 pub(crate) struct Properties {
     election_safety: election_safety::ElectionSafety,
-    monotonic: monotonic::Monotonic,
+    pub(crate) monotonic: monotonic::Monotonic,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
     changes: committed_stays::Changes,

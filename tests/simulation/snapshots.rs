@@ -155,16 +155,14 @@ impl World {
         if !applier.up {
             return Ok(());
         }
-        let before = applier.state.applied();
-        require(last.index >= before.index, "monotonic", || {
-            format!("a snapshot takes the state back from {before} to {last}")
-        })?;
         applier.install = None;
         applier.install_is_asked = false;
         applier.checkpoint = None;
         applier.checkpointed = last.index;
         applier.target = applier.target.max(last.index);
         applier.state = state;
+        let life = applier.life;
+        self.properties.monotonic.applied(at, life, last.index)?;
         applier.ahead.clear();
         machine.board.applied = machine.board.applied.max(last.index);
         self.plan_work(at);

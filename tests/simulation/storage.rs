@@ -145,6 +145,8 @@ impl World {
                         property: "a snapshot that is installed is there",
                         text: format!("that of {} was thrown away", snapshot.last),
                     })?;
+                    let installed = snapshot.last.index;
+                    self.properties.monotonic.state(at, installed)?;
                     continue;
                 }
             };
