@@ -3,6 +3,7 @@
 
 use rm_raft::{Entry, Index, Input, Payload};
 
+use super::action::Part;
 use super::commit::Commit;
 use super::coverage::State;
 use super::machine::Ticket;
@@ -74,7 +75,9 @@ impl World {
             if due || next > self.machines[at].applier.target {
                 break;
             }
-            let entry = self.next_entry(at, next)?;
+            let Some(entry) = self.next_entry(at, next)? else {
+                return Ok(()); // it could not be read, and this life is over
+            };
             self.apply_entry(at, &entry)?;
         }
         let machine = &mut self.machines[at];
@@ -91,8 +94,9 @@ impl World {
         Ok(())
     }
 
-    /// The entry to apply next, from memory if it is there, else from the log; both must be the same.
-    fn next_entry(&mut self, at: usize, next: Index) -> Result<Entry, Violation> {
+    /// The entry to apply next, from memory if it is there, else from the log; both must be the same. None if the log cannot be
+    /// read.
+    fn next_entry(&mut self, at: usize, next: Index) -> Result<Option<Entry>, Violation> {
         let machine = &mut self.machines[at];
         let durable = machine.disk.log.get(next).cloned();
         let durable = durable.ok_or_else(|| Violation {
@@ -100,15 +104,21 @@ impl World {
             text: format!("entry {next} is committed, and not in the log"),
         })?;
         let ahead = &mut machine.applier.ahead;
+        let mut in_memory = false;
         while ahead.front().is_some_and(|entry| entry.id.index <= next) {
             let entry = ahead.pop_front();
             if let Some(entry) = entry.filter(|entry| entry.id.index == next) {
                 require(entry == durable, "state-machine safety", || {
                     format!("{} in memory is not {} on the disk", entry.id, durable.id)
                 })?;
+                in_memory = true;
             }
         }
-        Ok(durable)
+        if !in_memory && self.read_fails(at, Part::Applier) {
+            self.coverage.reach(State::ApplierReadFailed);
+            return Ok(None);
+        }
+        Ok(Some(durable))
     }
 
     fn apply_entry(&mut self, at: usize, entry: &Entry) -> Check {

@@ -3,6 +3,7 @@
 
 use rm_raft::{EntryId, Index, Input, Persist};
 
+use super::action::Part;
 use super::commit::Commit;
 use super::coverage::State;
 use super::machine::{Machine, Request};
@@ -67,7 +68,7 @@ impl World {
                 return Ok(()); // what the Applier has applied it tells afterwards
             }
             let load = std::mem::take(&mut storage.load);
-            return if load { self.load(at) } else { Ok(()) };
+            return if load { self.read_log(at) } else { Ok(()) };
         }
         let life = storage.life;
         if machine.full_until > now {
@@ -80,7 +81,7 @@ impl World {
                 let applier = &mut self.machines[at].applier;
                 applier.install = None;
                 applier.install_is_asked = false;
-                return self.load(at);
+                return self.read_log(at);
             }
             return Ok(());
         }
@@ -213,6 +214,26 @@ impl World {
         Ok(())
     }
 
+    /// Reads what is durable, for a LogicCenter that begins with it.
+    fn read_log(&mut self, at: usize) -> Check {
+        if self.read_fails(at, Part::Storage) {
+            self.coverage.reach(State::LoadFailed);
+            return Ok(());
+        }
+        self.load(at)
+    }
+
+    /// Whether the next read of a disk fails; the life of the part that reads is over then.
+    pub(crate) fn read_fails(&mut self, at: usize, reader: Part) -> bool {
+        let machine = &mut self.machines[at];
+        let fails = std::mem::take(&mut machine.read_fails);
+        if fails {
+            let down = machine.random.below(20_000);
+            self.fail(at, reader, down);
+        }
+        fails
+    }
+
     /// Reads entries for the core.
     pub(crate) fn read_back(
         &mut self,
@@ -221,13 +242,14 @@ impl World {
         up_to: Index,
         bytes_max: usize,
     ) -> Check {
-        let machine = &mut self.machines[at];
-        if std::mem::take(&mut machine.read_fails) {
-            let down = machine.random.below(20_000);
-            self.fail(at, super::action::Part::Storage, down);
+        if self.read_fails(at, Part::Storage) {
             return Ok(());
         }
-        let entries = machine.disk.log.read(from, up_to, bytes_max).into();
+        let entries = self.machines[at]
+            .disk
+            .log
+            .read(from, up_to, bytes_max)
+            .into();
         self.input(at, Input::EntriesRead { entries })
     }
 }
