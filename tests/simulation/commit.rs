@@ -1,7 +1,8 @@
 //! One durable commit as a disk sees it: data, a flush, the page that makes the data count, a flush.
 //!
 //! Until its flush a write may be lost, torn, or reach the disk before an earlier one. So a crash keeps any of the unflushed
-//! writes; the commit has happened if its last page is whole, and then all that it names must be there.
+//! writes; the commit has happened if its last page is whole, and then all that it names must be there. Whichever way it did not
+//! happen, the one before counts.
 
 use super::random::Random;
 
