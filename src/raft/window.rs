@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::{Entries, Entry};
 
-/// About how many bytes of entries that came one by one make a piece. A piece stays in memory while any of its entries is
-/// wanted, so that this is what may stay too much.
+/// About how many bytes of entries that came one by one make a piece; what came together, in an append or from the disk, is a piece
+/// of its own size. A piece stays in memory while any of its entries is wanted, so that this is what may stay too much.
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// The last entries of a log, by their place in the window.
@@ -99,17 +99,17 @@ impl Window {
         }
         // What is asked for is nearly always at the end.
         let mut start = self.len();
-        for piece in self.pieces.iter().rev() {
-            start -= piece.len();
-            if start < range.end && start + piece.len() >= range.end {
-                if start <= range.start {
-                    return piece.part(range.start - start..range.end - start);
-                }
-                break;
-            }
+        let mut first = self.pieces.len();
+        while start > range.start {
+            first -= 1;
+            start -= self.pieces[first].len();
         }
-        let (skip, count) = (range.start, range.len());
-        self.iter_from(skip).take(count).cloned().collect()
+        let (from, to) = (range.start - start, range.end - start);
+        if to <= self.pieces[first].len() {
+            return self.pieces[first].part(from..to);
+        }
+        let entries = self.pieces.range(first..).flatten();
+        entries.skip(from).take(to - from).cloned().collect()
     }
 
     /// Removes all but the first `count` entries.
