@@ -9,7 +9,7 @@ use crate::members::{About, Listed};
 use crate::port::{Port, Refusal};
 use crate::report::Member;
 
-/// The pause before a change that came too early is asked for again.
+/// The pause before a change that came too early is asked for again, and before another look whether LogicCenter has caught up.
 const AGAIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// A machine that is to take part.
@@ -213,7 +213,7 @@ fn find(members: &[Member], machine: MachineId) -> Result<&Member, Refusal> {
     found.ok_or(Refusal::Change(ChangeRefused::NoSuchMachine(machine)))
 }
 
-/// Refuses a peer address at which another member is: nobody would find either of the two.
+/// Refuses a peer address that another member has: nobody would find either of the two. Of two names of one host nothing is known.
 fn check_address(
     members: &[Member],
     peer: &rm_config::Address,

@@ -136,7 +136,8 @@ impl Sender {
     }
 
     /// Posts the refusals, and tells of each once for its reason: of one that is not told, an operator only sees that machines wait
-    /// for each other in vain. The board knows what was told also when this actor is built anew.
+    /// for each other in vain. The board knows what was told also when this actor is built anew, unless the peer has not refused again
+    /// by then: that is told twice.
     fn tell_of_refusals(&mut self) {
         let status: Vec<_> = self.outbound.iter().flat_map(Outbound::status).collect();
         let refusal = |peer: &PeerStatus| {

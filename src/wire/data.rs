@@ -41,7 +41,7 @@ impl DataIds {
         check(&self.found(), peer, found)
     }
 
-    /// The same, and notes it: only for a machine that is listed, since the list is what bounds them.
+    /// The same, and notes it: for a machine that is listed, since the list is what bounds them.
     pub(crate) fn admit(&self, peer: &Peer, found: DataId) -> Result<(), RefusedBecause> {
         let mut known = self.found();
         check(&known, peer, found)?;
