@@ -54,11 +54,8 @@ pub(crate) fn leave(shared: &Shared, log: &Logger) {
 impl Port {
     /// A member told, as of a moment after it was asked, that this machine takes part no more. It stops.
     pub fn learn_removed(&self) {
-        self.shared
-            .departure
-            .send_if_modified(|departure| match departure {
-                Some(_) => false,
-                None => departure.replace(Departure::Heard).is_none(),
-            });
+        self.shared.departure.send_modify(|departure| {
+            departure.get_or_insert(Departure::Heard);
+        });
     }
 }
