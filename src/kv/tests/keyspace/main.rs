@@ -7,5 +7,6 @@ mod determinism;
 mod long_keys;
 mod long_work;
 mod scripts;
+mod steps;
 mod support;
 mod twin;

@@ -1,0 +1,157 @@
+//! Random requests and accidents for a key space.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rm_kv::{
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, Query, Range,
+    SortOrder, SortTarget, Txn,
+};
+
+/// What happens to the machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Apply(Command),
+    Query(Query),
+    Checkpoint,
+    /// The process dies and starts again: what was not in a checkpoint is applied again from the log.
+    Crash,
+}
+
+/// Few keys, so that requests meet; among them keys around the lengths at which the index divides them.
+fn key() -> impl Strategy<Value = Bytes> {
+    let long = |count: usize, tail: &'static [u8]| {
+        let mut key = vec![b'k'; count];
+        key.extend_from_slice(tail);
+        Bytes::from(key)
+    };
+    let keys: Vec<Bytes> = [&b"a"[..], b"b", b"bb", b"c", b"k", b"l", b"\0", b"\xff\xff"]
+        .map(Bytes::from_static)
+        .into_iter()
+        .chain([
+            long(499, b""),
+            long(500, b""),
+            long(500, b"\0"),
+            long(500, b"a"),
+            long(501, b""),
+            long(499, b"z"),
+            long(1_000, b""),
+            long(1_000, b"\0"),
+            long(1_001, b"x"),
+            long(600, b"\xff"),
+        ])
+        .collect();
+    prop::sample::select(keys)
+}
+
+fn range_end() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        2 => Just(Bytes::new()),
+        1 => Just(Bytes::from_static(&[0])),
+        2 => key(),
+    ]
+}
+
+fn small() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => Just(0), 2 => 0..30i64]
+}
+
+prop_compose! {
+    fn range()(
+        key in key(),
+        range_end in range_end(),
+        limit in small(),
+        revision in prop_oneof![4 => Just(0), 4 => 1..12i64, 1 => Just(1_000)],
+        sort_order in prop::sample::select(vec![SortOrder::None, SortOrder::Ascend, SortOrder::Descend]),
+        sort_target in prop::sample::select(vec![
+            SortTarget::Key, SortTarget::Key, SortTarget::Version, SortTarget::Create, SortTarget::Mod, SortTarget::Value,
+        ]),
+        (keys_only, count_only) in prop::sample::select(vec![(false, false), (false, false), (true, false), (false, true)]),
+        (min_mod_revision, max_mod_revision) in (small(), small()),
+        (min_create_revision, max_create_revision) in (small(), small()),
+    ) -> Range {
+        Range {
+            key, range_end, limit, revision, sort_order, sort_target, keys_only, count_only,
+            min_mod_revision, max_mod_revision, min_create_revision, max_create_revision,
+        }
+    }
+}
+
+prop_compose! {
+    fn put()(
+        key in key(),
+        value in prop::sample::select(vec!["", "v", "w", "x"]),
+        lease in prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 7]),
+        prev_kv in any::<bool>(),
+        (ignore_value, ignore_lease) in prop::sample::select(vec![
+            (false, false), (false, false), (false, false), (false, false), (true, false), (false, true), (true, true),
+        ]),
+    ) -> Put {
+        Put {
+            key,
+            value: if ignore_value { Bytes::new() } else { Bytes::from_static(value.as_bytes()) },
+            lease: if ignore_lease { 0 } else { lease },
+            prev_kv, ignore_value, ignore_lease,
+        }
+    }
+}
+
+prop_compose! {
+    fn delete()(key in key(), range_end in range_end(), prev_kv in any::<bool>()) -> DeleteRange {
+        DeleteRange { key, range_end, prev_kv }
+    }
+}
+
+prop_compose! {
+    fn compare()(
+        key in key(),
+        range_end in range_end(),
+        result in prop::sample::select(vec![
+            CompareResult::Equal, CompareResult::Greater, CompareResult::Less, CompareResult::NotEqual,
+        ]),
+        target in prop_oneof![
+            (0..4i64).prop_map(CompareTarget::Version),
+            small().prop_map(CompareTarget::Create),
+            small().prop_map(CompareTarget::Mod),
+            (0..2i64).prop_map(CompareTarget::Lease),
+            Just(CompareTarget::Value(Bytes::from_static(b"v"))),
+        ],
+    ) -> Compare {
+        Compare { key, range_end, result, target }
+    }
+}
+
+fn txn() -> impl Strategy<Value = Txn> {
+    let of = |operation: BoxedStrategy<Operation>| {
+        let branch = prop::collection::vec(operation, 0..4);
+        (
+            prop::collection::vec(compare(), 0..2),
+            branch.clone(),
+            branch,
+        )
+            .prop_map(|(compare, success, failure)| Txn {
+                compare,
+                success,
+                failure,
+            })
+    };
+    let flat = prop_oneof![
+        range().prop_map(Operation::Range),
+        put().prop_map(Operation::Put),
+        delete().prop_map(Operation::DeleteRange),
+    ]
+    .boxed();
+    let nested = prop_oneof![3 => flat.clone(), 1 => of(flat).prop_map(Operation::Txn)].boxed();
+    of(nested)
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => put().prop_map(|put| Step::Apply(Command::Put(put))),
+        2 => delete().prop_map(|delete| Step::Apply(Command::DeleteRange(delete))),
+        4 => txn().prop_map(|txn| Step::Apply(Command::Txn(txn))),
+        4 => range().prop_map(|range| Step::Query(Query::Range(range))),
+        1 => txn().prop_map(|txn| Step::Query(Query::Txn(txn))),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
+    ]
+}
