@@ -25,6 +25,7 @@ mod properties;
 mod queue;
 mod random;
 mod register;
+mod residual;
 mod settle;
 mod shrink;
 mod snapshots;
@@ -37,8 +38,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use action::{Action, Blow, Halt, Move, Part, Target, Wish};
 pub use coverage::Coverage;
-pub use plan::{Plan, Residual, Scale};
+pub use plan::{Plan, Scale};
 pub use properties::Violation;
+pub use residual::Residual;
 pub use settle::PROGRESS_TIMEOUTS;
 pub use shrink::shrink;
 

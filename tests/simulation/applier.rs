@@ -194,7 +194,7 @@ impl World {
         let applier = &mut machine.applier;
         let begin = self.now.max(machine.stalled_until);
         let micros = 200 + machine.random.below(2 * self.plan.commit_max);
-        let mut commit = Commit::new(4, begin, micros);
+        let mut commit = Commit::new(begin, micros);
         commit.resume(begin, micros);
         let done_at = commit.done_at;
         applier.checkpoint = Some((commit, applier.state.to_bytes()));

@@ -10,6 +10,7 @@ use rm_raft::{Config, Configuration, MachineId};
 
 use super::action::{Action, Blow, Halt, Move, Part, Target, Wish};
 use super::random::Random;
+use super::residual::Residual;
 use super::theme::Theme;
 
 /// The shortest election timeout in a run, in microseconds.
@@ -66,25 +67,6 @@ pub struct Plan {
     /// How much each machine is preferred as leader.
     priorities: Vec<u8>,
     limits: Limits,
-}
-
-/// A fault that the machines must live with: those that can still reach a majority go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
-    /// None.
-    Nothing,
-    /// A machine is lost for good.
-    Dead(usize),
-    /// A machine hears nobody.
-    Deaf(usize),
-    /// Nobody hears a machine.
-    Mute(usize),
-    /// Two machines do not reach each other.
-    Parted(usize, usize),
-    /// A machine's disk does nothing.
-    Stalled(usize),
-    /// A machine's disk has only its reserve left.
-    Low(usize),
 }
 
 /// The bounds in the config.
@@ -187,7 +169,7 @@ impl Plan {
             clients,
             duration,
             actions: Vec::new(),
-            residual: residual(&mut random, machines),
+            residual: Residual::draw(&mut random, machines),
             wild: random.chance(300),
             clocks,
             commit_max: match theme {
@@ -408,23 +390,6 @@ fn priorities(random: &mut Random, machines: usize) -> Vec<u8> {
         _ => {}
     }
     priorities
-}
-
-fn residual(random: &mut Random, machines: usize) -> Residual {
-    if machines == 1 {
-        return Residual::Nothing;
-    }
-    let one = random.below(machines as u64) as usize;
-    let other = (one + 1 + random.below(machines as u64 - 1) as usize) % machines;
-    match random.below(13) {
-        0 => Residual::Dead(one),
-        1 => Residual::Deaf(one),
-        2 => Residual::Mute(one),
-        3 => Residual::Parted(one, other),
-        4 => Residual::Stalled(one),
-        5 => Residual::Low(one),
-        _ => Residual::Nothing,
-    }
 }
 
 /// What befalls a leader matters most.

@@ -104,6 +104,11 @@ impl Properties {
         self.committed.get(place).map(|committed| committed.id)
     }
 
+    /// Who led in a term, if anybody is known to have.
+    pub(crate) fn leader_of(&self, term: Term) -> Option<usize> {
+        self.election_safety.leader_of(term)
+    }
+
     /// A core took an input, and its log says who takes part.
     pub(crate) fn stepped(
         &mut self,
@@ -137,7 +142,7 @@ impl Properties {
 
     /// A core handed out all its effects; `machines[place]` is what they made of it.
     pub(crate) fn flushed(&mut self, place: usize, status: &Status, machines: &[Machine]) -> Check {
-        self.changes.flushed(place);
+        self.changes.flushed(place, status);
         let log = &machines[place].logic.log;
         same_log::check(status, log)?;
         self.in_flight.flushed(&machines[place])?;

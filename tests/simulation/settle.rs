@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use rm_raft::{Role, Term};
 
 use super::coverage::State;
-use super::plan::{ELECTION_TIMEOUT, Residual};
+use super::plan::ELECTION_TIMEOUT;
 use super::properties::{Check, Violation, require};
+use super::residual::Residual;
 use super::world::{Event, World};
 
 /// Within so many of the shortest election timeouts after the last fault every machine that reaches a majority must
@@ -36,14 +37,12 @@ impl World {
             // No change is asked for from now on; those that are on their way arrive.
             self.run_until(self.now + CHANGES_ARRIVE)?;
         }
-        let mut afflicted = self.afflict();
+        let residual = self.afflict();
+        let mut afflicted = residual.afflicts();
         let healthy = match self.require_progress(&afflicted) {
             // One that has no vote by its own log may be ahead of those who need its vote by theirs, if two leaders that nobody
             // could commit with asked for different members: no rule of the election helps then, but only the end of the fault.
-            Err(_)
-                if self.leader().is_none()
-                    && !self.anybody_can_win(|at| !afflicted.contains(&at)) =>
-            {
+            Err(violation) if violation.property == "liveness" && self.nobody_can_win(residual) => {
                 self.coverage.reach(State::NobodyCanWin);
                 self.dead_for_good = None;
                 self.heal()?;
@@ -54,14 +53,9 @@ impl World {
         };
         let settled = self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT;
         self.run_until(settled.max(healed + STRAYS_ARRIVE))?;
-        let (term, handed_over) = (self.latest_term(), self.handed_over);
+        let term = self.latest_term();
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
-        let later = self.latest_term();
-        // A preferred voter may be handed leadership at any time, since a leader whose attempts failed waits ever longer.
-        let wanted = self.handed_over - handed_over;
-        require(later.0 <= term.0 + wanted, "liveness", || {
-            format!("nothing new goes wrong, and yet term {term} gives way to {later}")
-        })?;
+        self.require_calm(term)?;
         self.require_peace(&afflicted)?;
         self.require_agreement(&healthy)
     }
@@ -102,8 +96,8 @@ impl World {
         Ok(())
     }
 
-    /// Brings about the fault that stays; the machines from which nothing can be expected.
-    fn afflict(&mut self) -> BTreeSet<usize> {
+    /// Brings about the fault that stays, if a majority can live with it.
+    fn afflict(&mut self) -> Residual {
         let now = self.now;
         let mut residual = self.plan.residual;
         if !self.can_live_with(residual) {
@@ -111,50 +105,35 @@ impl World {
         }
         self.trace.line(now, || format!("!! {residual:?} stays"));
         match residual {
-            Residual::Nothing => BTreeSet::new(),
+            Residual::Nothing => {}
             Residual::Dead(at) => {
                 self.crash(at, 0);
                 self.dead_for_good = Some(at);
-                [at].into()
             }
-            Residual::Deaf(at) => {
-                self.network.cut_where(|_, to| to == at);
-                [at].into()
-            }
-            Residual::Mute(at) => {
-                self.network.cut_where(|from, _| from == at);
-                [at].into()
-            }
+            Residual::Deaf(at) => self.network.cut_where(|_, to| to == at),
+            Residual::Mute(at) => self.network.cut_where(|from, _| from == at),
             Residual::Parted(one, other) => {
                 self.network.cut(one, other);
                 self.network.cut(other, one);
-                // Whichever leads, the other may be without a leader.
-                [one, other].into()
             }
-            Residual::Stalled(at) => {
-                self.machines[at].stalled_until = u64::MAX / 4;
-                [at].into()
-            }
-            Residual::Low(at) => {
-                self.machines[at].low_until = u64::MAX / 4;
-                [at].into()
-            }
+            Residual::Stalled(at) => self.machines[at].stalled_until = u64::MAX / 4,
+            Residual::Low(at) => self.machines[at].low_until = u64::MAX / 4,
         }
+        residual
     }
 
     /// Whether those who remain are a quorum, whichever configuration turns out to be in force.
     fn can_live_with(&self, residual: Residual) -> bool {
-        match residual {
-            Residual::Nothing => true,
-            Residual::Dead(at)
-            | Residual::Deaf(at)
-            | Residual::Mute(at)
-            | Residual::Stalled(at)
-            | Residual::Low(at) => self.quorum_remains(|place| place != at),
-            Residual::Parted(one, other) => [one, other]
-                .iter()
-                .all(|&at| self.quorum_remains(|place| place != at)),
-        }
+        let mut out = residual.afflicts().into_iter();
+        out.all(|out| self.quorum_remains(|place| place != out))
+    }
+
+    /// Whether nobody leads, and nobody can be elected as long as this fault stays.
+    fn nobody_can_win(&self, residual: Residual) -> bool {
+        let silent = residual.silences();
+        let mut out = silent.iter();
+        let nobody = out.all(|&out| !self.anybody_can_win(|place| place != out));
+        self.leader().is_none() && !silent.is_empty() && nobody
     }
 
     /// Every member of whom something can be expected must acknowledge a write in time; who they are.
@@ -196,6 +175,24 @@ impl World {
     fn latest_term(&self) -> Term {
         let statuses = self.machines.iter().filter_map(|machine| machine.status());
         statuses.map(|status| status.term).max().unwrap_or_default()
+    }
+
+    /// Since this term nobody but a preferred voter was elected, to whom a leader handed over, and so each leader is preferred to the
+    /// one before. That may happen at any time, since a leader whose attempts failed waits ever longer.
+    fn require_calm(&self, term: Term) -> Check {
+        let later = self.latest_term();
+        let wanted = self.handed_over.range(term..).count() as u64;
+        require(later.0 <= term.0 + wanted, "liveness", || {
+            format!("nothing new goes wrong, and yet term {term} gives way to {later}")
+        })?;
+        let priorities = self.plan.priorities();
+        let leaders = (term.0..=later.0).filter_map(|term| self.properties.leader_of(Term(term)));
+        let ranks: Vec<u8> = leaders
+            .filter_map(|at| priorities.get(&self.machines[at].id).copied())
+            .collect();
+        require(ranks.is_sorted_by(|a, b| a < b), "liveness", || {
+            format!("nothing new goes wrong, and leadership goes through the priorities {ranks:?}")
+        })
     }
 
     /// Nobody leads whose disk does nothing, and none who was removed and can learn of it stands for election.

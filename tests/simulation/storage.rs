@@ -90,10 +90,9 @@ impl World {
             self.coverage.reach(State::CommitsMerged);
         }
         let machine = &mut self.machines[at];
-        let pages = 1 + batch.iter().map(Request::pages).sum::<usize>();
         let begin = now.max(machine.stalled_until);
         let micros = 100 + machine.random.below(self.plan.commit_max);
-        let mut commit = Commit::new(pages, begin, micros);
+        let mut commit = Commit::new(begin, micros);
         if begin > now {
             commit.resume(begin, micros);
         }
@@ -251,15 +250,5 @@ impl World {
             .read(from, up_to, bytes_max)
             .into();
         self.input(at, Input::EntriesRead { entries })
-    }
-}
-
-impl Request {
-    /// How much it writes.
-    fn pages(&self) -> usize {
-        match self {
-            Request::Persist(persist) => persist.entries.len(),
-            Request::Compact(_) | Request::Install(_) => 1,
-        }
     }
 }

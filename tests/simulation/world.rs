@@ -1,8 +1,8 @@
 //! All that a run is at one moment, and the loop that moves it on: one clock, one queue of events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use rm_raft::{EntryId, Message, Role};
+use rm_raft::{EntryId, Message, Role, Term};
 
 use super::action::{Blow, Move};
 use super::clients::Clients;
@@ -108,8 +108,8 @@ pub(crate) struct World {
     pub(crate) broken: Option<Violation>,
     /// The one that stays down.
     pub(crate) dead_for_good: Option<usize>,
-    /// How often a machine was told to stand for election because leadership is handed to it.
-    pub(crate) handed_over: u64,
+    /// The terms whose leader told a machine to stand for election, so as to hand over to it.
+    pub(crate) handed_over: BTreeSet<Term>,
     lives: u64,
 }
 
@@ -133,7 +133,7 @@ impl World {
             ambush: None,
             broken: None,
             dead_for_good: None,
-            handed_over: 0,
+            handed_over: BTreeSet::new(),
             lives: 0,
             plan,
         };
@@ -311,7 +311,9 @@ impl World {
     pub(crate) fn send(&mut self, from: usize, to: rm_raft::MachineId, message: Message) -> Check {
         self.properties.sent(&self.machines[from], to, &message)?;
         let to = to.0 as usize - 1;
-        self.handed_over += u64::from(message.body == rm_raft::Body::CampaignNow);
+        if message.body == rm_raft::Body::CampaignNow {
+            self.handed_over.insert(message.term);
+        }
         let (arrivals, way) = self.network.send(self.now, from, to, &message.body);
         let now = self.now;
         self.trace.line(now, || {

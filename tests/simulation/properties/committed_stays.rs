@@ -8,7 +8,8 @@ use crate::simulation::log_image::LogImage;
 /// In which term each machine's log began to change since its core handed out effects.
 ///
 /// One that was stopped takes in all that came meanwhile at once: an earlier leader's entries in an earlier term, and then the
-/// news of a later term, by whose leader others may have committed what it has just removed.
+/// news of a later term, by whose leader others may have committed what it has just removed. So what changed in several terms before
+/// the effects were handed out counts for the earliest of them.
 #[derive(Debug)]
 pub(super) struct Changes {
     machines: Vec<Change>,
@@ -41,9 +42,11 @@ impl Changes {
         }
     }
 
-    /// A core handed out all its effects.
-    pub(super) fn flushed(&mut self, place: usize) {
-        self.machines[place].begun = None;
+    /// A core handed out all its effects, before which a leader may have added to its log once more.
+    pub(super) fn flushed(&mut self, place: usize, status: &Status) {
+        let change = &mut self.machines[place];
+        change.begun = None;
+        change.last = status.last;
     }
 
     /// When the machine's log began to change to what it is about to write.

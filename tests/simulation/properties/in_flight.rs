@@ -160,6 +160,10 @@ impl InFlight {
             format!("{own} batches of reads wait on {}", machine.id)
         })?;
         let led = &mut self.machines[machine.id.0 as usize - 1];
+        if led.life != machine.logic.life {
+            // What the core before it had still to say died with it.
+            *led = Leadership::default();
+        }
         led.heard.clear();
         led.configured = false;
         let others = led.reads.len();
