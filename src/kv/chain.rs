@@ -68,7 +68,7 @@ impl Link {
 
 impl Revision {
     /// The error for a change that must be there and is not.
-    fn missing(self) -> KvError {
+    pub(crate) fn missing(self) -> KvError {
         KvError::damaged(
             crate::revision::TABLE,
             &self.to_key(),

@@ -10,6 +10,7 @@ use crate::change::{Change, check_put};
 use crate::command::{Command, Query, Reply, ReplyBody};
 use crate::dirty::DirtyPages;
 use crate::error::{Failure, KvError, RequestError};
+use crate::history::{History, Past};
 use crate::peek::{Peek, peek};
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
@@ -244,6 +245,27 @@ impl Keyspace {
     /// The revision of the key space; one when nothing was ever written.
     pub fn revision(&self) -> i64 {
         self.state.revision
+    }
+
+    /// The revision up to which the last checkpoint made the key space durable.
+    pub fn checkpointed_revision(&self) -> i64 {
+        self.checkpointed.revision
+    }
+
+    /// The changes from the revision `from` on, those of the open transaction included: about so many bytes of them, and all of one
+    /// revision at least.
+    ///
+    /// # Errors
+    /// Damage, or LMDB's own.
+    pub fn history(&self, from: i64, bytes_max: usize) -> Result<History, KvError> {
+        Past {
+            tables: &self.tables,
+            txn: self.writer.txn().ok_or(KvError::GivenUp)?,
+            newest: self.state.revision,
+            compacted: self.state.compact_revision,
+            progress: &self.progress,
+        }
+        .read(from, bytes_max)
     }
 
     fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
