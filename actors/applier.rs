@@ -15,7 +15,8 @@ use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answers, Apply, Attach, Attached, Changed, Flush, Poke, Retire, Serve, Switch, Tick, WriteDown,
+    Answers, Apply, Attach, Attached, Changed, Flush, Follow, Poke, Retire, Serve, Switch, Tick,
+    WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -51,6 +52,8 @@ pub(crate) struct Applier {
     /// Messages since the last work.
     batched: usize,
     work_is_due: bool,
+    /// What the Watcher wants to be told, once there is something to tell.
+    pub(crate) question: Option<Follow>,
     /// A change of members that a client of this machine waits for, and that has not left the joint state.
     change: Option<RequestId>,
 }
@@ -75,6 +78,7 @@ impl Derived for Applier {
             asked_by: None,
             batched: 0,
             work_is_due: false,
+            question: None,
             change: None,
         };
         applier.post();
@@ -202,6 +206,7 @@ impl Applier {
         }
         self.reads.free(self.applied());
         self.answer_slice(context);
+        self.tell_what_happened(context);
         self.checkpoint_if_large(context);
         let behind = self.applied() < self.target || self.reads.any_ready();
         if behind && self.keyspace.is_some() {
@@ -425,6 +430,14 @@ impl Handler<Poke> for Applier {
     fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
         self.enter(context);
         self.machine.spawn_fault_future(context);
+    }
+}
+
+impl Handler<Follow> for Applier {
+    type Result = ();
+    fn handle(&mut self, message: Follow, context: &mut Context<Self>) {
+        self.enter(context);
+        self.follow(message, context);
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Board {
     refused: AtomicU64,
     refusals: Mutex<Refusals>,
     stopping: AtomicBool,
-    actors: [ActorBoard; 7],
+    actors: [ActorBoard; 8],
 }
 
 /// What the core last told.

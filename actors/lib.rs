@@ -18,6 +18,7 @@ mod forcing;
 mod gate;
 mod group;
 mod guard;
+mod happened;
 mod launch;
 mod life;
 mod listener;
@@ -44,6 +45,8 @@ mod storage;
 mod supervisor;
 mod timer;
 mod transfers;
+mod watcher;
+mod watching;
 
 pub use forced::{Begun, Forced};
 pub use forcing::ForceError;

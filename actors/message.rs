@@ -1,17 +1,21 @@
 //! Every message between the actors of a machine, with who tells it to whom.
 
+use std::sync::Arc;
+
 use actix::Message;
 use bytes::Bytes;
-use rm_kv::{Query, Reply, RequestError};
+use rm_kv::{Event, Query, Reply, RequestError};
 use rm_raft::{
     Entries, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
     RequestId, Snapshot, Term, TransferOutcome,
 };
 use rm_store::Loaded;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::port::Refusal;
 use crate::snapshot_inbox::Installation;
+use crate::watcher::{Sending, StreamId};
+use crate::watching::NewWatcher;
 
 /// Where the answer to a client's request goes. Dropped unused, it tells the client that it was lost.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -320,6 +324,68 @@ pub(crate) struct Installed {
 pub(crate) struct InstallFailed {
     pub(crate) incarnation: u64,
     pub(crate) snapshot: Snapshot,
+}
+
+/// A question of the Watcher's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// The life that asks.
+    pub(crate) watcher: u64,
+    /// Its number in that life.
+    pub(crate) number: u64,
+}
+
+/// Watcher -> Applier: tell me what happened from this revision on, or since the last checkpoint, as soon as anything has. Takes
+/// the place of an earlier question.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Follow {
+    pub(crate) ask: Ask,
+    pub(crate) from: Option<i64>,
+}
+
+/// Applier -> Watcher: this happened.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Happened {
+    pub(crate) ask: Ask,
+    /// The first revision that is in it; later than the one asked for if what lies between is compacted.
+    pub(crate) from: i64,
+    /// The first revision after it.
+    pub(crate) next: i64,
+    pub(crate) events: Vec<Arc<Event>>,
+    /// The revision up to which the last checkpoint reaches.
+    pub(crate) checkpointed: i64,
+}
+
+/// Port -> Watcher: a client has opened a stream.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenStream {
+    pub(crate) id: StreamId,
+    pub(crate) sending: Sending,
+}
+
+/// Port -> Watcher: a client's stream is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseStream(pub(crate) StreamId);
+
+/// Port -> Watcher: a client asks for something on its stream.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FromStream {
+    pub(crate) stream: StreamId,
+    pub(crate) request: StreamRequest,
+}
+
+/// What is asked for on a stream, with the room that it takes until the answer has left.
+pub(crate) enum StreamRequest {
+    Create(NewWatcher, OwnedSemaphorePermit),
+    Cancel(i64, OwnedSemaphorePermit),
+    Progress,
+    /// There is room in the outbox again.
+    Low,
 }
 
 /// Timer -> LogicCenter: time has passed.

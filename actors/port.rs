@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 pub use rm_config::{Address, Config, Level};
 pub use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue,
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Event, KeyValue,
     KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
@@ -25,6 +25,7 @@ pub use crate::refusal::Refusal;
 pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
 };
+pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
 /// The pause before a read that was lost with an actor is asked again.
 const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! Who lives in a machine: the seven actors, the groups they are restarted in, and the slots by which they reach each
+//! Who lives in a machine: the eight actors, the groups they are restarted in, and the slots by which they reach each
 //! other across restarts.
 
 use std::fmt;
@@ -20,6 +20,7 @@ use crate::message::Poke;
 use crate::sender::Sender;
 use crate::storage::Storage;
 use crate::timer::Timer;
+use crate::watcher::Watcher;
 
 /// One of the actors of a machine. The order is the order in which they are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,11 +39,13 @@ pub enum ActorName {
     Sender,
     /// Clients' writes.
     Gate,
+    /// Clients' watches.
+    Watcher,
 }
 
 impl ActorName {
     /// All of them, in the order in which they are started.
-    pub const ALL: [ActorName; 7] = [
+    pub const ALL: [ActorName; 8] = [
         ActorName::Storage,
         ActorName::Applier,
         ActorName::LogicCenter,
@@ -50,6 +53,7 @@ impl ActorName {
         ActorName::Listener,
         ActorName::Sender,
         ActorName::Gate,
+        ActorName::Watcher,
     ];
 
     /// The name in the config, in the logs and in `rmctl`.
@@ -62,6 +66,7 @@ impl ActorName {
             ActorName::Listener => "listener",
             ActorName::Sender => "sender",
             ActorName::Gate => "gate",
+            ActorName::Watcher => "watcher",
         }
     }
 
@@ -72,7 +77,7 @@ impl ActorName {
                 GroupName::Brain
             }
             ActorName::Listener | ActorName::Sender => GroupName::Net,
-            ActorName::Gate => GroupName::Front,
+            ActorName::Gate | ActorName::Watcher => GroupName::Front,
         }
     }
 
@@ -109,7 +114,7 @@ pub enum GroupName {
     Brain,
     /// Listener and Sender.
     Net,
-    /// Gate.
+    /// Gate and Watcher.
     Front,
 }
 
@@ -206,6 +211,7 @@ pub(crate) struct Slots {
     pub(crate) listener: Slot<Listener>,
     pub(crate) sender: Slot<Sender>,
     pub(crate) gate: Slot<Gate>,
+    pub(crate) watcher: Slot<Watcher>,
 }
 
 impl Slots {
@@ -227,6 +233,7 @@ impl Slots {
             ActorName::Listener => poke(&self.listener),
             ActorName::Sender => poke(&self.sender),
             ActorName::Gate => poke(&self.gate),
+            ActorName::Watcher => poke(&self.watcher),
         }
     }
 
@@ -235,6 +242,7 @@ impl Slots {
         match actor {
             ActorName::LogicCenter => self.logic_center.leave_behind(),
             ActorName::Gate => self.gate.leave_behind(),
+            ActorName::Watcher => self.watcher.leave_behind(),
             // Nobody waits for an answer from the others; Storage and Applier end the process.
             _ => {}
         }
@@ -250,6 +258,7 @@ impl Slots {
             ActorName::Listener => self.listener.clear(),
             ActorName::Sender => self.sender.clear(),
             ActorName::Gate => self.gate.clear(),
+            ActorName::Watcher => self.watcher.clear(),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::machine::Shared;
 use crate::sender::Sender as SenderActor;
 use crate::storage::Storage;
 use crate::timer::Timer;
+use crate::watcher::Watcher;
 use crate::{ActorName, GroupName};
 
 /// What reaches the supervisor.
@@ -286,6 +287,7 @@ impl Supervisor {
             ActorName::Listener => guard::begin::<Listener>,
             ActorName::Sender => guard::begin::<SenderActor>,
             ActorName::Gate => guard::begin::<Gate>,
+            ActorName::Watcher => guard::begin::<Watcher>,
         };
         charge.arbiter.spawn_fn(move || begin(birth));
         info!(self.log, "an actor starts"; "starts" => actor.as_str(), "incarnation" => charge.incarnation);

@@ -20,6 +20,7 @@ pub mod settings;
 pub mod simulation;
 pub mod times;
 pub mod wait;
+pub mod watching;
 pub mod workload;
 pub mod writers;
 

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use rm_actors::port::Port;
 use rm_proto::etcdserverpb::kv_server::{self, KvServer};
-use rm_proto::etcdserverpb::{cluster_server, maintenance_server};
+use rm_proto::etcdserverpb::{cluster_server, maintenance_server, watch_server};
 use rm_proto::raftmachine::v1::admin_server;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -20,10 +20,11 @@ use crate::error::{NO_LEADER, unserved};
 use crate::kv::KvService;
 
 /// The services that a client may ask, those for reflection apart.
-pub(crate) const SERVED: [&str; 5] = [
+pub(crate) const SERVED: [&str; 6] = [
     kv_server::SERVICE_NAME,
     cluster_server::SERVICE_NAME,
     maintenance_server::SERVICE_NAME,
+    watch_server::SERVICE_NAME,
     admin_server::SERVICE_NAME,
     health_server::SERVICE_NAME,
 ];
@@ -74,7 +75,7 @@ fn service_name(path: &str) -> &str {
 }
 
 /// Whether the client would rather be refused than wait for a leader (etcd's `WithRequireLeader`).
-fn wants_leader(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_leader(headers: &HeaderMap) -> bool {
     headers
         .get("hasleader")
         .is_some_and(|value| value == "true")

@@ -21,6 +21,7 @@ mod request;
 mod response;
 mod server;
 mod transfer;
+mod watch;
 
 pub use departure::learn_of_removal;
 pub use join::{JoinError, find_admission};

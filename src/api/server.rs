@@ -8,6 +8,7 @@ use rm_actors::port::{Config, Port};
 use rm_proto::etcdserverpb::cluster_server::ClusterServer;
 use rm_proto::etcdserverpb::kv_server::KvServer;
 use rm_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use rm_proto::etcdserverpb::watch_server::WatchServer;
 use rm_proto::raftmachine::v1::admin_server::AdminServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use crate::health::HealthService;
 use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::reflection;
+use crate::watch::WatchService;
 
 /// How many bytes a message may have beyond the largest request (etcd: grpcOverheadBytes).
 const OVERHEAD_BYTES: usize = 512 << 10;
@@ -125,6 +127,10 @@ fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, Ser
         port.clone(),
     )))
     .add_service(ClusterServer::new(ClusterService::new(port.clone())))
+    .add_service(
+        WatchServer::new(WatchService::new(port.clone(), draining.clone()))
+            .max_decoding_message_size(limit),
+    )
     .add_service(AdminServer::new(AdminService::new(port.clone())))
     .add_service(HealthServer::new(HealthService::new(
         port.clone(),

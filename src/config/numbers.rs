@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 use crate::error::Problem;
 use crate::schema::{
     Config, Limits, Machine, ReadMode, Reads, Restarts, Storage, Strategy, Supervision, Timings,
+    Watch,
 };
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// The most of anything that is counted.
 const COUNT_MAX: u64 = 1_000_000;
+/// The shortest `watch.progress_interval_ms` (etcd: minWatchProgressInterval).
+const PROGRESS_MS_MIN: u64 = 100;
 /// The most entries that a log is told to keep.
 const ENTRIES_MAX: u64 = 1_000_000_000;
 /// The most bytes of anything that is held in memory.
@@ -39,6 +42,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.storage(&config.storage);
     rules.supervision(&config.supervision);
     rules.reads(&config.reads);
+    rules.watch(&config.watch);
     rules.priorities(&config.machines);
     rules.0
 }
@@ -113,6 +117,26 @@ impl Rules {
                 "is \"lease\", and a lease needs a bound on the clocks: write reads.clock_drift_percent too, or \"quorum\" here",
             )),
             (ReadMode::Quorum, None) => {}
+        }
+    }
+
+    fn watch(&mut self, watch: &Watch) {
+        let Watch {
+            progress_interval_ms,
+            watchers_max,
+            queue_bytes_max,
+            recent_bytes_max,
+        } = *watch;
+        self.within(
+            "watch.progress_interval_ms",
+            progress_interval_ms,
+            PROGRESS_MS_MIN..=MS_MAX,
+        );
+        self.within("watch.watchers_max", watchers_max as u64, 1..=COUNT_MAX);
+        let queue = ("watch.queue_bytes_max", queue_bytes_max as u64);
+        let recent = ("watch.recent_bytes_max", recent_bytes_max as u64);
+        for (key, bytes) in [queue, recent] {
+            self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
         }
     }
 

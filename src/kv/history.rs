@@ -58,11 +58,7 @@ pub struct History {
 ///
 /// # Errors
 /// Damage, or LMDB's own.
-pub fn history(
-    environment: &Environment,
-    from: i64,
-    bytes_max: usize,
-) -> Result<History, KvError> {
+pub fn history(environment: &Environment, from: i64, bytes_max: usize) -> Result<History, KvError> {
     let Some(tables) = Tables::find(environment)? else {
         return Ok(History {
             events: Vec::new(),
@@ -195,10 +191,7 @@ mod tests {
     fn keyspace(disk: &Disk) -> Keyspace {
         let mut keyspace = Keyspace::open(&disk.environment).unwrap();
         let both = Txn {
-            success: vec![
-                Operation::Put(put("b", "1")),
-                Operation::Put(put("a", "2")),
-            ],
+            success: vec![Operation::Put(put("b", "1")), Operation::Put(put("a", "2"))],
             ..Txn::default()
         };
         for command in [

@@ -1,0 +1,714 @@
+//! Watcher: tells clients what happens to the keys that they watch, in order, each event once, and from any revision on that is
+//! not compacted.
+//!
+//! It asks the Applier for what happens next, and tells it at once to the watchers that have been told all before: the *audience*.
+//! A watcher that begins in the past, or whose client is slow, is *late*. It is told what it missed in turns with the others: from
+//! memory, where that reaches back far enough, else from the state on disk, which a thread of its own reads. So a watcher is never
+//! more than the next revision that it is to be told of, whatever its client does, and nothing is lost with this actor: the streams
+//! end, and the clients open others and go on after the last revision that they heard of.
+
+mod audience;
+mod catch_up;
+mod outbox;
+mod recent;
+mod spans;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
+use rm_kv::Event;
+use slog::{debug, error};
+use tokio::sync::OwnedSemaphorePermit;
+
+use self::audience::Audience;
+use self::catch_up::{Caught, Late, Missed};
+pub(crate) use self::outbox::{Outbox, Sending};
+use self::recent::Recent;
+use crate::fault::Point;
+use crate::machine::{Derived, Machine};
+use crate::message::{
+    Ask, CloseStream, Flush, Follow, FromStream, Happened, OpenStream, Poke, StreamRequest, Tick,
+};
+use crate::roster::{Slot, Slots};
+use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice};
+
+/// How often to look whether a notice of progress is due, and whether the Applier lives that was asked.
+const TICK: Duration = Duration::from_millis(100);
+/// How many late watchers are told something in one turn.
+const TURN_WATCHERS: usize = 512;
+/// How many bytes of events a late watcher is told from memory in one turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// A client's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+/// A watcher of any stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WatcherId(u64);
+
+/// The actor.
+pub(crate) struct Watcher {
+    machine: Machine,
+    streams: HashMap<StreamId, Stream>,
+    watchers: HashMap<WatcherId, Watch>,
+    /// Those who have been told all that happened.
+    audience: Audience,
+    /// The others, in the order of their turns.
+    late: VecDeque<WatcherId>,
+    /// What happened last; none until the Applier has told how far it is.
+    recent: Option<Recent>,
+    next_watcher: u64,
+    /// The question to the Applier that waits for an answer, and when it was asked; none while nobody watches.
+    asked: Option<(Ask, Instant)>,
+    questions: u64,
+    /// Whether a thread reads for late watchers.
+    reading: bool,
+    /// Whether no late watcher can be told anything before something changes.
+    stuck: bool,
+    turn_is_due: bool,
+}
+
+struct Stream {
+    sending: Sending,
+    /// Its watchers, by the numbers that the client knows them by.
+    watchers: BTreeMap<i64, WatcherId>,
+    /// Where to look for the next number.
+    next_id: i64,
+    /// Whether the client waits to be told of progress.
+    asks_progress: bool,
+    /// When its watchers are told of progress that want to be.
+    progress_at: Instant,
+}
+
+struct Watch {
+    stream: StreamId,
+    id: i64,
+    interest: Interest,
+    manner: Manner,
+    /// The first revision that the client wants; zero if it did not say.
+    start: i64,
+    /// Of those before it the client was told; of later ones too, while it is in the audience.
+    next: i64,
+    is_late: bool,
+    wants_progress: bool,
+    /// Whether it was told nothing since the last notice of progress.
+    quiet: bool,
+}
+
+impl Derived for Watcher {
+    fn build(machine: Machine) -> Result<Self, String> {
+        Ok(Watcher {
+            machine,
+            streams: HashMap::new(),
+            watchers: HashMap::new(),
+            audience: Audience::default(),
+            late: VecDeque::new(),
+            recent: None,
+            next_watcher: 0,
+            asked: None,
+            questions: 0,
+            reading: false,
+            stuck: false,
+            turn_is_due: false,
+        })
+    }
+
+    fn slot(slots: &Slots) -> &Slot<Self> {
+        &slots.watcher
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+}
+
+impl Actor for Watcher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.machine.strike(Point::Started);
+        context.notify_later(Tick, TICK);
+    }
+}
+
+impl Watcher {
+    fn open(&mut self, message: OpenStream) {
+        let stream = Stream {
+            sending: message.sending,
+            watchers: BTreeMap::new(),
+            next_id: 0,
+            asks_progress: false,
+            progress_at: Instant::now() + self.progress_pause(),
+        };
+        self.streams.insert(message.id, stream);
+    }
+
+    fn close(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        for watcher in stream.watchers.into_values() {
+            self.forget(watcher);
+        }
+        self.rest();
+    }
+
+    fn request(&mut self, message: FromStream, context: &mut Context<Self>) {
+        if !self.streams.contains_key(&message.stream) {
+            return; // of an earlier life
+        }
+        match message.request {
+            StreamRequest::Create(watcher, room) => self.create(message.stream, watcher, room),
+            StreamRequest::Cancel(id, room) => self.cancel(message.stream, id, room),
+            StreamRequest::Progress => {
+                if let Some(stream) = self.streams.get_mut(&message.stream) {
+                    stream.asks_progress = true;
+                }
+                self.tell_progress(message.stream);
+            }
+            StreamRequest::Low => self.stuck = false,
+        }
+        self.plan_turn(context);
+    }
+
+    fn create(&mut self, stream: StreamId, wanted: NewWatcher, room: OwnedSemaphorePermit) {
+        let revision = self.machine.shared.board.revision();
+        let watchers_max = self.machine.shared.config.config.watch.watchers_max;
+        let full = self.watchers.len() >= watchers_max;
+        let Some(client) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        let refused = if wanted.interest.is_empty() {
+            Some("mvcc: watcher range is empty")
+        } else if wanted.id != 0 && client.watchers.contains_key(&wanted.id) {
+            Some("mvcc: duplicate watch ID provided on the WatchStream")
+        } else if wanted.start < 0 {
+            Some("etcdserver: mvcc: required revision has been compacted")
+        } else if full {
+            Some("etcdserver: too many requests")
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            let notice = Notice::Refused { reason, revision };
+            return client.sending.tell(notice, Some(room));
+        }
+        let id = client.number(wanted.id);
+        let watcher = WatcherId(self.next_watcher);
+        self.next_watcher += 1;
+        client.watchers.insert(id, watcher);
+        let created = Notice::Created { id, revision };
+        client.sending.tell(created, Some(room));
+        let next = match wanted.start {
+            0 => revision + 1,
+            start => start,
+        };
+        let watch = Watch {
+            stream,
+            id,
+            interest: wanted.interest,
+            manner: wanted.manner,
+            start: wanted.start,
+            next,
+            is_late: true,
+            wants_progress: wanted.progress,
+            quiet: true,
+        };
+        self.watchers.insert(watcher, watch);
+        match &self.recent {
+            Some(recent) if recent.next() <= next => self.join(watcher),
+            _ => self.late.push_back(watcher),
+        }
+        if self.asked.is_none() {
+            self.follow();
+        }
+        self.stuck = false;
+    }
+
+    fn cancel(&mut self, stream: StreamId, id: i64, room: OwnedSemaphorePermit) {
+        let ended = Notice::Ended {
+            id,
+            revision: self.machine.shared.board.revision(),
+            compacted: None,
+        };
+        self.end(stream, ended, Some(room));
+        self.rest();
+    }
+
+    /// Ends a watcher of a stream, if there is one of that number.
+    fn end(&mut self, stream: StreamId, ended: Notice, room: Option<OwnedSemaphorePermit>) {
+        let Notice::Ended { id, .. } = ended else {
+            return;
+        };
+        let Some(client) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if let Some(watcher) = client.watchers.remove(&id) {
+            client.sending.tell(ended, room);
+            self.forget(watcher);
+        }
+    }
+
+    fn forget(&mut self, watcher: WatcherId) {
+        // One that is late is left out when its turn comes.
+        if let Some(watch) = self.watchers.remove(&watcher)
+            && !watch.is_late
+        {
+            self.audience.leave(&watch.interest, watcher);
+        }
+    }
+
+    /// Where nobody watches, the Applier is not asked.
+    fn rest(&mut self) {
+        if self.watchers.is_empty() {
+            self.recent = None;
+            self.late.clear();
+            self.asked = None;
+        }
+    }
+
+    /// Asks the Applier for what happens next. Of its answers only the one to the latest question counts.
+    fn follow(&mut self) {
+        self.questions += 1;
+        let ask = Ask {
+            watcher: self.machine.incarnation(),
+            number: self.questions,
+        };
+        self.asked = Some((ask, Instant::now()));
+        let from = self.recent.as_ref().map(Recent::next);
+        self.machine.shared.slots.applier.tell(Follow { ask, from });
+    }
+
+    /// Takes what the Applier told.
+    fn hear(&mut self, happened: Happened, context: &mut Context<Self>) {
+        if self.asked.is_none_or(|(ask, _)| ask != happened.ask) {
+            return;
+        }
+        let expected = self.recent.as_ref().map(Recent::next);
+        if let Some(expected) = expected.filter(|&expected| expected < happened.from) {
+            // What lies between is compacted, as in the state of a snapshot.
+            debug!(self.machine.log, "the history goes on further ahead"; "expected" => expected, "from" => happened.from);
+            self.fall_behind(expected);
+            self.recent = None;
+        }
+        let bytes_max = self.machine.shared.config.config.watch.recent_bytes_max;
+        let recent = self
+            .recent
+            .get_or_insert_with(|| Recent::new(&happened, bytes_max));
+        recent.extend(&happened);
+        self.tell_audience(&happened.events);
+        self.stuck = false;
+        self.follow();
+        self.plan_turn(context);
+        self.tell_progress_that_waits();
+    }
+
+    /// All of the audience have missed something from a revision on.
+    fn fall_behind(&mut self, from: i64) {
+        for watcher in self.audience.take_all() {
+            if let Some(watch) = self.watchers.get_mut(&watcher) {
+                watch.next = watch.next.max(from);
+                watch.is_late = true;
+                self.late.push_back(watcher);
+            }
+        }
+    }
+
+    /// Tells what just happened to all who have been told everything before.
+    fn tell_audience(&mut self, events: &[Arc<Event>]) {
+        let mut wanted: BTreeMap<usize, Vec<Arc<Event>>> = BTreeMap::new();
+        for event in events {
+            let mut groups = Vec::new();
+            self.audience
+                .of(&event.kv.key, &mut |group| groups.push(group));
+            for group in groups {
+                if self.audience.group(group).interest.wants(event) {
+                    wanted.entry(group).or_default().push(event.clone());
+                }
+            }
+        }
+        for (group, events) in wanted {
+            let Some(delivery) = Delivery::new(events) else {
+                continue;
+            };
+            let members: Vec<WatcherId> =
+                self.audience.group(group).members.iter().copied().collect();
+            for watcher in members {
+                self.tell_member(watcher, &delivery);
+            }
+        }
+    }
+
+    fn tell_member(&mut self, watcher: WatcherId, delivery: &Arc<Delivery>) {
+        self.machine.life.progresses();
+        let Some(watch) = self.watchers.get_mut(&watcher) else {
+            return;
+        };
+        let Some(stream) = self.streams.get(&watch.stream) else {
+            return;
+        };
+        let own = match watch.next <= delivery.first() {
+            true => Some(delivery.clone()),
+            false => delivery.from(watch.next),
+        };
+        let Some(delivery) = own else {
+            return;
+        };
+        if stream.sending.happened(watch.id, watch.manner, &delivery) {
+            watch.quiet = false;
+        } else {
+            watch.next = delivery.first();
+            watch.is_late = true;
+            self.audience.leave(&watch.interest, watcher);
+            self.late.push_back(watcher);
+        }
+    }
+
+    /// A watcher has been told all that happened.
+    fn join(&mut self, watcher: WatcherId) {
+        if let Some(watch) = self.watchers.get_mut(&watcher) {
+            watch.is_late = false;
+            self.audience.join(&watch.interest, watcher);
+        }
+    }
+
+    fn plan_turn(&mut self, context: &mut Context<Self>) {
+        let is_wanted = !self.late.is_empty() && !self.stuck && !self.reading;
+        if is_wanted && !self.turn_is_due && self.recent.is_some() {
+            self.turn_is_due = true;
+            context.notify(Flush);
+        }
+    }
+
+    /// Tells some late watchers what they missed, as far as memory goes, and has the rest read from the disk.
+    fn take_turn(&mut self, context: &mut Context<Self>) {
+        self.turn_is_due = false;
+        let Some(recent) = self.recent.take() else {
+            return;
+        };
+        let mut from_disk = Vec::new();
+        let mut told = HashMap::new();
+        let mut any = false;
+        for _ in 0..self.late.len().min(TURN_WATCHERS) {
+            let Some(watcher) = self.late.pop_front() else {
+                break;
+            };
+            let Some(watch) = self.watchers.get(&watcher) else {
+                continue;
+            };
+            if !recent.covers(watch.next) {
+                let is_full = self
+                    .streams
+                    .get(&watch.stream)
+                    .is_none_or(|it| it.sending.is_full());
+                if !is_full {
+                    from_disk.push(watch.late(watcher));
+                }
+                self.late.push_back(watcher);
+                continue;
+            }
+            let key = (watch.interest.clone(), watch.next);
+            let part = told.entry(key).or_insert_with(|| watch.part(&recent));
+            let (delivery, next) = part.clone();
+            any |= self.tell_late(watcher, delivery, next, recent.next());
+        }
+        self.recent = Some(recent);
+        self.stuck = !any && from_disk.is_empty();
+        self.tell_progress_that_waits();
+        if from_disk.is_empty() {
+            self.plan_turn(context);
+        } else {
+            self.read(from_disk, context);
+        }
+    }
+
+    /// Tells a late watcher what it missed up to a revision; true if that was possible.
+    fn tell_late(
+        &mut self,
+        watcher: WatcherId,
+        missed: Option<Arc<Delivery>>,
+        next: i64,
+        newest: i64,
+    ) -> bool {
+        self.machine.life.progresses();
+        let Some(watch) = self.watchers.get_mut(&watcher) else {
+            return false;
+        };
+        let Some(stream) = self.streams.get(&watch.stream) else {
+            return false;
+        };
+        if let Some(delivery) = missed {
+            if !stream.sending.happened(watch.id, watch.manner, &delivery) {
+                self.late.push_back(watcher);
+                return false;
+            }
+            watch.quiet = false;
+        }
+        watch.next = watch.next.max(next);
+        if watch.next >= newest {
+            self.join(watcher);
+        } else {
+            self.late.push_back(watcher);
+        }
+        true
+    }
+
+    /// Has what late watchers missed read from the disk. They keep their turns.
+    fn read(&mut self, late: Vec<Late>, context: &mut Context<Self>) {
+        self.reading = true;
+        let state = self.machine.shared.resources.states.present();
+        let read = tokio::task::spawn_blocking(move || catch_up::catch_up(&state, late));
+        let read = actix::fut::wrap_future::<_, Self>(read);
+        context.spawn(read.map(|read, watcher, context| match read {
+            Ok(Ok(caught)) => watcher.caught(caught, context),
+            Ok(Err(error)) => {
+                error!(watcher.machine.log, "the history cannot be read"; "error" => %error);
+                watcher.give_up(context, error.to_string());
+            }
+            Err(_) => watcher.give_up(context, "the thread that reads the history panicked".into()),
+        }));
+    }
+
+    fn caught(&mut self, caught: Vec<Caught>, context: &mut Context<Self>) {
+        self.reading = false;
+        let newest = self.recent.as_ref().map_or(i64::MAX, Recent::next);
+        let is_caught = |it: &Caught| !matches!(it.missed, Missed::Elsewhere);
+        let moved: HashSet<WatcherId> = caught
+            .iter()
+            .filter(|it| is_caught(it))
+            .map(|it| it.watcher)
+            .collect();
+        self.late.retain(|watcher| !moved.contains(watcher));
+        self.stuck = moved.is_empty();
+        for Caught {
+            watcher,
+            from,
+            missed,
+        } in caught
+        {
+            let is_there = self
+                .watchers
+                .get(&watcher)
+                .is_some_and(|it| it.next == from);
+            match missed {
+                Missed::Elsewhere => {}
+                _ if !is_there => {}
+                Missed::Events { events, next } => {
+                    self.tell_late(watcher, events, next, newest);
+                }
+                Missed::Compacted(revision) => self.tell_compacted(watcher, revision),
+            }
+        }
+        self.rest();
+        self.tell_progress_that_waits();
+        self.plan_turn(context);
+    }
+
+    fn tell_compacted(&mut self, watcher: WatcherId, compacted: i64) {
+        let Some(watch) = self.watchers.get(&watcher) else {
+            return;
+        };
+        let ended = Notice::Ended {
+            id: watch.id,
+            revision: self.machine.shared.board.revision(),
+            compacted: Some(compacted),
+        };
+        self.end(watch.stream, ended, None);
+    }
+
+    /// The revision up to which a watcher was told everything; none while it is late, or waits for a later revision than there is.
+    fn progress_of(&self, watcher: &WatcherId) -> Option<i64> {
+        let watch = self.watchers.get(watcher)?;
+        let newest = self.recent.as_ref()?.next() - 1;
+        (!watch.is_late && watch.start <= newest).then_some(newest)
+    }
+
+    fn tell_progress_that_waits(&mut self) {
+        let asks = |(id, stream): (&StreamId, &Stream)| stream.asks_progress.then_some(*id);
+        let waiting: Vec<StreamId> = self.streams.iter().filter_map(asks).collect();
+        for stream in waiting {
+            self.tell_progress(stream);
+        }
+    }
+
+    /// Tells a stream of progress that asked for it, if all its watchers were told everything.
+    fn tell_progress(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let progress = stream.watchers.values().map(|it| self.progress_of(it));
+        let Some(revisions) = progress.collect::<Option<Vec<i64>>>() else {
+            return;
+        };
+        // Without a watcher there is nobody to be told, as in etcd.
+        if let Some(&revision) = revisions.first() {
+            let notice = Notice::Progress { id: None, revision };
+            stream.sending.tell(notice, None);
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.asks_progress = false;
+        }
+    }
+
+    /// Tells the watchers of progress that want to be told now and then, and heard of nothing else meanwhile.
+    fn tell_progress_that_is_due(&mut self) {
+        let now = Instant::now();
+        let due = |(id, stream): (&StreamId, &Stream)| (stream.progress_at <= now).then_some(*id);
+        let due: Vec<StreamId> = self.streams.iter().filter_map(due).collect();
+        for id in due {
+            let pause = self.progress_pause();
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            stream.progress_at = now + pause;
+            for watcher in stream.watchers.values().copied().collect::<Vec<_>>() {
+                self.tell_progress_of(watcher);
+            }
+        }
+    }
+
+    fn tell_progress_of(&mut self, watcher: WatcherId) {
+        let progress = self.progress_of(&watcher);
+        let Some(watch) = self.watchers.get_mut(&watcher) else {
+            return;
+        };
+        let was_quiet = std::mem::replace(&mut watch.quiet, true);
+        let (id, stream) = (watch.id, self.streams.get(&watch.stream));
+        if let (true, true, Some(revision), Some(stream)) =
+            (watch.wants_progress, was_quiet, progress, stream)
+            && !stream.sending.is_pending(id)
+        {
+            let notice = Notice::Progress {
+                id: Some(id),
+                revision,
+            };
+            stream.sending.tell(notice, None);
+        }
+    }
+
+    /// The pause between two notices of progress, and up to a tenth more, so that not all streams are told at once.
+    fn progress_pause(&self) -> Duration {
+        let interval = self.machine.shared.config.config.watch.progress_interval_ms;
+        Duration::from_millis(interval + fastrand::u64(0..=interval / 10))
+    }
+
+    /// The Applier may be another than the one that was asked.
+    fn ask_again(&mut self) {
+        let newest = self.machine.shared.board.revision();
+        let is_news = self
+            .recent
+            .as_ref()
+            .is_none_or(|recent| recent.next() <= newest);
+        let long_ago = |(_, asked): (Ask, Instant)| asked.elapsed() >= TICK;
+        if self.asked.is_some_and(long_ago) && is_news {
+            self.follow();
+        }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        self.tell_progress_that_is_due();
+        self.ask_again();
+        self.stuck = false;
+        self.plan_turn(context);
+        context.notify_later(Tick, TICK);
+    }
+}
+
+impl Stream {
+    /// The number of a new watcher: the one that was asked for, or the next that is free, as etcd gives them.
+    fn number(&mut self, asked: i64) -> i64 {
+        if asked != 0 {
+            return asked;
+        }
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+impl Watch {
+    fn late(&self, watcher: WatcherId) -> Late {
+        Late {
+            watcher,
+            interest: self.interest.clone(),
+            next: self.next,
+        }
+    }
+
+    /// What it is told next of what is in memory, and up to which revision that goes.
+    fn part(&self, recent: &Recent) -> (Option<Arc<Delivery>>, i64) {
+        let span = self.interest.span();
+        let mut part: Vec<Arc<Event>> = Vec::new();
+        let mut bytes = 0;
+        for event in recent.from(self.next) {
+            let is_new = part.last().map(|last| last.revision()) != Some(event.revision());
+            if bytes >= TURN_BYTES && is_new {
+                return (Delivery::new(part), event.revision());
+            }
+            if span.contains(&event.kv.key) && self.interest.wants(event) {
+                bytes += event.bytes();
+                part.push(event.clone());
+            }
+        }
+        (Delivery::new(part), recent.next())
+    }
+}
+
+impl Handler<OpenStream> for Watcher {
+    type Result = ();
+    fn handle(&mut self, message: OpenStream, context: &mut Context<Self>) {
+        self.enter(context);
+        self.open(message);
+    }
+}
+
+impl Handler<CloseStream> for Watcher {
+    type Result = ();
+    fn handle(&mut self, message: CloseStream, context: &mut Context<Self>) {
+        self.enter(context);
+        self.close(message.0);
+    }
+}
+
+impl Handler<FromStream> for Watcher {
+    type Result = ();
+    fn handle(&mut self, message: FromStream, context: &mut Context<Self>) {
+        self.enter(context);
+        self.request(message, context);
+    }
+}
+
+impl Handler<Happened> for Watcher {
+    type Result = ();
+    fn handle(&mut self, message: Happened, context: &mut Context<Self>) {
+        self.enter(context);
+        self.hear(message, context);
+    }
+}
+
+impl Handler<Flush> for Watcher {
+    type Result = ();
+    fn handle(&mut self, _: Flush, context: &mut Context<Self>) {
+        self.take_turn(context);
+    }
+}
+
+impl Handler<Tick> for Watcher {
+    type Result = ();
+    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.tick(context);
+    }
+}
+
+impl Handler<Poke> for Watcher {
+    type Result = ();
+    fn handle(&mut self, _: Poke, context: &mut Context<Self>) {
+        self.enter(context);
+        self.machine.spawn_fault_future(context);
+    }
+}

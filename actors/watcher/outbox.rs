@@ -1,0 +1,355 @@
+//! What waits to be told to a client's stream: the one thing that the Watcher and the stream share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use crate::port::Refusal;
+use crate::watching::{Delivery, Manner, Notice};
+
+/// What one waiting notice takes in memory, in bytes, about.
+const ITEM_BYTES: usize = 96;
+/// So many bytes of events that wait for one watcher become one notice.
+const NOTICE_BYTES: usize = 1 << 20;
+/// The number under which notices wait that are no watcher's.
+const NOBODY: i64 = -1;
+
+/// Notices in the order in which they came. What waits for one watcher is told together, in its own order.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    changed: Notify,
+    /// From so many bytes on no more events are taken.
+    bytes_max: usize,
+}
+
+/// The Watcher's end: when it is gone, nothing more is told.
+#[derive(Debug)]
+pub(crate) struct Sending(pub(crate) Arc<Outbox>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those for whom something waits, in the order in which they are told.
+    turns: VecDeque<i64>,
+    items: HashMap<i64, VecDeque<Item>>,
+    /// What all of it takes in memory, about.
+    bytes: usize,
+    /// The delivery that was added last: those that wait for the same one share its memory.
+    last: Option<Arc<Delivery>>,
+    /// Whether events were refused since it was last told that there is room again.
+    starved: bool,
+    closed: bool,
+}
+
+/// What waits for one watcher or for all.
+#[derive(Debug)]
+struct Item {
+    what: What,
+    /// What it takes in memory, about.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum What {
+    Events(Arc<Delivery>, Manner),
+    /// With the room of the request that it answers, which it gives back when it is taken.
+    Other {
+        notice: Notice,
+        _room: Option<OwnedSemaphorePermit>,
+    },
+}
+
+impl Outbox {
+    pub(crate) fn new(bytes_max: usize) -> Outbox {
+        Outbox {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            bytes_max,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next notice, and whether there is room again after there was none. Dropped before it is ready, it takes nothing.
+    ///
+    /// # Errors
+    /// The Watcher's end is gone, and all was told.
+    pub(crate) async fn take(&self) -> Result<(Notice, bool), Refusal> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(taken) = self.try_take() {
+                return taken;
+            }
+            changed.await;
+        }
+    }
+
+    fn try_take(&self) -> Option<Result<(Notice, bool), Refusal>> {
+        let mut state = self.state();
+        match state.take() {
+            Some(notice) => {
+                let is_low = state.starved && state.bytes <= self.bytes_max / 2;
+                state.starved &= !is_low;
+                Some(Ok((notice, is_low)))
+            }
+            None => state.closed.then_some(Err(Refusal::Restarted)),
+        }
+    }
+}
+
+impl Sending {
+    /// Has a watcher told what happened; false, and nothing is told, where too much waits already.
+    pub(crate) fn happened(&self, id: i64, manner: Manner, events: &Arc<Delivery>) -> bool {
+        let mut state = self.0.state();
+        if state.bytes >= self.0.bytes_max {
+            state.starved = true;
+            return false;
+        }
+        let is_same = |last: &Arc<Delivery>| Arc::ptr_eq(last, events);
+        let shared = state.last.as_ref().is_some_and(is_same);
+        let bytes = if shared { 0 } else { events.bytes };
+        state.last = Some(events.clone());
+        state.add(id, What::Events(events.clone(), manner), bytes);
+        drop(state);
+        self.0.changed.notify_one();
+        true
+    }
+
+    /// Has anything else told. It always finds room: of answers there are no more than requests, and a watcher has one
+    /// of the others at most.
+    pub(crate) fn tell(&self, notice: Notice, room: Option<OwnedSemaphorePermit>) {
+        let id = match &notice {
+            Notice::Created { id, .. }
+            | Notice::Happened { id, .. }
+            | Notice::Ended { id, .. }
+            | Notice::Progress { id: Some(id), .. } => *id,
+            Notice::Refused { .. } | Notice::Progress { id: None, .. } => NOBODY,
+        };
+        self.0.state().add(
+            id,
+            What::Other {
+                notice,
+                _room: room,
+            },
+            0,
+        );
+        self.0.changed.notify_one();
+    }
+
+    /// Whether events would be refused. If so, whoever takes the notices is told when there is room again.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut state = self.0.state();
+        let full = state.bytes >= self.0.bytes_max;
+        state.starved |= full;
+        full
+    }
+
+    /// Whether anything waits for a watcher.
+    pub(crate) fn is_pending(&self, id: i64) -> bool {
+        self.0.state().items.contains_key(&id)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl State {
+    fn add(&mut self, id: i64, what: What, bytes: usize) {
+        let bytes = bytes + ITEM_BYTES;
+        let items = self.items.entry(id).or_default();
+        if items.is_empty() {
+            self.turns.push_back(id);
+        }
+        items.push_back(Item { what, bytes });
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self) -> Option<Notice> {
+        for _ in 0..self.turns.len() {
+            let id = self.turns.pop_front()?;
+            if id == NOBODY && self.must_wait() {
+                self.turns.push_back(id);
+                continue;
+            }
+            return self.take_of(id);
+        }
+        None
+    }
+
+    /// Whether what is to be told to all is progress beyond events that still wait for some (etcd #15220).
+    fn must_wait(&self) -> bool {
+        let first = self.items.get(&NOBODY).and_then(VecDeque::front);
+        let Some(What::Other {
+            notice: Notice::Progress { revision, .. },
+            ..
+        }) = first.map(|item| &item.what)
+        else {
+            return false;
+        };
+        let precedes = |item: &Item| matches!(&item.what, What::Events(events, _) if events.first() <= *revision);
+        self.items.values().flatten().any(precedes)
+    }
+
+    fn take_of(&mut self, id: i64) -> Option<Notice> {
+        let items = self.items.get_mut(&id)?;
+        let first = items.pop_front()?;
+        self.bytes -= first.bytes;
+        let notice = match first.what {
+            What::Other { notice, .. } => notice,
+            What::Events(events, manner) => {
+                let mut bytes = events.bytes;
+                let mut parts = vec![events];
+                while let Some(item) = items.front()
+                    && let What::Events(more, _) = &item.what
+                    && bytes + more.bytes <= NOTICE_BYTES
+                {
+                    bytes += more.bytes;
+                    parts.push(more.clone());
+                    self.bytes -= item.bytes;
+                    items.pop_front();
+                }
+                Notice::Happened { id, manner, parts }
+            }
+        };
+        if items.is_empty() {
+            self.items.remove(&id);
+        } else {
+            self.turns.push_back(id);
+        }
+        if self.items.is_empty() {
+            self.last = None;
+        }
+        Some(notice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use rm_kv::{Event, KeyValue};
+
+    use super::*;
+
+    fn delivery(revision: i64, bytes: usize) -> Arc<Delivery> {
+        let kv = KeyValue {
+            key: "k".into(),
+            value: vec![0; bytes].into(),
+            mod_revision: revision,
+            ..KeyValue::default()
+        };
+        let event = Event {
+            is_delete: false,
+            kv,
+            prev_kv: None,
+        };
+        Delivery::new(vec![Arc::new(event)]).expect("it has an event")
+    }
+
+    fn outbox(bytes_max: usize) -> (Arc<Outbox>, Sending) {
+        let outbox = Arc::new(Outbox::new(bytes_max));
+        (outbox.clone(), Sending(outbox))
+    }
+
+    /// The next notice in short: what, whose, and the revisions.
+    fn next(outbox: &Outbox) -> Option<String> {
+        let (notice, is_low) = outbox.take().now_or_never()?.ok()?;
+        let text = match notice {
+            Notice::Created { id, revision } => format!("created {id} at {revision}"),
+            Notice::Refused { reason, .. } => format!("refused: {reason}"),
+            Notice::Happened { id, parts, .. } => {
+                let revisions: Vec<i64> = parts.iter().map(|part| part.last()).collect();
+                format!("{id} hears {revisions:?}")
+            }
+            Notice::Progress { id, revision } => format!("progress of {id:?} to {revision}"),
+            Notice::Ended { id, .. } => format!("{id} ends"),
+        };
+        Some(if is_low { text + ", low" } else { text })
+    }
+
+    #[test]
+    fn what_waits_for_one_watcher_is_told_together_and_in_order() {
+        let (outbox, sending) = outbox(1 << 20);
+        sending.tell(Notice::Created { id: 1, revision: 1 }, None);
+        sending.happened(1, Manner::default(), &delivery(2, 1));
+        sending.happened(2, Manner::default(), &delivery(2, 1));
+        sending.happened(1, Manner::default(), &delivery(3, 1));
+        let ended = Notice::Ended {
+            id: 1,
+            revision: 3,
+            compacted: None,
+        };
+        sending.tell(ended, None);
+        let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
+        assert_eq!(
+            told,
+            ["created 1 at 1", "2 hears [2]", "1 hears [2, 3]", "1 ends"]
+        );
+    }
+
+    #[test]
+    fn etcd_15220_progress_of_all_lets_what_happened_before_pass() {
+        let (outbox, sending) = outbox(16 << 20);
+        for revision in 2..=4 {
+            sending.happened(
+                1,
+                Manner::default(),
+                &delivery(revision, NOTICE_BYTES * 2 / 3),
+            );
+        }
+        let progress = Notice::Progress {
+            id: None,
+            revision: 4,
+        };
+        sending.tell(progress, None);
+        sending.happened(2, Manner::default(), &delivery(5, 1));
+        let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
+        let expected = [
+            "1 hears [2]",
+            "2 hears [5]",
+            "1 hears [3]",
+            "1 hears [4]",
+            "progress of None to 4",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn too_much_is_refused_until_half_of_it_is_told() {
+        let (outbox, sending) = outbox(3_000);
+        assert!(sending.happened(1, Manner::default(), &delivery(2, 1_200)));
+        assert!(sending.happened(2, Manner::default(), &delivery(3, 1_200)));
+        assert!(sending.is_full());
+        assert!(!sending.happened(3, Manner::default(), &delivery(4, 1)));
+        assert_eq!(next(&outbox).as_deref(), Some("1 hears [2]"));
+        assert_eq!(next(&outbox).as_deref(), Some("2 hears [3], low"));
+        assert!(sending.happened(3, Manner::default(), &delivery(4, 1)));
+        assert_eq!(next(&outbox).as_deref(), Some("3 hears [4]"));
+    }
+
+    #[test]
+    fn a_delivery_to_many_is_counted_once() {
+        let (_, sending) = outbox(10_000);
+        let shared = delivery(2, 5_000);
+        let told = (1..=40)
+            .filter(|&id| sending.happened(id, Manner::default(), &shared))
+            .count();
+        assert_eq!(told, 40);
+    }
+
+    #[test]
+    fn the_end_of_the_watcher_is_told_after_all_else() {
+        let (outbox, sending) = outbox(1 << 20);
+        sending.happened(1, Manner::default(), &delivery(2, 1));
+        drop(sending);
+        assert_eq!(next(&outbox).as_deref(), Some("1 hears [2]"));
+        let end = outbox.take().now_or_never().expect("ready");
+        assert!(matches!(end, Err(Refusal::Restarted)));
+    }
+}

@@ -1,0 +1,340 @@
+//! etcd's Watch service: streams of watchers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, stream};
+use prost::Message;
+use rm_actors::port::{
+    Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, Room, WatchStream,
+};
+use rm_proto::etcdserverpb as pb;
+use rm_proto::etcdserverpb::watch_create_request::FilterType;
+use rm_proto::etcdserverpb::watch_request::RequestUnion;
+use rm_proto::etcdserverpb::watch_server::Watch;
+use rm_proto::mvccpb;
+use tokio::sync::watch;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::dispatch::wants_leader;
+use crate::error::{NO_LEADER, refused};
+use crate::header::header;
+use crate::response;
+
+/// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
+const NO_WATCHER: i64 = -1;
+
+/// For how many election timeouts there may be no leader before a stream that wants one is ended; as in etcd.
+const TIMEOUTS_WITHOUT_LEADER: u64 = 3;
+
+/// How often to look whether there is a leader.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells of changes.
+pub(crate) struct WatchService {
+    port: Port,
+    /// True once the server stops; its sender lives as long as the server.
+    draining: watch::Receiver<bool>,
+}
+
+impl WatchService {
+    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> WatchService {
+        WatchService { port, draining }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = BoxStream<pb::WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let leader_seen = wants_leader(&headers).then(Instant::now);
+        let conversation = Conversation {
+            watching: self.port.watch().map_err(refused)?,
+            port: self.port.clone(),
+            draining: self.draining.clone(),
+            requests: Some(request.into_inner()),
+            ready: VecDeque::new(),
+            leader_seen,
+        };
+        Ok(Response::new(Box::pin(conversation.responses())))
+    }
+}
+
+/// One client's stream, in both directions.
+struct Conversation {
+    port: Port,
+    watching: WatchStream,
+    draining: watch::Receiver<bool>,
+    /// None once the client asks for nothing more. It may go on to listen.
+    requests: Option<Streaming<pb::WatchRequest>>,
+    /// What is to be sent next.
+    ready: VecDeque<pb::WatchResponse>,
+    /// When there was a leader last, where the client wants to be told if there is none.
+    leader_seen: Option<Instant>,
+}
+
+/// What a conversation waits for.
+enum Next {
+    Request(Room, Option<pb::WatchRequest>),
+    Notice(Notice),
+    Look,
+}
+
+impl Conversation {
+    /// All that the client is told, up to the error that ends it.
+    fn responses(self) -> impl Stream<Item = Result<pb::WatchResponse, Status>> {
+        stream::unfold(Some(self), |conversation| async move {
+            let mut conversation = conversation?;
+            match conversation.response().await {
+                Ok(response) => Some((Ok(response), Some(conversation))),
+                Err(status) => Some((Err(status), None)),
+            }
+        })
+    }
+
+    async fn response(&mut self) -> Result<pb::WatchResponse, Status> {
+        loop {
+            if let Some(response) = self.ready.pop_front() {
+                return Ok(response);
+            }
+            match self.next().await? {
+                Next::Request(room, Some(request)) => self.ask(request, room),
+                Next::Request(_, None) => self.requests = None,
+                Next::Notice(notice) => self.tell(notice),
+                Next::Look => self.look_for_leader()?,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Next, Status> {
+        let room = self.watching.room();
+        let requests = &mut self.requests;
+        let request = async {
+            match requests {
+                Some(requests) => {
+                    let room = room.await;
+                    let request = requests.message().await?;
+                    Ok(Next::Request(room, request))
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let looks = self.leader_seen.is_some();
+        tokio::select! {
+            request = request => request,
+            notice = self.watching.next() => notice.map(Next::Notice).map_err(refused),
+            // An error says that the server is gone.
+            _ = self.draining.wait_for(|draining| *draining) => Err(refused(Refusal::Stopped)),
+            () = tokio::time::sleep(LOOK_PAUSE), if looks => Ok(Next::Look),
+        }
+    }
+
+    fn look_for_leader(&mut self) -> Result<(), Status> {
+        let election_ms = self.port.config().timings.election_timeout_ms;
+        let patience = Duration::from_millis(TIMEOUTS_WITHOUT_LEADER * election_ms);
+        let Some(seen) = &mut self.leader_seen else {
+            return Ok(());
+        };
+        if self.port.report().leader.is_some() {
+            *seen = Instant::now();
+        } else if seen.elapsed() >= patience {
+            return Err(Status::unavailable(NO_LEADER));
+        }
+        Ok(())
+    }
+
+    fn ask(&self, request: pb::WatchRequest, room: Room) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(request)) => {
+                self.watching.create(new_watcher(request), room);
+            }
+            Some(RequestUnion::CancelRequest(request)) => {
+                self.watching.cancel(request.watch_id, room);
+            }
+            Some(RequestUnion::ProgressRequest(_)) => self.watching.ask_progress(),
+            // What a later etcd may ask is passed over, as etcd does.
+            None => {}
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let at = |id, revision| pb::WatchResponse {
+            header: Some(header(&self.port, revision)),
+            watch_id: id,
+            ..pb::WatchResponse::default()
+        };
+        match notice {
+            Notice::Created { id, revision } => self.ready.push_back(pb::WatchResponse {
+                created: true,
+                ..at(id, revision)
+            }),
+            Notice::Refused { reason, revision } => self.ready.push_back(pb::WatchResponse {
+                created: true,
+                canceled: true,
+                cancel_reason: reason.to_owned(),
+                ..at(NO_WATCHER, revision)
+            }),
+            Notice::Progress { id, revision } => {
+                self.ready.push_back(at(id.unwrap_or(NO_WATCHER), revision));
+            }
+            Notice::Ended {
+                id,
+                revision,
+                compacted,
+            } => self.ready.push_back(pb::WatchResponse {
+                canceled: true,
+                compact_revision: compacted.unwrap_or_default(),
+                ..at(id, revision)
+            }),
+            Notice::Happened { id, manner, parts } => {
+                let whole = pb::WatchResponse {
+                    events: events(&parts, manner),
+                    ..at(id, parts.last().map_or(0, |part| part.last()))
+                };
+                if manner.fragments {
+                    let bytes_max = self.port.config().limits.request_bytes_max;
+                    self.ready.extend(fragments(whole, bytes_max));
+                } else {
+                    self.ready.push_back(whole);
+                }
+            }
+        }
+    }
+}
+
+fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {
+    let filters = |filter: FilterType| request.filters.contains(&filter.into());
+    let (no_put, no_delete) = (filters(FilterType::Noput), filters(FilterType::Nodelete));
+    // The smallest key there is.
+    let key = match request.key.is_empty() {
+        true => bytes::Bytes::from_static(&[0]),
+        false => request.key,
+    };
+    NewWatcher {
+        interest: Interest {
+            key,
+            range_end: request.range_end,
+            no_put,
+            no_delete,
+        },
+        start: request.start_revision,
+        id: request.watch_id,
+        progress: request.progress_notify,
+        manner: Manner {
+            prev_kv: request.prev_kv,
+            fragments: request.fragment,
+        },
+    }
+}
+
+fn events(parts: &[Arc<Delivery>], manner: Manner) -> Vec<mvccpb::Event> {
+    let events = parts.iter().flat_map(|part| &part.events);
+    events.map(|it| event(it, manner)).collect()
+}
+
+fn event(event: &Event, manner: Manner) -> mvccpb::Event {
+    let kind = match event.is_delete {
+        true => mvccpb::event::EventType::Delete,
+        false => mvccpb::event::EventType::Put,
+    };
+    let before = event.prev_kv.as_ref().filter(|_| manner.prev_kv);
+    mvccpb::Event {
+        r#type: kind.into(),
+        kv: Some(response::key_value(event.kv.clone())),
+        prev_kv: before.cloned().map(response::key_value),
+    }
+}
+
+/// The same in several responses, each about as large as one may be, where it is larger.
+fn fragments(whole: pb::WatchResponse, bytes_max: usize) -> Vec<pb::WatchResponse> {
+    if whole.encoded_len() < bytes_max || whole.events.len() < 2 {
+        return vec![whole];
+    }
+    let empty = pb::WatchResponse {
+        events: Vec::new(),
+        ..whole.clone()
+    };
+    let mut fragments = Vec::new();
+    let mut bytes = 0;
+    for event in whole.events {
+        let more = event.encoded_len();
+        if fragments.is_empty() || bytes + more > bytes_max {
+            fragments.push(empty.clone());
+            bytes = 0;
+        }
+        bytes += more;
+        if let Some(fragment) = fragments.last_mut() {
+            fragment.events.push(event);
+        }
+    }
+    let last = fragments.len() - 1;
+    for fragment in &mut fragments[..last] {
+        fragment.fragment = true;
+    }
+    fragments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_events(count: i64) -> pb::WatchResponse {
+        let event = |revision| mvccpb::Event {
+            kv: Some(mvccpb::KeyValue {
+                key: "key".into(),
+                value: vec![0; 100].into(),
+                mod_revision: revision,
+                ..mvccpb::KeyValue::default()
+            }),
+            ..mvccpb::Event::default()
+        };
+        pb::WatchResponse {
+            watch_id: 7,
+            events: (1..=count).map(event).collect(),
+            ..pb::WatchResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_response_that_is_too_large_goes_in_fragments_that_are_not() {
+        let whole = with_events(10);
+        let parts = fragments(whole.clone(), 350);
+        assert!(parts.len() > 2);
+        assert!(parts.iter().all(|part| part.encoded_len() <= 350 + 50));
+        assert!(parts.iter().all(|part| part.watch_id == 7));
+        let marks: Vec<bool> = parts.iter().map(|part| part.fragment).collect();
+        assert!(!marks[marks.len() - 1] && marks[..marks.len() - 1].iter().all(|mark| *mark));
+        let events: Vec<_> = parts.into_iter().flat_map(|part| part.events).collect();
+        assert_eq!(events, whole.events);
+    }
+
+    #[test]
+    fn a_response_that_fits_or_has_one_event_goes_whole() {
+        for (whole, bytes_max) in [(with_events(10), 1 << 20), (with_events(1), 10)] {
+            assert_eq!(fragments(whole.clone(), bytes_max), [whole]);
+        }
+    }
+
+    #[test]
+    fn a_watcher_is_what_the_request_says() {
+        let request = pb::WatchCreateRequest {
+            filters: vec![FilterType::Nodelete.into()],
+            start_revision: 5,
+            watch_id: 3,
+            prev_kv: true,
+            ..pb::WatchCreateRequest::default()
+        };
+        let watcher = new_watcher(request);
+        assert_eq!(&watcher.interest.key[..], [0]);
+        assert!(watcher.interest.no_delete && !watcher.interest.no_put);
+        assert_eq!((watcher.start, watcher.id, watcher.progress), (5, 3, false));
+        assert!(watcher.manner.prev_kv && !watcher.manner.fragments);
+    }
+}

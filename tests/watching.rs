@@ -1,0 +1,185 @@
+//! A client that watches: one stream to one machine, and one that goes on elsewhere when its stream ends, as etcd's clients do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rm_proto::etcdserverpb::watch_client::WatchClient;
+use rm_proto::etcdserverpb::watch_request::RequestUnion;
+use rm_proto::etcdserverpb::{
+    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+};
+use rm_proto::mvccpb::Event;
+use tokio::sync::mpsc;
+use tonic::metadata::MetadataValue;
+use tonic::{Status, Streaming};
+
+use crate::client::Client;
+
+/// How long an event may take that must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many requests may be on their way.
+const REQUESTS: usize = 64;
+
+/// One stream of watchers.
+#[derive(Debug)]
+pub struct Watching {
+    requests: mpsc::Sender<WatchRequest>,
+    responses: Streaming<WatchResponse>,
+}
+
+impl Watching {
+    /// Opens a stream to one machine.
+    ///
+    /// # Errors
+    /// The machine's refusal, or the transport's failure.
+    pub async fn open(client: &Client, machine: usize) -> Result<Watching, Status> {
+        Watching::open_with(client, machine, false).await
+    }
+
+    /// The same, to be ended when the machine knows no leader (etcd's WithRequireLeader).
+    ///
+    /// # Errors
+    /// As [`Watching::open`].
+    pub async fn open_with_leader(client: &Client, machine: usize) -> Result<Watching, Status> {
+        Watching::open_with(client, machine, true).await
+    }
+
+    async fn open_with(client: &Client, machine: usize, leader: bool) -> Result<Watching, Status> {
+        let (requests, taken) = mpsc::channel(REQUESTS);
+        let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
+        let mut watch = WatchClient::new(client.channel(machine));
+        let mut request = tonic::Request::new(taken);
+        if leader {
+            let metadata = request.metadata_mut();
+            metadata.insert("hasleader", MetadataValue::from_static("true"));
+        }
+        let responses = watch.watch(request).await?.into_inner();
+        Ok(Watching {
+            requests,
+            responses,
+        })
+    }
+
+    async fn ask(&self, request: RequestUnion) {
+        let request = WatchRequest {
+            request_union: Some(request),
+        };
+        // A stream that has ended says so to whoever listens.
+        let _ = self.requests.send(request).await;
+    }
+
+    /// Asks for a watcher.
+    pub async fn create(&self, request: WatchCreateRequest) {
+        self.ask(RequestUnion::CreateRequest(request)).await;
+    }
+
+    /// Ends a watcher.
+    pub async fn cancel(&self, watch_id: i64) {
+        self.ask(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
+            .await;
+    }
+
+    /// Asks for a notice of progress.
+    pub async fn progress(&self) {
+        self.ask(RequestUnion::ProgressRequest(WatchProgressRequest {}))
+            .await;
+    }
+
+    /// The next response.
+    ///
+    /// # Errors
+    /// What ended the stream.
+    pub async fn response(&mut self) -> Result<WatchResponse, Status> {
+        let response = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        let response = response.map_err(|_| Status::deadline_exceeded("nothing is told"))??;
+        response.ok_or_else(|| Status::unavailable("the stream ended without a word"))
+    }
+
+    /// The next response, which must come.
+    ///
+    /// # Panics
+    /// When the stream ends first.
+    pub async fn told(&mut self) -> WatchResponse {
+        self.response().await.expect("the stream goes on")
+    }
+
+    /// So many events, whichever watcher they are for; what else comes is passed over.
+    ///
+    /// # Panics
+    /// When the stream ends first.
+    pub async fn events(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            events.extend(self.told().await.events);
+        }
+        events
+    }
+
+    /// Whether nothing is told for so long. What is told then is lost.
+    pub async fn is_silent_for(&mut self, span: Duration) -> bool {
+        tokio::time::timeout(span, self.responses.message())
+            .await
+            .is_err()
+    }
+}
+
+/// All keys that begin so.
+pub fn prefix(key: &'static str) -> WatchCreateRequest {
+    let mut end = key.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1; // no key of a test ends with the greatest byte
+    }
+    WatchCreateRequest {
+        key: Bytes::from_static(key.as_bytes()),
+        range_end: end.into(),
+        ..WatchCreateRequest::default()
+    }
+}
+
+/// The revision of an event.
+///
+/// # Panics
+/// When it has no key.
+pub fn revision(event: &Event) -> i64 {
+    event.kv.as_ref().expect("an event has a key").mod_revision
+}
+
+/// Watches from a revision on until an event of the revision `last` was told, going on at the next machine after the last revision
+/// that it heard of whenever its stream ends; all that it was told, and how many streams it took.
+///
+/// # Panics
+/// When it is told something twice, out of order, or that it missed something.
+pub async fn follow(
+    client: &Client,
+    first_machine: usize,
+    request: WatchCreateRequest,
+    last: i64,
+) -> (Vec<Event>, usize) {
+    let mut events: Vec<Event> = Vec::new();
+    let mut streams = 0;
+    let mut next = request.start_revision;
+    while next <= last {
+        let machine = (first_machine + streams) % client.machines();
+        streams += 1;
+        let Ok(mut watching) = Watching::open(client, machine).await else {
+            tokio::time::sleep(Duration::from_millis(20)).await; // it is down: try the next
+            continue;
+        };
+        let request = WatchCreateRequest {
+            start_revision: next,
+            ..request.clone()
+        };
+        watching.create(request).await;
+        while next <= last
+            && let Ok(response) = watching.response().await
+        {
+            assert!(!response.canceled, "{response:?}");
+            for event in response.events {
+                assert!(revision(&event) >= next, "{next}: {event:?}");
+                events.push(event);
+            }
+            next = next.max(events.last().map_or(next, |last| revision(last) + 1));
+        }
+    }
+    (events, streams)
+}
