@@ -331,7 +331,8 @@ impl Watcher {
             }
         }
         for (group, events) in wanted {
-            let Some(delivery) = Delivery::new(events) else {
+            let newest = events.last().map_or(0, |event| event.revision());
+            let Some(delivery) = Delivery::new(events, newest) else {
                 continue;
             };
             let members: Vec<WatcherId> =
@@ -648,14 +649,14 @@ impl Watch {
         for event in recent.from(self.next) {
             let is_new = part.last().map(|last| last.revision()) != Some(event.revision());
             if bytes >= TURN_BYTES && is_new {
-                return (Delivery::new(part), event.revision());
+                return (Delivery::new(part, event.revision() - 1), event.revision());
             }
             if span.contains(&event.kv.key) && self.interest.wants(event) {
                 bytes += event.bytes();
                 part.push(event.clone());
             }
         }
-        (Delivery::new(part), recent.next())
+        (Delivery::new(part, recent.next() - 1), recent.next())
     }
 }
 

@@ -125,15 +125,22 @@ pub enum Notice {
 pub struct Delivery {
     /// The events, oldest first; at least one.
     pub events: Vec<Arc<Event>>,
+    /// Up to which revision these are all.
+    pub revision: i64,
     /// How much memory they take, in bytes, about.
     pub bytes: usize,
 }
 
 impl Delivery {
     /// None where there is nothing to tell.
-    pub(crate) fn new(events: Vec<Arc<Event>>) -> Option<Arc<Delivery>> {
+    pub(crate) fn new(events: Vec<Arc<Event>>, revision: i64) -> Option<Arc<Delivery>> {
         let bytes = events.iter().map(|event| event.bytes()).sum();
-        (!events.is_empty()).then(|| Arc::new(Delivery { events, bytes }))
+        let delivery = || Delivery {
+            events,
+            revision,
+            bytes,
+        };
+        (bytes > 0).then(|| Arc::new(delivery()))
     }
 
     /// The part of it from a revision on.
@@ -141,17 +148,12 @@ impl Delivery {
         let first = self
             .events
             .partition_point(|event| event.revision() < revision);
-        Delivery::new(self.events[first..].to_vec())
+        Delivery::new(self.events[first..].to_vec(), self.revision)
     }
 
     /// The revision of the first event.
     pub(crate) fn first(&self) -> i64 {
         self.events.first().map_or(0, |event| event.revision())
-    }
-
-    /// The revision of the last event.
-    pub fn last(&self) -> i64 {
-        self.events.last().map_or(0, |event| event.revision())
     }
 }
 

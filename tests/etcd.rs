@@ -1,7 +1,7 @@
 //! The real etcd, as the measure: three members of it beside our machines, and the real `etcdctl` against both.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
@@ -111,6 +111,39 @@ pub fn etcdctl(endpoints: &str, format: &str, arguments: &[&str], input: &str) -
         .expect("etcdctl reads its input");
     drop(stdin);
     child.wait_with_output().expect("a child can be waited for")
+}
+
+/// Runs a command of etcd's own client that does not end by itself, until it has printed a text; all that it has printed.
+///
+/// # Panics
+///
+/// When it is not installed, or ends first.
+pub fn etcdctl_until(endpoints: &str, format: &str, arguments: &[&str], last: &str) -> String {
+    let mut command = Command::new("etcdctl");
+    command
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", endpoints, "--write-out", format])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    die_with_the_test(&mut command);
+    let mut child = command.spawn().unwrap_or_else(|error| {
+        panic!("etcdctl cannot be run: {error}; install it (Debian: etcd-client)")
+    });
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut printed = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let count = stdout.read(&mut piece).expect("a pipe can be read");
+        printed.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&printed);
+        if text.trim_end().contains(last) && text.ends_with('\n') {
+            child.kill().expect("it runs");
+            child.wait().expect("a child can be waited for");
+            return text.into_owned();
+        }
+        assert!(count > 0, "etcdctl ended after {text:?}");
+    }
 }
 
 /// All that a run of etcdctl printed.

@@ -123,6 +123,15 @@ impl Watching {
     }
 }
 
+/// All keys there are.
+pub fn everything() -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: Bytes::from_static(&[0]),
+        range_end: Bytes::from_static(&[0]),
+        ..WatchCreateRequest::default()
+    }
+}
+
 /// All keys that begin so.
 pub fn prefix(key: &'static str) -> WatchCreateRequest {
     let mut end = key.as_bytes().to_vec();

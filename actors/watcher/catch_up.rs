@@ -59,7 +59,7 @@ pub(super) fn catch_up(state: &InForce, late: Vec<Late>) -> Result<Vec<Caught>, 
             } else {
                 let key = (late.interest.clone(), late.next);
                 let delivery = deliveries.entry(key);
-                let delivery = delivery.or_insert_with(|| select(&events, &late));
+                let delivery = delivery.or_insert_with(|| select(&events, &late, history.next - 1));
                 Missed::Events {
                     events: delivery.clone(),
                     next: history.next,
@@ -74,13 +74,13 @@ pub(super) fn catch_up(state: &InForce, late: Vec<Late>) -> Result<Vec<Caught>, 
         .collect())
 }
 
-/// Of these events those that a watcher wants.
-fn select(events: &[Arc<Event>], late: &Late) -> Option<Arc<Delivery>> {
+/// Of these events, which are all up to a revision, those that a watcher wants.
+fn select(events: &[Arc<Event>], late: &Late, up_to: i64) -> Option<Arc<Delivery>> {
     let Late { interest, next, .. } = late;
     let first = events.partition_point(|event| event.revision() < *next);
     let span = interest.span();
     let wanted = events[first..]
         .iter()
         .filter(|event| span.contains(&event.kv.key) && interest.wants(event));
-    Delivery::new(wanted.cloned().collect())
+    Delivery::new(wanted.cloned().collect(), up_to)
 }

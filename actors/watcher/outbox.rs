@@ -249,7 +249,7 @@ mod tests {
             kv,
             prev_kv: None,
         };
-        Delivery::new(vec![Arc::new(event)]).expect("it has an event")
+        Delivery::new(vec![Arc::new(event)], revision).expect("it has an event")
     }
 
     fn outbox(bytes_max: usize) -> (Arc<Outbox>, Sending) {
@@ -264,7 +264,7 @@ mod tests {
             Notice::Created { id, revision } => format!("created {id} at {revision}"),
             Notice::Refused { reason, .. } => format!("refused: {reason}"),
             Notice::Happened { id, parts, .. } => {
-                let revisions: Vec<i64> = parts.iter().map(|part| part.last()).collect();
+                let revisions: Vec<i64> = parts.iter().map(|part| part.revision).collect();
                 format!("{id} hears {revisions:?}")
             }
             Notice::Progress { id, revision } => format!("progress of {id:?} to {revision}"),

@@ -52,9 +52,11 @@ impl Recent {
             && let Some(oldest) = self.events.front().filter(|event| is_kept(event))
         {
             let revision = oldest.revision();
-            while let Some(event) = self.events.pop_front_if(|it| it.revision() == revision) {
-                self.bytes -= event.bytes();
-            }
+            let after = self
+                .events
+                .partition_point(|event| event.revision() == revision);
+            let gone = self.events.drain(..after);
+            self.bytes -= gone.map(|event| event.bytes()).sum::<usize>();
             self.start = revision + 1;
         }
     }

@@ -196,7 +196,7 @@ impl Conversation {
             Notice::Happened { id, manner, parts } => {
                 let whole = pb::WatchResponse {
                     events: events(&parts, manner),
-                    ..at(id, parts.last().map_or(0, |part| part.last()))
+                    ..at(id, parts.last().map_or(0, |part| part.revision))
                 };
                 if manner.fragments {
                     let bytes_max = self.port.config().limits.request_bytes_max;

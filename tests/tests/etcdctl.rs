@@ -6,7 +6,7 @@ use rm_proto::etcdserverpb::{
     DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
     TxnResponse, response_op::Response,
 };
-use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
+use rm_tests::etcd::{Etcd, etcdctl, etcdctl_until, normalised, text};
 use rm_tests::{Cluster, Settings};
 
 const FORMATS: [&str; 5] = ["simple", "json", "fields", "protobuf", "table"];
@@ -108,6 +108,59 @@ async fn etcdctl_prints_about_machines_what_it_prints_about_etcd() {
             assert_eq!(rows(&text(&ours)), rows(&text(&theirs)), "{what}");
         }
     }
+}
+
+/// Watches of what has happened.
+const WATCHES: [&[&str]; 5] = [
+    &["watch", "--prefix", "fruit/", "--rev=2"],
+    &["watch", "fruit/apple", "fruit/c", "--rev=2"],
+    &["watch", "fruit/last", "--rev=2"],
+    &["watch", "--prefix", "--prev-kv", "fruit/", "--rev=2"],
+    &["watch", "--prefix", "", "--rev=2"],
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_watches_keys_as_it_watches_them_in_etcd() {
+    let (cluster, etcd) = both().await;
+    let changes: [&[&str]; 6] = [
+        &["put", "fruit/apple", "red"],
+        &["put", "fruit/banana", "yellow"],
+        &["put", "fruit/apple", "green"],
+        &["del", "--prefix", "fruit/"],
+        &["put", "fruit/apple", "brown"],
+        &["put", "fruit/last", "the last one"],
+    ];
+    for endpoints in [cluster.endpoints(), etcd.endpoints.join(",")] {
+        for change in changes {
+            let done = etcdctl(&endpoints, "simple", change, "");
+            assert!(done.status.success(), "{}", text(&done));
+        }
+    }
+    for (machine, format) in
+        (0..3).flat_map(|machine| ["simple", "json", "fields"].map(|format| (machine, format)))
+    {
+        for arguments in WATCHES {
+            // A range that ends before the last key is told of the apple last.
+            let ends_early = arguments.contains(&"fruit/c");
+            let last = match (format, ends_early) {
+                ("json", true) => "YnJvd24=",
+                ("json", false) => "dGhlIGxhc3Qgb25l",
+                ("fields", true) => "\"brown\"\n\"Lease\" : 0",
+                ("fields", false) => "\"the last one\"\n\"Lease\" : 0",
+                (_, true) => "brown",
+                (_, false) => "the last one",
+            };
+            let ours = cluster.machines[machine].client.to_string();
+            let ours = etcdctl_until(&ours, format, arguments, last);
+            let theirs = etcdctl_until(&etcd.endpoints[machine], format, arguments, last);
+            assert_eq!(
+                normalised(&ours),
+                normalised(&theirs),
+                "{arguments:?} as {format}"
+            );
+        }
+    }
+    cluster.assert_nobody_panicked();
 }
 
 async fn both() -> (Cluster, Etcd) {

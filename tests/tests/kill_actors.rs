@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rm_proto::raftmachine::v1::Actor;
 use rm_tests::times::spread;
+use rm_tests::watching::{Watching, everything};
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Settings, Workload, Writers, rounds, until};
 use tonic::Code;
@@ -17,7 +18,7 @@ use tonic::Code;
 const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
 
 /// All of them.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "listener",
     "sender",
     "logic_center",
@@ -25,10 +26,18 @@ const ALL: [&str; 7] = [
     "applier",
     "timer",
     "gate",
+    "watcher",
 ];
 
 /// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
-const REPLACEABLE: [&str; 5] = ["listener", "sender", "logic_center", "timer", "gate"];
+const REPLACEABLE: [&str; 6] = [
+    "listener",
+    "sender",
+    "logic_center",
+    "timer",
+    "gate",
+    "watcher",
+];
 
 /// The ways to fail.
 const WAYS: [&str; 3] = ["panic", "stop", "hang"];
@@ -92,6 +101,13 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
     let processes: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
     let writers = Writers::start(&client, 2);
     let workload = Workload::start(&client);
+    // A Watcher has nothing to do where nobody watches.
+    let watchers: Vec<_> = (0..cluster.machines.len())
+        .map(|machine| {
+            let client = client.clone();
+            tokio::spawn(async move { keep_watching(&client, machine).await })
+        })
+        .collect();
     let mut recoveries: BTreeMap<&'static str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..rounds(2) {
         for machine in 0..cluster.machines.len() {
@@ -106,6 +122,9 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
                 recoveries.entry(actor).or_default().extend(recovery);
             }
         }
+    }
+    for watcher in watchers {
+        watcher.abort();
     }
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
@@ -122,6 +141,17 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
         acknowledged.len()
     );
     println!("{}", table_with(how, recoveries));
+}
+
+/// Watches everything on one machine, with a new stream whenever one ends.
+async fn keep_watching(client: &Client, machine: usize) {
+    loop {
+        if let Ok(mut watching) = Watching::open(client, machine).await {
+            watching.create(everything()).await;
+            while watching.response().await.is_ok() {}
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await; // it is down: dial again
+    }
 }
 
 /// Lets one actor fail. An actor that is just being restarted, and that the fault has not struck, is tried again; a

@@ -10,7 +10,7 @@ use rm_tests::{Cluster, Settings, until};
 use serde_json::Value;
 
 /// All actors of a machine.
-const ACTORS: [&str; 7] = [
+const ACTORS: [&str; 8] = [
     "applier",
     "gate",
     "listener",
@@ -18,6 +18,7 @@ const ACTORS: [&str; 7] = [
     "sender",
     "storage",
     "timer",
+    "watcher",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

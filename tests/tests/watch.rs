@@ -9,7 +9,7 @@ use rm_proto::etcdserverpb::{
     request_op::Request,
 };
 use rm_proto::mvccpb::Event;
-use rm_tests::watching::{Watching, follow, prefix, revision};
+use rm_tests::watching::{Watching, everything, follow, prefix, revision};
 use rm_tests::{Client, Cluster, Settings, until};
 use tokio::sync::watch;
 use tonic::Code;
@@ -85,14 +85,6 @@ async fn write_up_to(client: Client, last: i64, written: watch::Sender<i64>) {
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-    }
-}
-
-fn everything() -> WatchCreateRequest {
-    WatchCreateRequest {
-        key: Bytes::from_static(&[0]),
-        range_end: Bytes::from_static(&[0]),
-        ..Default::default()
     }
 }
 
