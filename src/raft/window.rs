@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::{Entries, Entry};
 
-/// About how many bytes of entries that came one by one make a piece; what came together, in an append or from the disk, is a piece
-/// of its own size. A piece stays in memory while any of its entries is wanted, so that this is what may stay too much.
+/// From so many bytes of entries that came one by one on they make a piece; what came together in an append is a piece of its own
+/// size. A piece stays in memory while any of its entries is wanted, so that this is what may stay too much.
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// The last entries of a log, by their place in the window.
@@ -91,7 +91,7 @@ impl Window {
         }
     }
 
-    /// The entries of a range of places: without a copy where they lie in one piece.
+    /// The entries of a range of places, all of which there are: without a copy where they lie in one piece.
     pub(crate) fn entries(&mut self, range: Range<usize>) -> Entries {
         self.close();
         if range.is_empty() {

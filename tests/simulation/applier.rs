@@ -79,10 +79,12 @@ impl World {
                 return Ok(()); // it could not be read, and this life is over
             };
             self.apply_entry(at, &entry)?;
+            // What is applied may have been shown, whatever becomes of this life.
+            let machine = &mut self.machines[at];
+            machine.board.applied = machine.board.applied.max(entry.id.index);
         }
         let machine = &mut self.machines[at];
         let applied = machine.applier.state.applied().index;
-        machine.board.applied = machine.board.applied.max(applied);
         let life = machine.applier.life;
         self.properties.monotonic.applied(at, life, applied)?;
         self.answer_reads(at, applied)?;

@@ -86,24 +86,26 @@ impl World {
             .all(|configuration| is_quorum(&configuration, |id| among(id.0 as usize - 1)))
     }
 
-    /// Whether any of these machines could be elected by the others, as their logs are (§5.4.1, §6). It stands if it has a vote by the
-    /// configuration that its own log holds, or by the one that it knows to be committed, and is counted by the former.
-    pub(crate) fn anybody_can_win(&self, among: impl Fn(usize) -> bool) -> bool {
+    /// Whether any machine could be elected, as their logs are (§5.4.1, §6), if a candidate can have the votes of whom this is true. It
+    /// stands if it has a vote by the configuration that its own log holds, or by the one that it knows to be committed, and is counted
+    /// by the former.
+    pub(crate) fn anybody_can_win(&self, lets_vote: impl Fn(usize, usize) -> bool) -> bool {
         let last = |at: usize| self.machines[at].logic.log.last();
         let can_win = |at: usize| {
             let machine = &self.machines[at];
             let log = &machine.logic.log;
             let commit = machine.status().map(|status| status.commit);
-            let committed = log.configured_at(commit.unwrap_or_default()).configuration;
+            let commit = commit.unwrap_or_default().max(log.base().index);
+            let committed = log.configured_at(commit).configuration;
             let configuration = log.configured().configuration;
             let gives_vote = |id: MachineId| {
                 let voter = id.0 as usize - 1;
-                among(voter) && last(voter) <= last(at)
+                lets_vote(at, voter) && last(voter) <= last(at)
             };
             let stands = configuration.has_vote(machine.id) || committed.has_vote(machine.id);
             stands && is_quorum(&configuration, gives_vote)
         };
-        (0..self.machines.len()).any(|at| among(at) && can_win(at))
+        (0..self.machines.len()).any(|at| lets_vote(at, at) && can_win(at))
     }
 
     /// The places of all members, by the configuration of whoever leads; none while that changes, or while nobody leads.

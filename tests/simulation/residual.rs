@@ -55,11 +55,17 @@ impl Residual {
         }
     }
 
-    /// The machines of which any may turn out to be the one that can neither stand for election nor vote.
-    pub(crate) fn silences(self) -> BTreeSet<usize> {
+    /// Whether one machine can have the vote of another, or its own.
+    pub(crate) fn lets_vote(self, candidate: usize, voter: usize) -> bool {
         match self {
-            Residual::Low(_) => BTreeSet::new(), // it votes
-            residual => residual.afflicts(),
+            Residual::Nothing | Residual::Low(_) => true,
+            Residual::Dead(at)
+            | Residual::Deaf(at)
+            | Residual::Mute(at)
+            | Residual::Stalled(at) => candidate != at && voter != at,
+            Residual::Parted(one, other) => {
+                ![(one, other), (other, one)].contains(&(candidate, voter))
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ const SETTLING_TIMEOUTS: u64 = 12;
 const STRAYS_ARRIVE: u64 = 2_400_000;
 /// For so many there must be no new term after that.
 const CALM_TIMEOUTS: u64 = 15;
+/// The end of a hand-over comes no later after its target was told.
+const TRANSFER_TIMEOUTS: u64 = 2;
 /// How long a change of members may still be on its way, in microseconds.
 const CHANGES_ARRIVE: u64 = 300_000;
 /// How often to look.
@@ -53,9 +55,9 @@ impl World {
         };
         let settled = self.now + SETTLING_TIMEOUTS * ELECTION_TIMEOUT;
         self.run_until(settled.max(healed + STRAYS_ARRIVE))?;
-        let term = self.latest_term();
+        let (term, since) = (self.latest_term(), self.now);
         self.run_until(self.now + CALM_TIMEOUTS * ELECTION_TIMEOUT)?;
-        self.require_calm(term)?;
+        self.require_calm(term, since)?;
         self.require_peace(&afflicted)?;
         self.require_agreement(&healthy)
     }
@@ -130,10 +132,8 @@ impl World {
 
     /// Whether nobody leads, and nobody can be elected as long as this fault stays.
     fn nobody_can_win(&self, residual: Residual) -> bool {
-        let silent = residual.silences();
-        let mut out = silent.iter();
-        let nobody = out.all(|&out| !self.anybody_can_win(|place| place != out));
-        self.leader().is_none() && !silent.is_empty() && nobody
+        let lets_vote = |candidate, voter| residual.lets_vote(candidate, voter);
+        self.leader().is_none() && !self.anybody_can_win(lets_vote)
     }
 
     /// Every member of whom something can be expected must acknowledge a write in time; who they are.
@@ -177,11 +177,13 @@ impl World {
         statuses.map(|status| status.term).max().unwrap_or_default()
     }
 
-    /// Since this term nobody but a preferred voter was elected, to whom a leader handed over, and so each leader is preferred to the
+    /// Since then, when this was the term, nobody but a preferred voter was elected, to whom a leader handed over, and so each leader is preferred to the
     /// one before. That may happen at any time, since a leader whose attempts failed waits ever longer.
-    fn require_calm(&self, term: Term) -> Check {
+    fn require_calm(&self, term: Term, since: u64) -> Check {
         let later = self.latest_term();
-        let wanted = self.handed_over.range(term..).count() as u64;
+        let since = since.saturating_sub(TRANSFER_TIMEOUTS * ELECTION_TIMEOUT);
+        let handed_over = self.handed_over.range(term..);
+        let wanted = handed_over.filter(|&(_, &told)| told >= since).count() as u64;
         require(later.0 <= term.0 + wanted, "liveness", || {
             format!("nothing new goes wrong, and yet term {term} gives way to {later}")
         })?;

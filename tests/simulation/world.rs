@@ -1,6 +1,6 @@
 //! All that a run is at one moment, and the loop that moves it on: one clock, one queue of events.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use rm_raft::{EntryId, Message, Role, Term};
 
@@ -108,8 +108,8 @@ pub(crate) struct World {
     pub(crate) broken: Option<Violation>,
     /// The one that stays down.
     pub(crate) dead_for_good: Option<usize>,
-    /// The terms whose leader told a machine to stand for election, so as to hand over to it.
-    pub(crate) handed_over: BTreeSet<Term>,
+    /// The terms whose leader told a machine to stand for election, so as to hand over to it, and when it did so last.
+    pub(crate) handed_over: BTreeMap<Term, u64>,
     lives: u64,
 }
 
@@ -133,7 +133,7 @@ impl World {
             ambush: None,
             broken: None,
             dead_for_good: None,
-            handed_over: BTreeSet::new(),
+            handed_over: BTreeMap::new(),
             lives: 0,
             plan,
         };
@@ -312,7 +312,7 @@ impl World {
         self.properties.sent(&self.machines[from], to, &message)?;
         let to = to.0 as usize - 1;
         if message.body == rm_raft::Body::CampaignNow {
-            self.handed_over.insert(message.term);
+            self.handed_over.insert(message.term, self.now);
         }
         let (arrivals, way) = self.network.send(self.now, from, to, &message.body);
         let now = self.now;

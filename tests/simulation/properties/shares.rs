@@ -14,10 +14,11 @@ use crate::simulation::machine::Machine;
 pub(super) fn check(machine: &Machine, persist: &Persist, settled: Index) -> Check {
     let added = persist.entries.iter().filter_map(proposal);
     let added: BTreeMap<MachineId, usize> = added.collect(); // of each machine, the last
-    if added.is_empty() {
+    let Some(last) = persist.entries.last().filter(|_| !added.is_empty()) else {
         return Ok(());
-    }
-    let term = persist.hard_state.term;
+    };
+    // Not that of the hard state, which may have moved on in the same batch.
+    let term = last.id.term;
     let mut held: BTreeMap<MachineId, usize> = BTreeMap::new();
     let entries = machine.logic.log.entries().iter().rev();
     let open = entries.take_while(|entry| entry.id.index > settled && entry.id.term == term);
