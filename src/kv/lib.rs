@@ -19,6 +19,7 @@ mod peek;
 mod progress;
 mod range;
 mod revision;
+mod scrub;
 mod span;
 mod state_machine;
 mod tables;
@@ -32,6 +33,7 @@ pub use hash::{KeyspaceHash, hash};
 pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size};
 pub use peek::{Peek, peek};
 pub use range::MAX_REPLY_BYTES;
+pub use scrub::Compaction;
 pub use state_machine::{Answer, StateMachine};
 pub use tables::{Configuration, TABLES};
 
