@@ -11,7 +11,7 @@ use crate::{Address, numbers};
 
 /// The logs of a machine, by the names that `log.actors` uses: one for each actor, and one for each part of a machine that
 /// is no actor (`machine`, `supervisor` and `api`).
-pub const LOGGERS: [&str; 10] = [
+pub const LOGGERS: [&str; 11] = [
     "machine",
     "supervisor",
     "listener",
@@ -21,6 +21,7 @@ pub const LOGGERS: [&str; 10] = [
     "applier",
     "timer",
     "gate",
+    "compactor",
     "api",
 ];
 
