@@ -1,4 +1,4 @@
-//! Who lives in a machine: the seven actors, the groups they are restarted in, and the slots by which they reach each
+//! Who lives in a machine: the eight actors, the groups they are restarted in, and the slots by which they reach each
 //! other across restarts.
 
 use std::fmt;
@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use crate::applier::Applier;
+use crate::compactor::Compactor;
 use crate::gate::Gate;
 use crate::life::Life;
 use crate::listener::Listener;
@@ -38,11 +39,13 @@ pub enum ActorName {
     Sender,
     /// Clients' writes.
     Gate,
+    /// Compactions of the key space.
+    Compactor,
 }
 
 impl ActorName {
     /// All of them, in the order in which they are started.
-    pub const ALL: [ActorName; 7] = [
+    pub const ALL: [ActorName; 8] = [
         ActorName::Storage,
         ActorName::Applier,
         ActorName::LogicCenter,
@@ -50,6 +53,7 @@ impl ActorName {
         ActorName::Listener,
         ActorName::Sender,
         ActorName::Gate,
+        ActorName::Compactor,
     ];
 
     /// The name in the config, in the logs and in `rmctl`.
@@ -62,6 +66,7 @@ impl ActorName {
             ActorName::Listener => "listener",
             ActorName::Sender => "sender",
             ActorName::Gate => "gate",
+            ActorName::Compactor => "compactor",
         }
     }
 
@@ -72,7 +77,7 @@ impl ActorName {
                 GroupName::Brain
             }
             ActorName::Listener | ActorName::Sender => GroupName::Net,
-            ActorName::Gate => GroupName::Front,
+            ActorName::Gate | ActorName::Compactor => GroupName::Front,
         }
     }
 
@@ -109,7 +114,7 @@ pub enum GroupName {
     Brain,
     /// Listener and Sender.
     Net,
-    /// Gate.
+    /// Gate and Compactor.
     Front,
 }
 
@@ -206,6 +211,7 @@ pub(crate) struct Slots {
     pub(crate) listener: Slot<Listener>,
     pub(crate) sender: Slot<Sender>,
     pub(crate) gate: Slot<Gate>,
+    pub(crate) compactor: Slot<Compactor>,
 }
 
 impl Slots {
@@ -227,6 +233,7 @@ impl Slots {
             ActorName::Listener => poke(&self.listener),
             ActorName::Sender => poke(&self.sender),
             ActorName::Gate => poke(&self.gate),
+            ActorName::Compactor => poke(&self.compactor),
         }
     }
 
@@ -250,6 +257,7 @@ impl Slots {
             ActorName::Listener => self.listener.clear(),
             ActorName::Sender => self.sender.clear(),
             ActorName::Gate => self.gate.clear(),
+            ActorName::Compactor => self.compactor.clear(),
         }
     }
 }

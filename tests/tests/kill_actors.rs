@@ -17,7 +17,7 @@ use tonic::Code;
 const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
 
 /// All of them.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "listener",
     "sender",
     "logic_center",
@@ -25,10 +25,18 @@ const ALL: [&str; 7] = [
     "applier",
     "timer",
     "gate",
+    "compactor",
 ];
 
 /// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
-const REPLACEABLE: [&str; 5] = ["listener", "sender", "logic_center", "timer", "gate"];
+const REPLACEABLE: [&str; 6] = [
+    "listener",
+    "sender",
+    "logic_center",
+    "timer",
+    "gate",
+    "compactor",
+];
 
 /// The ways to fail.
 const WAYS: [&str; 3] = ["panic", "stop", "hang"];
