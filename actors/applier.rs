@@ -15,8 +15,8 @@ use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answers, Apply, Attach, Attached, Changed, Flush, Follow, Poke, Retire, Serve, Switch, Tick,
-    WriteDown,
+    Answers, Apply, Attach, Attached, Changed, CompactionMoved, Flush, Follow, Poke, Retire, Serve,
+    Switch, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -113,8 +113,14 @@ impl Applier {
 
     fn post(&mut self) {
         if let Some(keyspace) = &self.keyspace {
+            let (board, slots) = (&self.machine.shared.board, &self.machine.shared.slots);
             let (applied, revision) = (keyspace.applied().index, keyspace.revision());
-            self.machine.shared.board.post_applied(applied, revision);
+            board.post_applied(applied, revision);
+            // One that has yet to catch up with what was shown tells of how it was before.
+            let is_behind = applied < board.applied();
+            if !is_behind && board.post_compaction(keyspace.compaction()) {
+                slots.compactor.tell(CompactionMoved);
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rm_kv::Compaction;
 use rm_raft::{Index, MachineId, Role, Status, Term};
+use tokio::sync::watch;
 
 use crate::ActorName;
 use crate::life::Life;
@@ -15,6 +17,7 @@ pub(crate) struct Board {
     raft: Mutex<RaftNumbers>,
     applied: AtomicU64,
     revision: AtomicI64,
+    compaction: watch::Sender<Compaction>,
     used_bytes: AtomicU64,
     file_bytes: AtomicU64,
     log_bytes: AtomicU64,
@@ -24,7 +27,7 @@ pub(crate) struct Board {
     refused: AtomicU64,
     refusals: Mutex<Refusals>,
     stopping: AtomicBool,
-    actors: [ActorBoard; 8],
+    actors: [ActorBoard; ActorName::ALL.len()],
 }
 
 /// What the core last told.
@@ -62,6 +65,7 @@ impl Board {
             }),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(1),
+            compaction: watch::Sender::new(Compaction::NONE),
             used_bytes: AtomicU64::new(0),
             file_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
@@ -104,6 +108,20 @@ impl Board {
 
     pub(crate) fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// Posts how far the key space is compacted; true if that is news.
+    pub(crate) fn post_compaction(&self, compaction: Compaction) -> bool {
+        self.compaction.send_if_modified(|posted| {
+            let is_news = *posted != compaction;
+            *posted = compaction;
+            is_news
+        })
+    }
+
+    /// How far the key space is compacted, and whatever is posted of that from now on.
+    pub(crate) fn compaction(&self) -> watch::Receiver<Compaction> {
+        self.compaction.subscribe()
     }
 
     pub(crate) fn post_sizes(&self, file_bytes: u64, used_bytes: u64) {

@@ -329,6 +329,7 @@ impl LogicCenter {
         // After the effects, among which may be what the last leader refused.
         if leader_is_new {
             self.machine.shared.slots.gate.tell(LeaderKnown);
+            self.machine.shared.slots.compactor.tell(LeaderKnown);
         }
     }
 

@@ -82,7 +82,7 @@ pub(crate) struct Unsettled {
     pub(crate) reason: Refusal,
 }
 
-/// LogicCenter -> Gate: another leader than before is known.
+/// LogicCenter -> Gate, LogicCenter -> Compactor: another leader than before is known.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct LeaderKnown;
@@ -91,6 +91,11 @@ pub(crate) struct LeaderKnown;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Answers(pub(crate) Vec<(u64, Result<Reply, RequestError>)>);
+
+/// Applier -> Compactor: the key space is compacted or scrubbed further, as the board tells.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CompactionMoved;
 
 /// A client's read on its way: it carries its own answer, so that none can be lost in silence.
 pub(crate) struct Read {

@@ -89,6 +89,26 @@ impl Port {
         }
     }
 
+    /// Forgets what the key space was before a revision. With `physical` it answers only once what that left without a reader is
+    /// removed from this machine's data, durably; so it does when the revision was compacted before, as in etcd.
+    ///
+    /// # Errors
+    /// As [`Port::propose`]; with `physical` also when the removal is not done in time, and goes on.
+    pub async fn compact(&self, revision: i64, physical: bool) -> Result<Reply, Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
+        let outcome = self.propose(Command::Compact { revision }).await;
+        let compacted = Err(Refusal::Request(RequestError::Compacted));
+        if physical && (outcome.is_ok() || outcome == compacted) {
+            let _room = self.admit()?;
+            let mut compaction = self.shared.board.compaction();
+            let scrubbed = compaction.wait_for(|compaction| compaction.scrubbed >= revision);
+            let in_time = tokio::time::timeout_at(deadline.into(), scrubbed).await;
+            drop(in_time.map_err(|_| Refusal::TimedOut)?);
+            self.write_down().await?;
+        }
+        outcome
+    }
+
     /// Changes who takes part, and answers when that is complete and this machine has applied it.
     ///
     /// # Errors
@@ -224,11 +244,7 @@ impl Port {
     /// As [`Port::query`].
     pub async fn hash(&self, revision: i64) -> Result<KeyspaceHash, Refusal> {
         let _room = self.admit()?;
-        let (answer, answered) = oneshot::channel();
-        self.shared.slots.applier.tell(WriteDown(answer));
-        let newest = tokio::time::timeout(self.shared.request_timeout(), answered).await;
-        let newest = newest.map_err(|_| Refusal::TimedOut)?;
-        let newest = newest.unwrap_or(Err(Refusal::Restarted))?;
+        let newest = self.write_down().await?;
         let revision = if revision == 0 { newest } else { revision };
         let state = self.shared.resources.states.present().environment;
         let hash = tokio::task::spawn_blocking(move || rm_kv::hash(&state, revision)).await;
@@ -237,6 +253,15 @@ impl Port {
             Err(rm_kv::Failure::Request(error)) => Err(Refusal::Request(error)),
             Err(rm_kv::Failure::Store(error)) => Err(Refusal::Damaged(error.to_string())),
         }
+    }
+
+    /// Has a checkpoint written; the revision that it holds.
+    async fn write_down(&self) -> Result<i64, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.slots.applier.tell(WriteDown(answer));
+        let newest = tokio::time::timeout(self.shared.request_timeout(), answered).await;
+        let newest = newest.map_err(|_| Refusal::TimedOut)?;
+        newest.unwrap_or(Err(Refusal::Restarted))
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {

@@ -1,4 +1,4 @@
-//! Who lives in a machine: the eight actors, the groups they are restarted in, and the slots by which they reach each
+//! Who lives in a machine: the nine actors, the groups they are restarted in, and the slots by which they reach each
 //! other across restarts.
 
 use std::fmt;
@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use crate::applier::Applier;
+use crate::compactor::Compactor;
 use crate::gate::Gate;
 use crate::life::Life;
 use crate::listener::Listener;
@@ -41,11 +42,13 @@ pub enum ActorName {
     Gate,
     /// Clients' watches.
     Watcher,
+    /// Compactions of the key space.
+    Compactor,
 }
 
 impl ActorName {
     /// All of them, in the order in which they are started.
-    pub const ALL: [ActorName; 8] = [
+    pub const ALL: [ActorName; 9] = [
         ActorName::Storage,
         ActorName::Applier,
         ActorName::LogicCenter,
@@ -54,6 +57,7 @@ impl ActorName {
         ActorName::Sender,
         ActorName::Gate,
         ActorName::Watcher,
+        ActorName::Compactor,
     ];
 
     /// The name in the config, in the logs and in `rmctl`.
@@ -67,6 +71,7 @@ impl ActorName {
             ActorName::Sender => "sender",
             ActorName::Gate => "gate",
             ActorName::Watcher => "watcher",
+            ActorName::Compactor => "compactor",
         }
     }
 
@@ -77,7 +82,7 @@ impl ActorName {
                 GroupName::Brain
             }
             ActorName::Listener | ActorName::Sender => GroupName::Net,
-            ActorName::Gate | ActorName::Watcher => GroupName::Front,
+            ActorName::Gate | ActorName::Watcher | ActorName::Compactor => GroupName::Front,
         }
     }
 
@@ -114,7 +119,7 @@ pub enum GroupName {
     Brain,
     /// Listener and Sender.
     Net,
-    /// Gate and Watcher.
+    /// Gate, Watcher and Compactor.
     Front,
 }
 
@@ -212,6 +217,7 @@ pub(crate) struct Slots {
     pub(crate) sender: Slot<Sender>,
     pub(crate) gate: Slot<Gate>,
     pub(crate) watcher: Slot<Watcher>,
+    pub(crate) compactor: Slot<Compactor>,
 }
 
 impl Slots {
@@ -234,6 +240,7 @@ impl Slots {
             ActorName::Sender => poke(&self.sender),
             ActorName::Gate => poke(&self.gate),
             ActorName::Watcher => poke(&self.watcher),
+            ActorName::Compactor => poke(&self.compactor),
         }
     }
 
@@ -259,6 +266,7 @@ impl Slots {
             ActorName::Sender => self.sender.clear(),
             ActorName::Gate => self.gate.clear(),
             ActorName::Watcher => self.watcher.clear(),
+            ActorName::Compactor => self.compactor.clear(),
         }
     }
 }

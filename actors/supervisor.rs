@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::applier::Applier;
 use crate::board::ActorState;
+use crate::compactor::Compactor;
 use crate::gate::Gate;
 use crate::group::{Group, Verdict};
 use crate::guard::{self, Birth, End};
@@ -288,6 +289,7 @@ impl Supervisor {
             ActorName::Sender => guard::begin::<SenderActor>,
             ActorName::Gate => guard::begin::<Gate>,
             ActorName::Watcher => guard::begin::<Watcher>,
+            ActorName::Compactor => guard::begin::<Compactor>,
         };
         charge.arbiter.spawn_fn(move || begin(birth));
         info!(self.log, "an actor starts"; "starts" => actor.as_str(), "incarnation" => charge.incarnation);

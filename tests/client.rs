@@ -8,8 +8,8 @@ use rm_proto::etcdserverpb::cluster_client::ClusterClient;
 use rm_proto::etcdserverpb::kv_client::KvClient;
 use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
-    StatusRequest, StatusResponse, request_op,
+    CompactionRequest, CompactionResponse, HashKvRequest, HashKvResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse, request_op,
 };
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
@@ -146,6 +146,21 @@ impl Client {
         request: RangeRequest,
     ) -> Result<RangeResponse, Status> {
         Ok(self.kv(machine).range(request).await?.into_inner())
+    }
+
+    /// Compacts the key space through one machine, once.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure: then the outcome is unknown.
+    pub async fn compact_on(
+        &self,
+        machine: usize,
+        revision: i64,
+        physical: bool,
+    ) -> Result<CompactionResponse, Status> {
+        let request = CompactionRequest { revision, physical };
+        Ok(self.kv(machine).compact(request).await?.into_inner())
     }
 
     /// Reads one key through one machine until it answers.

@@ -7,7 +7,7 @@ use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
 
 use crate::consistency::consistency;
-use crate::error::{invalid, mismatched, refused, unserved};
+use crate::error::{invalid, mismatched, refused};
 use crate::header::header;
 use crate::{request, response};
 
@@ -129,8 +129,13 @@ impl Kv for KvService {
 
     async fn compact(
         &self,
-        _: Request<pb::CompactionRequest>,
+        request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        Err(unserved("compaction"))
+        let pb::CompactionRequest { revision, physical } = request.into_inner();
+        let reply = self.port.compact(revision, physical).await;
+        let header = header(&self.port, reply.map_err(refused)?.revision);
+        Ok(Response::new(pb::CompactionResponse {
+            header: Some(header),
+        }))
     }
 }

@@ -50,14 +50,16 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         ..Default::default()
     };
     let response = match reply.body {
-        ReplyBody::Range(reply) => Response::ResponseRange(range(header, reply)),
-        ReplyBody::Put(previous) => Response::ResponsePut(put(header, previous)),
-        ReplyBody::DeleteRange(reply) => Response::ResponseDeleteRange(delete_range(header, reply)),
-        ReplyBody::Txn(reply) => Response::ResponseTxn(txn(header, reply)),
+        ReplyBody::Range(reply) => Some(Response::ResponseRange(range(header, reply))),
+        ReplyBody::Put(previous) => Some(Response::ResponsePut(put(header, previous))),
+        ReplyBody::DeleteRange(reply) => {
+            Some(Response::ResponseDeleteRange(delete_range(header, reply)))
+        }
+        ReplyBody::Txn(reply) => Some(Response::ResponseTxn(txn(header, reply))),
+        // No transaction holds such an operation.
+        ReplyBody::Compact | ReplyBody::Scrub => None,
     };
-    pb::ResponseOp {
-        response: Some(response),
-    }
+    pb::ResponseOp { response }
 }
 
 fn key_values(kvs: Vec<KeyValue>) -> Vec<mvccpb::KeyValue> {

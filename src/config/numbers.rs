@@ -4,12 +4,16 @@ use std::ops::RangeInclusive;
 
 use crate::error::Problem;
 use crate::schema::{
-    Config, Limits, Machine, ReadMode, Reads, Restarts, Storage, Strategy, Supervision, Timings,
-    Watch,
+    AutoCompaction, AutoCompactionMode, Config, Limits, Machine, ReadMode, Reads, Restarts,
+    Storage, Strategy, Supervision, Timings, Watch,
 };
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// The most seconds that the past can be kept: ten years. A sample is kept for every six minutes of them.
+const RETENTION_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
+/// The most revisions that can be kept.
+const RETENTION_REVISIONS_MAX: u64 = 1_000_000_000_000;
 /// The most of anything that is counted.
 const COUNT_MAX: u64 = 1_000_000;
 /// The shortest `watch.progress_interval_ms` (etcd: minWatchProgressInterval).
@@ -247,6 +251,59 @@ impl Rules {
         ] {
             self.within(key, entries as u64, least..=ENTRIES_MAX);
         }
+        self.auto_compaction(&storage.auto_compaction);
+    }
+
+    fn auto_compaction(&mut self, auto_compaction: &AutoCompaction) {
+        let AutoCompaction {
+            mode,
+            retention_seconds,
+            retention_revisions,
+            interval_seconds,
+        } = *auto_compaction;
+        let key = |name: &str| format!("storage.auto_compaction.{name}");
+        for (of, mode_name, name, retention, most) in [
+            (
+                AutoCompactionMode::Periodic,
+                "periodic",
+                "retention_seconds",
+                retention_seconds,
+                RETENTION_SECONDS_MAX,
+            ),
+            (
+                AutoCompactionMode::Revisions,
+                "revisions",
+                "retention_revisions",
+                retention_revisions,
+                RETENTION_REVISIONS_MAX,
+            ),
+        ] {
+            match retention {
+                Some(retention) if mode == of => {
+                    self.within(&key(name), retention, 1..=most);
+                }
+                None if mode == of => {
+                    let text = format!(
+                        "is {mode_name:?}, which says not how much of the past is kept: write {} too, or \"off\" here",
+                        key(name)
+                    );
+                    self.0.push(Problem::new(key("mode"), text));
+                }
+                Some(_) => {
+                    let text = format!(
+                        "is there, and counts only where {} is {mode_name:?}: take it out, or write that",
+                        key("mode")
+                    );
+                    self.0.push(Problem::new(key(name), text));
+                }
+                None => {}
+            }
+        }
+        self.within(
+            &key("interval_seconds"),
+            interval_seconds,
+            1..=MS_MAX / 1_000,
+        );
     }
 
     fn supervision(&mut self, supervision: &Supervision) {

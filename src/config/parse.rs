@@ -88,6 +88,8 @@ fn template() -> Value {
     config.local = Some("?".to_owned());
     config.timings.disk_patience_ms = Some(0);
     config.reads.clock_drift_percent = Some(0);
+    config.storage.auto_compaction.retention_seconds = Some(0);
+    config.storage.auto_compaction.retention_revisions = Some(0);
     config.peers.tls = Some(Tls {
         ca: "?".into(),
         certificate: "?".into(),

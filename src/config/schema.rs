@@ -253,6 +253,8 @@ pub struct Storage {
     pub compaction_wait_entries: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
+    /// When the key space is compacted without a client that asks for it.
+    pub auto_compaction: AutoCompaction,
 }
 
 impl Default for Storage {
@@ -266,8 +268,48 @@ impl Default for Storage {
             compaction_keep_bytes: 64 << 20,
             compaction_wait_entries: 1_000_000,
             compaction_step_entries: 1_000,
+            auto_compaction: AutoCompaction::default(),
         }
     }
+}
+
+/// When the key space is compacted without a client that asks for it. The machine that leads does it, by its own config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutoCompaction {
+    /// By what.
+    pub mode: AutoCompactionMode,
+    /// With `periodic`: for how long the past can be read at least, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
+    /// With `revisions`: how many revisions before the newest can be read at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_revisions: Option<u64>,
+    /// With `revisions`: how often it is looked whether there are more, in seconds.
+    pub interval_seconds: u64,
+}
+
+impl Default for AutoCompaction {
+    fn default() -> Self {
+        AutoCompaction {
+            mode: AutoCompactionMode::Off,
+            retention_seconds: None,
+            retention_revisions: None,
+            interval_seconds: 300,
+        }
+    }
+}
+
+/// By what the key space is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoCompactionMode {
+    /// Only when a client asks for it.
+    Off,
+    /// By time.
+    Periodic,
+    /// By the number of revisions.
+    Revisions,
 }
 
 /// What a commit of the log waits for.
@@ -372,7 +414,7 @@ pub struct Supervision {
     pub brain: Restarts,
     /// Listener and Sender.
     pub net: Restarts,
-    /// Gate and Watcher.
+    /// Gate, Watcher and Compactor.
     pub front: Restarts,
     /// How long an actor may be busy with one message before it counts as hung, in milliseconds.
     pub hang_ms: u64,

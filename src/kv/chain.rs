@@ -49,8 +49,8 @@ impl Link {
         let jump = if below == 0 || jump_span(below) != span {
             head.revision
         } else if head.link.jump.main <= compact_revision {
-            // What lies there may be gone, on this machine or on another: no read at a revision that still exists jumps
-            // over the compacted one, so that nothing is lost by forgetting the way.
+            // What lies there may be gone. No read at a revision that can be read jumps over the compacted one, so that nothing
+            // is lost by forgetting the way; and how far the scrub has come decides nothing.
             Revision::NONE
         } else {
             revisions

@@ -33,6 +33,10 @@ pub(crate) struct Change<'c, 'env> {
     pub(crate) made: u32,
     /// How many bytes of records were written.
     pub(crate) bytes: usize,
+    /// How many changes were removed.
+    pub(crate) removed: u32,
+    /// How many keys left the index.
+    pub(crate) forgotten: u32,
 }
 
 impl Change<'_, '_> {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::command::{Command, Txn};
 
-/// The encoding that this program writes, and the newest that it reads.
-const VERSION: u8 = 1;
+/// The newest encoding that this program reads. Each command is written in the oldest that has it, so that machines of an older
+/// program go on while nothing is asked of them that they do not know.
+const VERSION: u8 = 2;
 
 /// The longest command that is decoded, in bytes; the limit on a client's request must stay below it.
 pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
@@ -44,9 +45,17 @@ pub enum DecodeError {
 impl Command {
     /// The command as the log carries it.
     pub fn encode(&self) -> Bytes {
-        postcard::to_extend(self, vec![VERSION])
+        postcard::to_extend(self, vec![self.version()])
             .expect("a command holds only types that postcard encodes, and a vector grows")
             .into()
+    }
+
+    /// The oldest encoding that has the command.
+    fn version(&self) -> u8 {
+        match self {
+            Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_) => 1,
+            Command::Compact { .. } | Command::Scrub { .. } => 2,
+        }
     }
 
     /// Reads what [`Command::encode`] wrote.
@@ -60,7 +69,7 @@ impl Command {
         let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         match version {
             0 => return Err(DecodeError::NoVersion),
-            VERSION => {}
+            1..=VERSION => {}
             newer => return Err(DecodeError::Version(newer)),
         }
         let (command, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
@@ -120,9 +129,28 @@ mod tests {
             prev_kv: true,
             ..Put::default()
         });
-        for command in [put, nest(0), nest(MAX_TXN_DEPTH)] {
+        let compact = Command::Compact { revision: -7 };
+        let scrub = Command::Scrub {
+            changes: 1_000,
+            bytes: u32::MAX,
+        };
+        for command in [put, nest(0), nest(MAX_TXN_DEPTH), compact, scrub] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
+    }
+
+    #[test]
+    fn a_command_is_encoded_in_the_oldest_version_that_has_it() {
+        let version = |command: Command| command.encode()[0];
+        assert_eq!(version(Command::Put(Put::default())), 1);
+        assert_eq!(version(nest(1)), 1);
+        // To a program of version 1 these must be newer, not malformed.
+        assert_eq!(version(Command::Compact { revision: 5 }), 2);
+        let scrub = Command::Scrub {
+            changes: 1,
+            bytes: 1,
+        };
+        assert_eq!(version(scrub), 2);
     }
 
     #[test]

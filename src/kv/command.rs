@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A request that changes the key space, or a transaction that may.
+/// A request that changes the key space, or a transaction that may. A new one comes last, so that the others keep their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Writes one key.
@@ -15,6 +15,18 @@ pub enum Command {
     DeleteRange(DeleteRange),
     /// Compares, then does one of two lists of operations.
     Txn(Txn),
+    /// Forgets what the key space was before a revision: it can be read there no more.
+    Compact {
+        /// The oldest revision that can still be read.
+        revision: i64,
+    },
+    /// Removes some of the changes that a compaction has left without a reader. No client asks for it: the machine that leads does.
+    Scrub {
+        /// The most changes to look at.
+        changes: u32,
+        /// With how many bytes of keys and values to be content. At least one change is looked at.
+        bytes: u32,
+    },
 }
 
 /// A request that only reads.
@@ -213,6 +225,10 @@ pub enum ReplyBody {
     DeleteRange(DeleteReply),
     /// To a transaction.
     Txn(TxnReply),
+    /// To a compaction.
+    Compact,
+    /// To a part of a scrub.
+    Scrub,
 }
 
 /// What a range yields.

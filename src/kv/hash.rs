@@ -1,15 +1,20 @@
 //! A hash over the changes of a key space, to compare machines by.
+//!
+//! What a scrub will remove counts as removed, so that machines compacted at the same revision have the same hash however far each
+//! has scrubbed. That is why the hash is a sum: it does not depend on the order, and what is left over can be taken off again.
 
+use heed::RoTxn;
 use rm_store::Environment;
 
-use crate::error::Failure;
+use crate::error::{Failure, KvError};
+use crate::scrub::for_each_left_over;
 use crate::tables::{State, Tables};
 use crate::view::revision_to_read;
 
 /// A hash over all changes up to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyspaceHash {
-    /// A CRC-32C of the changes.
+    /// The sum of the changes' CRC-32C, modulo 2^32.
     pub hash: u32,
     /// The revision that was compacted last; -1 when none was.
     pub compact_revision: i64,
@@ -18,7 +23,7 @@ pub struct KeyspaceHash {
 }
 
 /// Hashes all changes up to a revision, as of the last checkpoint; zero is for the newest revision. Equal on all machines
-/// that have applied it.
+/// that have applied it and are compacted at the same revision.
 ///
 /// It reads all changes, so that its length is that of the key space, in a transaction of its own: any thread may call it
 /// while the key space is open on another. What is written meanwhile makes the file grow more than it would otherwise.
@@ -35,7 +40,7 @@ pub fn hash(environment: &Environment, revision: i64) -> Result<KeyspaceHash, Fa
     };
     let revision = revision_to_read(revision, state.revision, state.compact_revision)?;
     let hash = match &tables {
-        Some(tables) => tables.revisions.hash(&txn, revision)?,
+        Some(tables) => sum(tables, &txn, &state, revision)?,
         None => 0,
     };
     Ok(KeyspaceHash {
@@ -43,4 +48,21 @@ pub fn hash(environment: &Environment, revision: i64) -> Result<KeyspaceHash, Fa
         compact_revision: state.compact_revision,
         revision,
     })
+}
+
+/// The sum of the checksums of all changes up to a revision but for those that the rest of the scrub will remove. The scrub goes no
+/// further than the compacted revision, and so not beyond the one that can be asked for.
+fn sum(tables: &Tables, txn: &RoTxn, state: &State, up_to: i64) -> Result<u32, KvError> {
+    let mut sum: u32 = 0;
+    for change in tables.revisions.scan(txn, 0)? {
+        let (revision, record) = change?;
+        if revision.main > up_to {
+            break;
+        }
+        sum = sum.wrapping_add(record.checksum(revision));
+    }
+    for_each_left_over(tables, txn, state, |revision, record| {
+        sum = sum.wrapping_sub(record.checksum(revision));
+    })?;
+    Ok(sum)
 }

@@ -90,7 +90,7 @@ impl<'k> Slot<'k> {
 }
 
 impl KeyIndex {
-    /// The newest change of a key, if it was ever changed.
+    /// The newest change of a key, if one is known: a key whose deletion was compacted is forgotten.
     pub(crate) fn get(&self, txn: &RoTxn, key: &[u8]) -> Result<Option<Head>, KvError> {
         let (mut level, mut rest) = (Level::Root, key);
         while rest.len() > CHUNK {
@@ -132,6 +132,36 @@ impl KeyIndex {
         self.write(txn, &Slot::new(level, rest), head, scratch)
     }
 
+    /// Takes a key out, and with it the branches that then hold nothing.
+    pub(crate) fn remove(&self, txn: &mut RwTxn, key: &[u8]) -> Result<(), KvError> {
+        let (mut level, mut rest) = (Level::Root, key);
+        let mut branches = Vec::new();
+        while rest.len() > CHUNK {
+            let (chunk, behind) = rest.split_at(CHUNK);
+            let slot = Slot::branch(level, chunk);
+            let Some(number) = self.read(txn, &slot)? else {
+                return Ok(());
+            };
+            branches.push((slot, number));
+            (level, rest) = (Level::Branch(number), behind);
+        }
+        self.delete(txn, &Slot::new(level, rest))?;
+        for (slot, number) in branches.into_iter().rev() {
+            if !self.is_empty(txn, number)? {
+                break;
+            }
+            self.delete(txn, &slot)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a branch holds nothing.
+    fn is_empty(&self, txn: &RoTxn, number: u64) -> Result<bool, KvError> {
+        let number = number.to_be_bytes();
+        let first = self.branches.get_greater_than_or_equal_to(txn, &number)?;
+        Ok(first.is_none_or(|(key, _)| !key.starts_with(&number)))
+    }
+
     /// The keys of a span with their newest changes, in order; deleted keys are among them.
     pub(crate) fn scan<'txn>(&self, txn: &'txn RoTxn, span: Span) -> Result<Scan<'txn>, KvError> {
         let (start, end) = match span {
@@ -167,6 +197,11 @@ impl KeyIndex {
             Some(value) => Ok(Some(frame::open(slot.name, &slot.key, value)?.0)),
             None => Ok(None),
         }
+    }
+
+    fn delete(&self, txn: &mut RwTxn, slot: &Slot) -> Result<(), KvError> {
+        self.table(slot).delete(txn, &slot.key)?;
+        Ok(())
     }
 
     fn write(

@@ -14,6 +14,7 @@ use crate::history::{History, Past};
 use crate::peek::{Peek, peek};
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
+use crate::scrub::Compaction;
 use crate::state_machine::StateMachine;
 use crate::tables::{Configuration, State, Tables};
 use crate::txn::Plan;
@@ -268,6 +269,11 @@ impl Keyspace {
         .read(from, bytes_max)
     }
 
+    /// How far the key space is compacted, and how far what that left without a reader is removed.
+    pub fn compaction(&self) -> Compaction {
+        self.state.compaction()
+    }
+
     fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
         command.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
@@ -283,10 +289,13 @@ impl Keyspace {
                 room: &room,
                 made: 0,
                 bytes: 0,
+                removed: 0,
+                forgotten: 0,
             };
             let reply = carry_out(&mut change, command)?;
             let (made, overflowed) = (change.made, change.overflowed);
             self.dirty.wrote(made, change.bytes);
+            self.dirty.removed(change.removed, change.forgotten);
             change.finish();
             Ok::<_, Failure>((made, overflowed, reply))
         })?;
@@ -359,6 +368,20 @@ fn carry_out(change: &mut Change<'_, '_>, command: &Command) -> Result<Reply, Fa
             Reply {
                 revision: change.revision(),
                 body,
+            }
+        }
+        Command::Compact { revision } => {
+            change.state.compact(*revision)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::Compact,
+            }
+        }
+        Command::Scrub { changes, bytes } => {
+            change.scrub(*changes, *bytes)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::Scrub,
             }
         }
     })

@@ -1,4 +1,4 @@
-//! Revisions, and the records that lie under them: every change that was ever made, in order.
+//! Revisions, and the records that lie under them: every change that was made and not yet removed, in order.
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
@@ -27,6 +27,19 @@ pub(crate) struct Revision {
 impl Revision {
     /// No change at all; before every other.
     pub(crate) const NONE: Revision = Revision { main: 0, sub: 0 };
+
+    /// The first change of a revision of the key space.
+    pub(crate) fn first_of(main: i64) -> Revision {
+        Revision { main, sub: 0 }
+    }
+
+    /// The next change of the same transaction, if it has one.
+    pub(crate) fn next(self) -> Revision {
+        Revision {
+            sub: self.sub + 1,
+            ..self
+        }
+    }
 
     /// The key under which the change lies: in order of the changes. `main` is never negative.
     pub(crate) fn to_key(self) -> [u8; 12] {
@@ -108,6 +121,23 @@ pub(crate) struct Record<'r> {
     pub(crate) value: &'r [u8],
 }
 
+impl Record<'_> {
+    /// A CRC-32C of the change: of what it says, not of how it is laid out.
+    pub(crate) fn checksum(&self, revision: Revision) -> u32 {
+        let Meta {
+            create_revision,
+            version,
+            lease,
+        } = self.meta;
+        let mut checksum = crc32c::crc32c(&revision.to_key());
+        for number in [create_revision, version, lease, self.key.len() as i64] {
+            checksum = crc32c::crc32c_append(checksum, &number.to_be_bytes());
+        }
+        checksum = crc32c::crc32c_append(checksum, self.key);
+        crc32c::crc32c_append(checksum, self.value)
+    }
+}
+
 /// The table of all changes, written by appending.
 #[derive(Clone, Copy)]
 pub(crate) struct Revisions {
@@ -171,11 +201,7 @@ impl Revisions {
         txn: &'txn RoTxn,
         from: i64,
     ) -> Result<impl Iterator<Item = Result<(Revision, Record<'txn>), KvError>>, KvError> {
-        let start = Revision {
-            main: from.max(0),
-            sub: 0,
-        }
-        .to_key();
+        let start = Revision::first_of(from.max(0)).to_key();
         let range = (
             std::ops::Bound::Included(start.as_slice()),
             std::ops::Bound::Unbounded,
@@ -186,27 +212,23 @@ impl Revisions {
         }))
     }
 
-    /// A CRC-32C of all changes up to the revision `up_to`: of what they say, not of how it is laid out.
-    pub(crate) fn hash(&self, txn: &RoTxn, up_to: i64) -> Result<u32, KvError> {
-        let mut hash = 0;
-        for change in self.scan(txn, 0)? {
-            let (revision, record) = change?;
-            if revision.main > up_to {
-                break;
-            }
-            let Meta {
-                create_revision,
-                version,
-                lease,
-            } = record.meta;
-            hash = crc32c::crc32c_append(hash, &revision.to_key());
-            for number in [create_revision, version, lease, record.key.len() as i64] {
-                hash = crc32c::crc32c_append(hash, &number.to_be_bytes());
-            }
-            hash = crc32c::crc32c_append(hash, record.key);
-            hash = crc32c::crc32c_append(hash, record.value);
-        }
-        Ok(hash)
+    /// The first change from `from` on.
+    pub(crate) fn first_from<'txn>(
+        &self,
+        txn: &'txn RoTxn,
+        from: Revision,
+    ) -> Result<Option<(Revision, Record<'txn>)>, KvError> {
+        let found = self
+            .table
+            .get_greater_than_or_equal_to(txn, &from.to_key())?;
+        found
+            .map(|(key, value)| Ok((Revision::from_key(key)?, decode(key, value)?)))
+            .transpose()
+    }
+
+    /// Removes a change; false if it is not there.
+    pub(crate) fn remove(&self, txn: &mut RwTxn, revision: Revision) -> Result<bool, KvError> {
+        Ok(self.table.delete(txn, &revision.to_key())?)
     }
 }
 

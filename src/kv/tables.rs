@@ -8,8 +8,8 @@
 //! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint  |
 //!
 //! Numbers in keys are big-endian, so that they sort. Every value is sealed (see [`crate::frame`]). Values lie under their
-//! revision, so that writes append; the index by key is small. A watch reads `revision` from its start on; compaction reads
-//! it up to the compacted revision and removes what each change replaced, which the change names.
+//! revision, so that writes append; the index by key is small. A watch reads `revision` from its start on; the scrub after a
+//! compaction reads it up to the compacted revision and removes what each change replaced, which the change names.
 
 use bytes::Bytes;
 use heed::types::Bytes as Raw;
@@ -22,10 +22,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::KvError;
 use crate::frame;
 use crate::index::{BRANCH_TABLE, KEY_TABLE, KeyIndex};
-use crate::revision::{self, Revisions};
+use crate::revision::{self, Revision, Revisions};
 
-/// The layout that this program writes, and the only one that it knows.
-const LAYOUT: u32 = 1;
+/// The layout that this program writes, and the newest that it reads.
+const LAYOUT: u32 = 2;
+/// The layout whose state knows of no scrub. It is read, and becomes [`LAYOUT`] with the next checkpoint.
+const LAYOUT_WITHOUT_SCRUB: u32 = 1;
 
 const PARAMETER_TABLE: &str = "parameter";
 const LAYOUT_NAME: &[u8] = b"layout";
@@ -57,6 +59,32 @@ pub(crate) struct State {
     pub(crate) compact_revision: i64,
     /// The number of the next branch of the index.
     pub(crate) next_branch: u64,
+    /// The first change that the scrub has not looked at; beyond `compact_revision` when it has nothing left to do.
+    pub(crate) scrub_from: Revision,
+}
+
+/// The state in [`LAYOUT_WITHOUT_SCRUB`].
+#[derive(Deserialize)]
+struct StateWithoutScrub {
+    applied_term: u64,
+    applied_index: u64,
+    revision: i64,
+    compact_revision: i64,
+    next_branch: u64,
+}
+
+impl From<StateWithoutScrub> for State {
+    /// Nothing was compacted in that layout, so that there is nothing to scrub.
+    fn from(state: StateWithoutScrub) -> State {
+        State {
+            applied_term: state.applied_term,
+            applied_index: state.applied_index,
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+            next_branch: state.next_branch,
+            scrub_from: State::FIRST.scrub_from,
+        }
+    }
 }
 
 /// The newest configuration of the domain among the applied entries, as bytes that mean nothing here.
@@ -76,6 +104,7 @@ impl State {
         revision: 1,
         compact_revision: -1,
         next_branch: 1,
+        scrub_from: Revision::NONE,
     };
 
     /// The entry that was applied last.
@@ -128,18 +157,8 @@ impl Tables {
             _ => return Ok(None),
         };
         let txn = env.read_txn()?;
-        match tables.parameter(&txn, LAYOUT_NAME)? {
-            Some(LAYOUT) => Ok(Some(tables)),
-            Some(found) => Err(KvError::NewerLayout {
-                found,
-                known: LAYOUT,
-            }),
-            None => Err(KvError::damaged(
-                PARAMETER_TABLE,
-                LAYOUT_NAME,
-                "the layout is missing",
-            )),
-        }
+        tables.layout(&txn)?;
+        Ok(Some(tables))
     }
 
     /// Makes the tables, all in one transaction with their layout.
@@ -173,13 +192,38 @@ impl Tables {
         }
     }
 
-    /// The state as of the last checkpoint.
-    pub(crate) fn state(&self, txn: &RoTxn) -> Result<State, KvError> {
-        Ok(self.parameter(txn, STATE_NAME)?.unwrap_or(State::FIRST))
+    /// The layout of the tables, which this program knows.
+    fn layout(&self, txn: &RoTxn) -> Result<u32, KvError> {
+        match self.parameter(txn, LAYOUT_NAME)? {
+            Some(known @ (LAYOUT_WITHOUT_SCRUB | LAYOUT)) => Ok(known),
+            Some(found) => Err(KvError::NewerLayout {
+                found,
+                known: LAYOUT,
+            }),
+            None => Err(KvError::damaged(
+                PARAMETER_TABLE,
+                LAYOUT_NAME,
+                "the layout is missing",
+            )),
+        }
     }
 
-    /// Writes the state for a checkpoint.
+    /// The state as of the last checkpoint.
+    pub(crate) fn state(&self, txn: &RoTxn) -> Result<State, KvError> {
+        let state = match self.layout(txn)? {
+            LAYOUT_WITHOUT_SCRUB => self
+                .parameter::<StateWithoutScrub>(txn, STATE_NAME)?
+                .map(State::from),
+            _ => self.parameter(txn, STATE_NAME)?,
+        };
+        Ok(state.unwrap_or(State::FIRST))
+    }
+
+    /// Writes the state for a checkpoint, and with it the tables have the newest layout.
     pub(crate) fn set_state(&self, txn: &mut RwTxn, state: &State) -> Result<(), KvError> {
+        if self.layout(txn)? != LAYOUT {
+            self.set_parameter(txn, LAYOUT_NAME, &LAYOUT)?;
+        }
         self.set_parameter(txn, STATE_NAME, state)
     }
 
@@ -227,5 +271,81 @@ impl Tables {
         let mut sealed = Vec::new();
         frame::seal(&mut sealed, name, value, [&[], &[]]);
         Ok(self.parameters.put(txn, name, &sealed)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::Keyspace;
+    use crate::state_machine::StateMachine;
+    use crate::testing::Disk;
+
+    /// The tables as an earlier program left them: its layout, and what it held of the state.
+    fn lay_out(disk: &Disk, layout: u32, state: &impl Serialize) -> Tables {
+        let tables = Tables::open(&disk.environment).unwrap();
+        let mut txn = disk.environment.env().write_txn().unwrap();
+        tables
+            .set_parameter(&mut txn, LAYOUT_NAME, &layout)
+            .unwrap();
+        tables.set_parameter(&mut txn, STATE_NAME, state).unwrap();
+        disk.environment.commit(txn).unwrap();
+        tables
+    }
+
+    #[test]
+    fn a_state_of_layout_1_is_read_and_becomes_layout_2_with_the_next_checkpoint() {
+        let disk = Disk::new();
+        let before = (3_u64, 8_u64, 5_i64, -1_i64, 2_u64);
+        let tables = lay_out(&disk, 1, &before);
+        let stored = || {
+            let txn = disk.environment.env().read_txn().unwrap();
+            (tables.layout(&txn).unwrap(), tables.state(&txn).unwrap())
+        };
+        let state = State {
+            applied_term: 3,
+            applied_index: 8,
+            revision: 5,
+            compact_revision: -1,
+            next_branch: 2,
+            scrub_from: Revision::NONE,
+        };
+        assert_eq!(stored(), (1, state));
+
+        let mut keyspace = Keyspace::open(&disk.environment).unwrap();
+        assert_eq!(
+            (keyspace.applied(), keyspace.revision()),
+            (state.applied(), 5)
+        );
+        assert_eq!(stored(), (1, state), "opening writes nothing");
+        let next = EntryId {
+            term: Term(3),
+            index: Index(9),
+        };
+        keyspace.apply(next, None, false).unwrap();
+        keyspace.checkpoint().unwrap();
+        let after = State {
+            applied_index: 9,
+            ..state
+        };
+        assert_eq!(stored(), (2, after));
+        drop(keyspace);
+        let keyspace = Keyspace::open(&disk.environment).unwrap();
+        assert_eq!(keyspace.applied(), next);
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused_by_name() {
+        let disk = Disk::new();
+        lay_out(&disk, LAYOUT + 1, &"what a newer program keeps");
+        for refused in [
+            Keyspace::open(&disk.environment).err(),
+            crate::peek(&disk.environment).err(),
+        ] {
+            assert_eq!(
+                refused.map(|error| error.to_string()).as_deref(),
+                Some("the key space has layout 3, and this program knows 2; upgrade it")
+            );
+        }
     }
 }

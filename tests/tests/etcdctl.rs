@@ -163,6 +163,53 @@ async fn etcdctl_watches_keys_as_it_watches_them_in_etcd() {
     cluster.assert_nobody_panicked();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_compacts_and_prints_what_it_prints_about_etcd() {
+    let (cluster, etcd) = both().await;
+    let same = |machine: usize, format: &str, arguments: &[&str]| {
+        let ours = cluster.machines[machine].client.to_string();
+        let ours = etcdctl(&ours, format, arguments, "");
+        let theirs = etcdctl(&etcd.endpoints[machine], format, arguments, "");
+        let what = format!("{arguments:?} as {format} from machine {machine}");
+        assert_eq!(ours.status, theirs.status, "{what}: {}", text(&ours));
+        assert_eq!(
+            normalised(&text(&ours)),
+            normalised(&text(&theirs)),
+            "{what}"
+        );
+        ours.status.success()
+    };
+    for (revision, is_carried_out) in [("-1", false), ("0", true), ("0", false)] {
+        assert_eq!(
+            same(0, "simple", &["compaction", "--", revision]),
+            is_carried_out
+        );
+    }
+    // The key space begins with revision one, and each put makes one more.
+    let mut newest = 1;
+    for (machine, physical) in (0..3).flat_map(|machine| [(machine, false), (machine, true)]) {
+        for format in ["simple", "json"] {
+            for value in ["red", "green", "blue"] {
+                assert!(same(machine, format, &["put", "fruit", value]));
+                newest += 1;
+            }
+            let [old, now, future] = [newest - 1, newest, newest + 1].map(|at| at.to_string());
+            let compact = |revision: &str| {
+                let mut arguments = vec!["compaction", revision];
+                arguments.extend(physical.then_some("--physical"));
+                same(machine, format, &arguments)
+            };
+            assert!(compact(&old));
+            assert!(!compact(&old), "it is compacted already");
+            assert!(!compact(&future));
+            assert!(compact(&now));
+            assert!(!same(machine, format, &["get", "fruit", "--rev", &old]));
+            assert!(same(machine, format, &["get", "fruit", "--rev", &now]));
+        }
+    }
+    cluster.assert_nobody_panicked();
+}
+
 async fn both() -> (Cluster, Etcd) {
     let cluster = Cluster::start(Settings::trio()).await;
     (cluster, Etcd::start().await)

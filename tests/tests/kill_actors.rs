@@ -18,7 +18,7 @@ use tonic::Code;
 const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
 
 /// All of them.
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "listener",
     "sender",
     "logic_center",
@@ -27,16 +27,18 @@ const ALL: [&str; 8] = [
     "timer",
     "gate",
     "watcher",
+    "compactor",
 ];
 
 /// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
-const REPLACEABLE: [&str; 6] = [
+const REPLACEABLE: [&str; 7] = [
     "listener",
     "sender",
     "logic_center",
     "timer",
     "gate",
     "watcher",
+    "compactor",
 ];
 
 /// The ways to fail.

@@ -10,8 +10,9 @@ use rm_tests::{Cluster, Settings, until};
 use serde_json::Value;
 
 /// All actors of a machine.
-const ACTORS: [&str; 8] = [
+const ACTORS: [&str; 9] = [
     "applier",
+    "compactor",
     "gate",
     "listener",
     "logic_center",

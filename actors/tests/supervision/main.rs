@@ -1,5 +1,6 @@
 //! The supervision of one machine, seen through its port: who comes back after which failure, and when it gives up.
 
+mod compaction;
 mod disks;
 mod solo;
 
@@ -50,7 +51,7 @@ async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost
             assert!(report.last_failure.is_some(), "{report:?}");
         }
     }
-    assert_eq!(count, 19);
+    assert_eq!(count, 22);
     assert_eq!(solo.running.stop().await, Outcome::Stopped);
 }
 
@@ -76,6 +77,7 @@ async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() 
         ("listener", "future", "panic"),
         ("sender", "future", "panic"),
         ("gate", "future", "panic"),
+        ("compactor", "future", "panic"),
     ] {
         let what = format!("{actor} {point} {action}");
         solo.put("key", &what).await;

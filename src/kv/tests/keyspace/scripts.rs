@@ -3,6 +3,7 @@
 //! Requests are `put KEY VALUE`, `range KEY [END]`, `delete KEY [END]` (the end `max` is none at all) with flags and options
 //! named as in the request's type, and `txn if=COMPARE.. then=REQUEST.. else=REQUEST..`. `define NAME ...` names a
 //! transaction, so that `txn NAME` within another one means it. `query` sends the rest as a query instead of a command.
+//! `compact REVISION` forgets, `scrub CHANGES [bytes=BYTES]` removes, and `compaction` tells how far that is.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,8 +13,9 @@ use std::path::Path;
 use bytes::Bytes;
 use goldenscript::Argument;
 use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Keyspace, Operation,
-    Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
+    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Keyspace,
+    Operation, Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget,
+    StateMachine, Txn,
 };
 
 use crate::support::{Disk, apply};
@@ -98,6 +100,20 @@ impl goldenscript::Runner for Runner<'_> {
                 show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
             }
             "range" => return Err("a range is a query".into()),
+            "compaction" => {
+                let keyspace = self.keyspace();
+                let Compaction { revision, scrubbed } = keyspace.compaction();
+                let changes = keyspace.size()?.changes;
+                writeln!(
+                    output,
+                    "compacted={revision} scrubbed={scrubbed} changes={changes}"
+                )?;
+            }
+            "compact" | "scrub" => {
+                let request = compaction(&command.name, &command.args)?;
+                let outcome = apply(self.keyspace(), &request)?.ok_or("no outcome")?;
+                show_outcome(&mut output, outcome.map_err(|error| error.to_string()))?;
+            }
             name => {
                 let command = match self.operation(name, &command.args)? {
                     Operation::Put(put) => Command::Put(put),
@@ -206,6 +222,24 @@ fn put(arguments: &[Argument]) -> Parsed<Put> {
         }
     }
     Ok(put)
+}
+
+fn compaction(name: &str, arguments: &[Argument]) -> Parsed<Command> {
+    let (number, options) = split(arguments)?;
+    Ok(match (name, options) {
+        ("compact", []) => Command::Compact {
+            revision: number.parse()?,
+        },
+        ("scrub", []) => Command::Scrub {
+            changes: number.parse()?,
+            bytes: u32::MAX,
+        },
+        ("scrub", [Argument::KeyValue(option, bytes)]) if option == "bytes" => Command::Scrub {
+            changes: number.parse()?,
+            bytes: bytes.parse()?,
+        },
+        _ => return Err(format!("unexpected arguments of {name}").into()),
+    })
 }
 
 fn delete(arguments: &[Argument]) -> Parsed<DeleteRange> {
@@ -340,6 +374,8 @@ fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
                 .iter()
                 .try_for_each(|reply| show(output, reply, depth + 1))
         }
+        ReplyBody::Compact => writeln!(output, "compacted"),
+        ReplyBody::Scrub => writeln!(output, "scrubbed"),
     }
 }
 

@@ -6,27 +6,57 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue, Keyspace,
-    MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
-    SortOrder, SortTarget, StateMachine, Txn, TxnReply,
+    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue,
+    Keyspace, MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody,
+    RequestError, SortOrder, SortTarget, StateMachine, Txn, TxnReply,
 };
 use rm_raft::{EntryId, Index, Term};
 
 use crate::steps::{Step, step};
 use crate::support::{Disk, apply, hash};
 
-/// The key space, in the plainest way.
-#[derive(Default)]
+/// The key space, in the plainest way. It forgets nothing, and notes aside which changes are to be there.
+#[derive(Clone)]
 struct Twin {
     /// How many revisions were made after the first.
     changes: i64,
     /// Each key's changes, oldest first: the revision, and the key or its absence.
     history: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
+    /// The revision that was compacted last.
+    compacted: i64,
+    /// The changes that no scrub has removed.
+    records: Records,
+    /// The first change that the scrub has not looked at.
+    scrub_from: Place,
 }
 
+/// A change's revision, and its place in the transaction.
+type Place = (i64, usize);
+
+/// Each change's key, and its value or none.
+type Records = BTreeMap<Place, (Bytes, Option<Bytes>)>;
+
 impl Twin {
+    fn new() -> Twin {
+        Twin {
+            changes: 0,
+            history: BTreeMap::new(),
+            compacted: -1,
+            records: BTreeMap::new(),
+            scrub_from: (0, 0),
+        }
+    }
+
     fn revision(&self) -> i64 {
         1 + self.changes
+    }
+
+    /// How far it is compacted, as the key space tells.
+    fn compaction(&self) -> Compaction {
+        Compaction {
+            revision: self.compacted,
+            scrubbed: self.scrub_from.0 - 1,
+        }
     }
 
     fn apply(&mut self, command: &Command) -> Result<Reply, RequestError> {
@@ -48,6 +78,14 @@ impl Twin {
                 let mut changed = false;
                 (self.execute(&decided, &mut changed), changed)
             }
+            Command::Compact { revision } => {
+                self.compact(*revision)?;
+                (ReplyBody::Compact, false)
+            }
+            Command::Scrub { changes, bytes } => {
+                self.scrub(*changes, *bytes as usize);
+                (ReplyBody::Scrub, false)
+            }
         };
         self.changes += i64::from(changed);
         Ok(Reply {
@@ -56,21 +94,68 @@ impl Twin {
         })
     }
 
+    fn compact(&mut self, revision: i64) -> Result<(), RequestError> {
+        if revision <= self.compacted {
+            return Err(RequestError::Compacted);
+        }
+        if revision > self.revision() {
+            return Err(RequestError::FutureRevision);
+        }
+        self.scrub_from = self.scrub_from.min((self.compacted.max(0), 0));
+        self.compacted = revision;
+        Ok(())
+    }
+
+    fn scrub(&mut self, changes: u32, mut bytes: usize) {
+        for _ in 0..changes {
+            let mut rest = self.records.range(self.scrub_from..);
+            let next = rest.next().map(|(place, record)| (*place, record.clone()));
+            let Some((place, (key, value))) = next.filter(|(place, _)| place.0 <= self.compacted)
+            else {
+                self.scrub_from = (self.compacted + 1, 0);
+                return;
+            };
+            self.records.retain(|other, (of, _)| {
+                let replaced = *other < place && *of == key;
+                let deletion = *other == place && value.is_none() && place.0 < self.compacted;
+                !replaced && !deletion
+            });
+            self.scrub_from = (place.0, place.1 + 1);
+            bytes = bytes.saturating_sub(key.len() + value.map_or(0, |value| value.len()));
+            if bytes == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What no read and no watch from the compacted revision on needs.
+    fn needless(&self) -> Records {
+        let is_needless = |(place, (key, value)): &(&Place, &(Bytes, Option<Bytes>))| {
+            let up_to = (self.compacted + 1, 0);
+            let mut newer = self.records.range(*place..).skip(1);
+            let replaced = newer.any(|(other, (of, _))| *other < up_to && of == key);
+            place.0 <= self.compacted && (replaced || value.is_none() && place.0 < self.compacted)
+        };
+        let needless = self.records.iter().filter(is_needless);
+        needless
+            .map(|(place, record)| (*place, record.clone()))
+            .collect()
+    }
+
     fn query(&self, query: &Query) -> Result<Reply, RequestError> {
         query.check(MAX_TXN_OPERATIONS)?;
         let body = match query {
             Query::Range(range) if range.revision > self.revision() => {
                 return Err(RequestError::FutureRevision);
             }
+            Query::Range(range) if (1..self.compacted).contains(&range.revision) => {
+                return Err(RequestError::Compacted);
+            }
             Query::Range(range) => self.range(range, self.revision()),
             Query::Txn(txn) => {
                 let decided = self.decide(txn);
                 self.check(&decided)?;
-                let mut twin = Twin {
-                    changes: self.changes,
-                    history: self.history.clone(),
-                };
-                twin.execute(&decided, &mut false)
+                self.clone().execute(&decided, &mut false)
             }
         };
         Ok(Reply {
@@ -173,16 +258,22 @@ impl Twin {
                 new.value = old.value.clone();
             }
         }
-        let changes = self.history.entry(put.key.clone()).or_default();
-        changes.push((revision, Some(new)));
+        self.change(&put.key, revision, Some(new));
         ReplyBody::Put(old.filter(|_| put.prev_kv))
+    }
+
+    fn change(&mut self, key: &Bytes, revision: i64, kv: Option<KeyValue>) {
+        let place = (revision, self.records.range((revision, 0)..).count());
+        let value = kv.as_ref().map(|kv| kv.value.clone());
+        self.records.insert(place, (key.clone(), value));
+        let changes = self.history.entry(key.clone()).or_default();
+        changes.push((revision, kv));
     }
 
     fn delete(&mut self, delete: &DeleteRange, revision: i64) -> ReplyBody {
         let old = self.now(&delete.key, &delete.range_end);
         for kv in &old {
-            let changes = self.history.entry(kv.key.clone()).or_default();
-            changes.push((revision, None));
+            self.change(&kv.key, revision, None);
         }
         ReplyBody::DeleteRange(DeleteReply {
             deleted: old.len() as i64,
@@ -237,6 +328,11 @@ impl Twin {
             match operation {
                 Decided::One(Operation::Range(range)) if range.revision > self.revision() => {
                     return Err(RequestError::FutureRevision);
+                }
+                Decided::One(Operation::Range(range))
+                    if range.revision != 0 && range.revision < self.compacted =>
+                {
+                    return Err(RequestError::Compacted);
                 }
                 Decided::One(Operation::Put(put)) => self.check_put(put)?,
                 Decided::One(_) => {}
@@ -318,10 +414,11 @@ proptest! {
     fn the_key_space_answers_as_its_naive_twin_and_every_machine_alike(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let (disk, other_disk) = (Disk::new(), Disk::new());
+        let (disk, other_disk, dusty_disk) = (Disk::new(), Disk::new(), Disk::new());
         let mut keyspace = disk.open();
         let mut other = other_disk.open();
-        let mut twin = Twin::default();
+        let mut dusty = dusty_disk.open();
+        let mut twin = Twin::new();
         let mut log = Vec::new();
         for step in steps {
             match step {
@@ -345,6 +442,11 @@ proptest! {
                 }
             }
             prop_assert_eq!(keyspace.revision(), twin.revision());
+            prop_assert_eq!(keyspace.compaction(), twin.compaction());
+            prop_assert_eq!(keyspace.size().unwrap().changes, twin.records.len() as u64);
+            if twin.compaction().is_complete() {
+                prop_assert_eq!(twin.needless(), Records::new());
+            }
         }
         // A machine that never crashed and makes its one checkpoint at the end has the same bytes.
         replay(&mut other, &log);
@@ -353,5 +455,14 @@ proptest! {
             hash(&other_disk, &mut other, 0)
         );
         prop_assert_eq!(disk.dump(), other_disk.dump());
+        // One that has scrubbed nothing answers by the same hash, at every revision that can be read.
+        log.retain(|(command, _)| !matches!(command, Command::Scrub { .. }));
+        replay(&mut dusty, &log);
+        for revision in twin.compacted.max(1)..=twin.revision() {
+            prop_assert_eq!(
+                hash(&disk, &mut keyspace, revision),
+                hash(&dusty_disk, &mut dusty, revision)
+            );
+        }
     }
 }
