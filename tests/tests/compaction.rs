@@ -234,6 +234,10 @@ async fn a_scrub_comes_to_its_end_under_load_whoever_fails_meanwhile() {
     for _ in 0..rounds(2) {
         let leader = cluster.leader().await;
         let revision = overwrite(&client, 40, 10).await;
+        // The leader itself gets nowhere, so that all of the scrub is left to its successor.
+        client
+            .arm_fault(leader, "compactor", "handler", "panic", 1_000_000)
+            .await;
         compact(&client, revision).await;
         cluster.machines[leader].kill();
         let successor = cluster.leader().await;

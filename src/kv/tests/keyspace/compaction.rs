@@ -1,5 +1,8 @@
 //! What a compaction and the scrub after it leave: nothing that is not needed, and all that is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use rm_kv::{Command, DeleteRange, Failure, Keyspace, Range, RequestError, StateMachine};
 
@@ -214,6 +217,26 @@ fn a_step_of_a_scrub_ends_with_the_bytes_it_was_given_but_not_before_one_change(
     assert_eq!(step(103), 2);
     assert_eq!(step(u32::MAX), 6);
     assert!(keyspace.compaction().is_complete());
+}
+
+#[test]
+fn a_long_scrub_shows_that_it_is_at_work() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    for number in 0..3_000_u32 {
+        put(&mut keyspace, b"key", &number.to_be_bytes());
+    }
+    let revision = keyspace.revision();
+    compact(&mut keyspace, revision);
+    let signs = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&signs);
+    keyspace.on_progress(Box::new(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }));
+    scrub(&mut keyspace, u32::MAX);
+    assert!(keyspace.compaction().is_complete());
+    // One about every 1,024 changes.
+    assert_eq!(signs.load(Ordering::Relaxed), 2);
 }
 
 #[test]

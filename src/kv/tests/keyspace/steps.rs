@@ -145,13 +145,13 @@ fn txn() -> impl Strategy<Value = Txn> {
 }
 
 fn compact() -> impl Strategy<Value = Command> {
-    let revision = prop_oneof![12 => 1..30i64, 1 => Just(0), 1 => Just(-1), 1 => Just(1_000)];
+    let revision = prop_oneof![15 => 1..25i64, 1 => Just(0), 1 => Just(-1), 1 => Just(1_000)];
     revision.prop_map(|revision| Command::Compact { revision })
 }
 
 fn scrub() -> impl Strategy<Value = Command> {
     let bytes = prop::sample::select(vec![0, 1, 600, u32::MAX, u32::MAX, u32::MAX]);
-    (0..8u32, bytes).prop_map(|(changes, bytes)| Command::Scrub { changes, bytes })
+    (0..5u32, bytes).prop_map(|(changes, bytes)| Command::Scrub { changes, bytes })
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -159,8 +159,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         6 => put().prop_map(|put| Step::Apply(Command::Put(put))),
         2 => delete().prop_map(|delete| Step::Apply(Command::DeleteRange(delete))),
         4 => txn().prop_map(|txn| Step::Apply(Command::Txn(txn))),
-        1 => compact().prop_map(Step::Apply),
-        2 => scrub().prop_map(Step::Apply),
+        3 => compact().prop_map(Step::Apply),
+        3 => scrub().prop_map(Step::Apply),
         4 => range().prop_map(|range| Step::Query(Query::Range(range))),
         1 => txn().prop_map(|txn| Step::Query(Query::Txn(txn))),
         1 => Just(Step::Checkpoint),

@@ -412,7 +412,7 @@ proptest! {
 
     #[test]
     fn the_key_space_answers_as_its_naive_twin_and_every_machine_alike(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in prop::collection::vec(step(), 1..80),
     ) {
         let (disk, other_disk, dusty_disk) = (Disk::new(), Disk::new(), Disk::new());
         let mut keyspace = disk.open();
