@@ -176,37 +176,31 @@ impl Watcher {
 
     fn create(&mut self, stream: StreamId, wanted: NewWatcher, room: OwnedSemaphorePermit) {
         let revision = self.machine.shared.board.revision();
-        let watchers_max = self.machine.shared.config.config.watch.watchers_max;
-        let full = self.watchers.len() >= watchers_max;
+        let refused = self.refusal(stream, &wanted);
         let Some(client) = self.streams.get_mut(&stream) else {
             return;
-        };
-        let refused = if wanted.interest.is_empty() {
-            Some("mvcc: watcher range is empty")
-        } else if wanted.id != 0 && client.watchers.contains_key(&wanted.id) {
-            Some("mvcc: duplicate watch ID provided on the WatchStream")
-        } else if wanted.start < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
-        } else if full {
-            Some("etcdserver: too many requests")
-        } else {
-            None
         };
         if let Some(reason) = refused {
             let notice = Notice::Refused { reason, revision };
             return client.sending.tell(notice, Some(room));
         }
         let id = client.number(wanted.id);
-        let watcher = WatcherId(self.next_watcher);
-        self.next_watcher += 1;
-        client.watchers.insert(id, watcher);
         let created = Notice::Created { id, revision };
         client.sending.tell(created, Some(room));
         let next = match wanted.start {
             0 => revision + 1,
             start => start,
         };
-        let watch = Watch {
+        let compacted = self.machine.shared.board.compaction().borrow().revision;
+        if next < compacted {
+            let ended = Notice::Ended {
+                id,
+                revision,
+                compacted: Some(compacted),
+            };
+            return client.sending.tell(ended, None);
+        }
+        self.add(Watch {
             stream,
             id,
             interest: wanted.interest,
@@ -216,7 +210,33 @@ impl Watcher {
             is_late: true,
             wants_progress: wanted.progress,
             quiet: true,
-        };
+        });
+    }
+
+    /// Why a watcher cannot be made, in etcd's words, if so.
+    fn refusal(&self, stream: StreamId, wanted: &NewWatcher) -> Option<&'static str> {
+        let watchers_max = self.machine.shared.config.config.watch.watchers_max;
+        let is_taken = |client: &Stream| client.watchers.contains_key(&wanted.id);
+        if wanted.interest.is_empty() {
+            Some("mvcc: watcher range is empty")
+        } else if wanted.id != 0 && self.streams.get(&stream).is_some_and(is_taken) {
+            Some("mvcc: duplicate watch ID provided on the WatchStream")
+        } else if wanted.start < 0 {
+            Some("etcdserver: mvcc: required revision has been compacted")
+        } else if self.watchers.len() >= watchers_max {
+            Some("etcdserver: too many requests")
+        } else {
+            None
+        }
+    }
+
+    fn add(&mut self, watch: Watch) {
+        let watcher = WatcherId(self.next_watcher);
+        self.next_watcher += 1;
+        if let Some(client) = self.streams.get_mut(&watch.stream) {
+            client.watchers.insert(watch.id, watcher);
+        }
+        let next = watch.next;
         self.watchers.insert(watcher, watch);
         match &self.recent {
             Some(recent) if recent.next() <= next => self.join(watcher),

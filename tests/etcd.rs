@@ -136,13 +136,15 @@ pub fn etcdctl_until(endpoints: &str, format: &str, arguments: &[&str], last: &s
     loop {
         let count = stdout.read(&mut piece).expect("a pipe can be read");
         printed.extend_from_slice(&piece[..count]);
-        let text = String::from_utf8_lossy(&printed);
-        if text.trim_end().contains(last) && text.ends_with('\n') {
-            child.kill().expect("it runs");
+        let text = String::from_utf8_lossy(&printed).into_owned();
+        let is_done = text.contains(last) && text.ends_with('\n');
+        if is_done || count == 0 {
+            // It may have ended by itself.
+            let _ = child.kill();
             child.wait().expect("a child can be waited for");
-            return text.into_owned();
+            assert!(is_done, "etcdctl ended after {text:?}");
+            return text;
         }
-        assert!(count > 0, "etcdctl ended after {text:?}");
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) fn catch_up(state: &InForce, late: Vec<Late>) -> Result<Vec<Caught>, 
     Ok(late
         .into_iter()
         .map(|late| {
-            let missed = if late.next < history.compacted {
+            // One that was there before the compaction may be told what is compacted, as long as it is there.
+            let missed = if late.next < history.whole_from {
                 Missed::Compacted(history.compacted)
             } else if late.next < history.from || late.next >= history.next {
                 Missed::Elsewhere

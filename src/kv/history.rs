@@ -42,13 +42,15 @@ impl Event {
 pub struct History {
     /// The changes, oldest first. All of one revision are in it or none.
     pub events: Vec<Event>,
-    /// The first revision that is in it; later than the one asked for if that is compacted.
+    /// The first revision that is in it; later than the one asked for if changes of that were removed.
     pub from: i64,
     /// The first revision after it. One more than the newest where the history ends.
     pub next: i64,
-    /// The revision that was compacted last; -1 when none was. Of revisions before it changes are missing, of it and those after
-    /// it none.
+    /// The revision that was compacted last; -1 when none was.
     pub compacted: i64,
+    /// From this revision on no change is missing that a watch from there is to be told of: the compacted one, or an earlier one
+    /// while the scrub is on its way.
+    pub whole_from: i64,
 }
 
 /// The changes from the revision `from` on, as of the last checkpoint: about so many bytes of them, and all of one revision at
@@ -65,6 +67,7 @@ pub fn history(environment: &Environment, from: i64, bytes_max: usize) -> Result
             from,
             next: from.max(State::FIRST.revision + 1),
             compacted: State::FIRST.compact_revision,
+            whole_from: State::FIRST.whole_from(),
         });
     };
     let txn = environment.env().read_txn()?;
@@ -72,8 +75,7 @@ pub fn history(environment: &Environment, from: i64, bytes_max: usize) -> Result
     Past {
         tables: &tables,
         txn: &txn,
-        newest: state.revision,
-        compacted: state.compact_revision,
+        state: &state,
         progress: &Progress::default(),
     }
     .read(from, bytes_max)
@@ -83,22 +85,21 @@ pub fn history(environment: &Environment, from: i64, bytes_max: usize) -> Result
 pub(crate) struct Past<'p> {
     pub(crate) tables: &'p Tables,
     pub(crate) txn: &'p RoTxn<'p>,
-    /// The newest revision.
-    pub(crate) newest: i64,
-    /// The revision that was compacted last.
-    pub(crate) compacted: i64,
+    pub(crate) state: &'p State,
     pub(crate) progress: &'p Progress,
 }
 
 impl Past<'_> {
     /// As [`history`].
     pub(crate) fn read(&self, from: i64, bytes_max: usize) -> Result<History, KvError> {
-        let from = from.max(self.compacted);
+        let (compacted, whole_from) = (self.state.compact_revision, self.state.whole_from());
+        let from = from.max(whole_from);
         let mut history = History {
             events: Vec::new(),
             from,
-            next: from.max(self.newest + 1),
-            compacted: self.compacted,
+            next: from.max(self.state.revision + 1),
+            compacted,
+            whole_from,
         };
         let mut bytes = 0;
         for change in self.tables.revisions.scan(self.txn, from)? {
@@ -139,7 +140,7 @@ impl Past<'_> {
         record: &Record,
     ) -> Result<Option<(Revision, Record<'_>)>, KvError> {
         let before = record.link.previous;
-        if before == Revision::NONE || revision.main - 1 < self.compacted {
+        if before == Revision::NONE || revision.main - 1 < self.state.compact_revision {
             return Ok(None);
         }
         let found = self.tables.revisions.get(self.txn, before)?;
@@ -147,7 +148,7 @@ impl Past<'_> {
         match found {
             Some(record) => Ok(Some((before, record)).filter(|(_, it)| lives(&it.meta))),
             // A deletion that is compacted.
-            None if before.main < self.compacted => Ok(None),
+            None if before.main < self.state.compact_revision => Ok(None),
             None => Err(before.missing()),
         }
     }
@@ -246,6 +247,35 @@ mod tests {
         assert_eq!((none.events.len(), none.next), (0, 6));
         let beyond = keyspace.history(9, 1).unwrap();
         assert_eq!((beyond.events.len(), beyond.next), (0, 9));
+    }
+
+    #[test]
+    fn what_a_scrub_has_not_reached_is_told_to_who_goes_on() {
+        let disk = Disk::new();
+        let mut keyspace = keyspace(&disk);
+        let all = keyspace.history(0, usize::MAX).unwrap();
+        apply(&mut keyspace, Command::Compact { revision: 4 });
+        let compacted = keyspace.history(0, usize::MAX).unwrap();
+        assert_eq!((compacted.compacted, compacted.whole_from), (4, 0));
+        // What was before a compacted revision is told to nobody.
+        let expected = ["2 a=1", "3 b=1", "3 a=2", "4 a-", "5 a=3"];
+        assert_eq!(told(&compacted), expected);
+        let mut whole_from = Vec::new();
+        for _ in 0..5 {
+            let scrub = Command::Scrub {
+                changes: 1,
+                bytes: u32::MAX,
+            };
+            apply(&mut keyspace, scrub);
+            let rest = keyspace.history(0, usize::MAX).unwrap();
+            let from = |event: &&Event| event.revision() >= rest.whole_from;
+            let whole: Vec<&Event> = all.events.iter().filter(from).collect();
+            let same = |(a, b): (&Event, &&Event)| (a.kv == b.kv) && (a.is_delete == b.is_delete);
+            assert_eq!(rest.events.len(), whole.len());
+            assert!(rest.events.iter().zip(&whole).all(same));
+            whole_from.push(rest.whole_from);
+        }
+        assert_eq!(whole_from, [3, 4, 4, 4, 4]);
     }
 
     #[test]

@@ -262,8 +262,7 @@ impl Keyspace {
         Past {
             tables: &self.tables,
             txn: self.writer.txn().ok_or(KvError::GivenUp)?,
-            newest: self.state.revision,
-            compacted: self.state.compact_revision,
+            state: &self.state,
             progress: &self.progress,
         }
         .read(from, bytes_max)

@@ -52,6 +52,13 @@ impl State {
         }
     }
 
+    /// From which revision on nothing was removed that is not older than its compaction allows: what a watch that goes on may still be
+    /// told of.
+    pub(crate) fn whole_from(&self) -> i64 {
+        let Revision { main, sub } = self.scrub_from;
+        self.compact_revision.min(main + i64::from(sub > 0))
+    }
+
     /// Forgets what the key space was before a revision. As in etcd, the revision zero can be compacted once.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<(), RequestError> {
         if revision <= self.compact_revision {

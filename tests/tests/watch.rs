@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rm_proto::etcdserverpb::watch_create_request::FilterType;
 use rm_proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchResponse,
-    request_op::Request,
+    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
+    WatchResponse, request_op::Request,
 };
 use rm_proto::mvccpb::Event;
 use rm_tests::watching::{Watching, everything, follow, prefix, revision};
@@ -297,6 +297,18 @@ async fn etcd_15220_progress_never_overtakes_an_event() {
     assert!(notices > 0, "progress is told under load, too");
 }
 
+/// Listens to a watcher of everything, which was told all up to a revision, until it was told all up to another; up to which it was.
+async fn told_up_to(watching: &mut Watching, told: i64, last: i64) -> i64 {
+    let mut told = told;
+    while told < last {
+        for event in watching.told().await.events {
+            assert_eq!(revision(&event), told + 1, "each once, and none left out");
+            told += 1;
+        }
+    }
+    told
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_17529_a_slow_client_loses_nothing_and_holds_up_nobody() {
     let settings = Settings::trio()
@@ -312,22 +324,19 @@ async fn etcd_17529_a_slow_client_loses_nothing_and_holds_up_nobody() {
         assert!(watching.told().await.created);
     }
     // Far more than what the windows of HTTP/2 and both bounds hold.
-    const EVENTS: i64 = 400;
     let value = Bytes::from(vec![b'x'; 100_000]);
-    for number in 0..EVENTS {
-        client.put("k", value.clone()).await;
-        let told = quick.events(1).await;
-        assert_eq!(revision(&told[0]), 2 + number);
+    let mut told = 1;
+    for _ in 0..400 {
+        // It may be written twice, if an answer is lost.
+        let put = client.put("k", value.clone()).await;
+        let last = put.header.expect("every answer has one").revision;
+        told = told_up_to(&mut quick, told, last).await;
     }
-    let told = slow.events(EVENTS as usize).await;
-    let revisions: Vec<i64> = told.iter().map(revision).collect();
-    assert_eq!(revisions, (2..2 + EVENTS).collect::<Vec<_>>());
-    client.put("k", "last").await;
+    assert_eq!(told_up_to(&mut slow, 1, told).await, told);
+    let put = client.put("k", "last").await;
+    let last = put.header.expect("every answer has one").revision;
     for watching in [&mut slow, &mut quick] {
-        assert_eq!(
-            shorts(&watching.events(1).await),
-            [format!("{} k=last", 2 + EVENTS)]
-        );
+        assert_eq!(told_up_to(watching, told, last).await, last);
     }
 }
 
@@ -495,4 +504,102 @@ async fn a_machine_that_stops_ends_its_streams_and_is_not_held_up() {
         .await
         .expect_err("the machine has stopped");
     assert_eq!(end.code(), Code::Unavailable, "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_19179_a_deletion_at_the_compacted_revision_is_told_and_nothing_before() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    some_history(&client).await;
+    for machine in 0..3 {
+        client.get(machine, "c").await; // so that it has applied all of it
+    }
+    for physical in [false, true] {
+        let compacted = client.compact_on(0, 4, physical).await;
+        assert_eq!(
+            compacted.is_ok(),
+            !physical,
+            "the second is refused: {compacted:?}"
+        );
+        for machine in 0..3 {
+            let mut watching = Watching::open(&client, machine).await.expect("it runs");
+            until("the machine has applied the compaction", async || {
+                let range = RangeRequest {
+                    key: "a".into(),
+                    revision: 3,
+                    serializable: true,
+                    ..Default::default()
+                };
+                let read = client.range_on(machine, range).await;
+                read.err()
+                    .map(drop)
+                    .ok_or("it reads what is compacted".to_owned())
+            })
+            .await;
+            watching.create(from(4, everything())).await;
+            assert!(watching.told().await.created);
+            assert_eq!(shorts(&watching.events(2).await), ["4 a-", "5 c=1"]);
+            watching.create(from(3, everything())).await;
+            let created = watching.told().await;
+            assert!(created.created && !created.canceled, "{created:?}");
+            let ended = watching.told().await;
+            assert_eq!(ended.watch_id, created.watch_id);
+            assert_eq!((ended.canceled, ended.compact_revision), (true, 4));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_18089_no_deletion_is_skipped_when_compactions_meet_it() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let first = client.put("k", "0").await.header.unwrap().revision;
+    const ROUNDS: i64 = 150;
+    let last = first + 2 * ROUNDS;
+    let watchers: Vec<_> = (0..3)
+        .map(|machine| {
+            let client = client.clone();
+            tokio::spawn(async move { contiguous(&client, machine, first, last).await })
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        client.put("k", "1").await;
+        delete(&client, "k").await;
+        if round % 3 == 0 {
+            let newest = client.status(0).await.expect("it runs").header;
+            let newest = newest.expect("every answer has one").revision;
+            client
+                .compact_on(0, newest, round % 2 == 0)
+                .await
+                .expect("it is newer than the one before");
+        }
+    }
+    for watcher in watchers {
+        let (told, compacted) = watcher.await.expect("nothing was skipped in silence");
+        println!("{told} events told, and {compacted} times what came next was compacted");
+    }
+}
+
+/// Watches a machine from a revision on to another. What it is told of lacks no revision, but for those before one that it is told
+/// is compacted. How many events that were, and how often it was.
+async fn contiguous(client: &Client, machine: usize, first: i64, last: i64) -> (usize, usize) {
+    let mut watching = Watching::open(client, machine).await.expect("it runs");
+    watching.create(from(first, everything())).await;
+    let (mut next, mut told, mut compacted) = (first, 0, 0);
+    while next <= last {
+        let response = watching.told().await;
+        for event in &response.events {
+            assert_eq!(revision(event), next, "{event:?}");
+            assert!(next == first || event.r#type == i32::from((next - first) % 2 == 0));
+            next += 1;
+            told += 1;
+        }
+        if response.canceled {
+            assert!(response.compact_revision > next, "{response:?}");
+            next = response.compact_revision;
+            compacted += 1;
+            watching.create(from(next, everything())).await;
+        }
+    }
+    (told, compacted)
 }
