@@ -125,7 +125,7 @@ impl Compactor {
     fn compact(&mut self, revision: i64, context: &mut Context<Self>) {
         let compacted = self.machine.shared.board.compaction().borrow().revision;
         if revision <= compacted.max(1) {
-            return self.compacted_by_schedule();
+            return self.settle();
         }
         self.compacts = true;
         let port = self.port.clone();
@@ -141,7 +141,7 @@ impl Compactor {
         match outcome {
             Ok(_) | Err(Refusal::Request(RequestError::Compacted)) => {
                 info!(self.machine.log, "compacted by the config"; "revision" => revision);
-                self.compacted_by_schedule();
+                self.settle();
             }
             Err(refusal) => {
                 warn!(self.machine.log, "a compaction by the config failed and is tried again"; "revision" => revision, "reason" => %refusal);
@@ -149,7 +149,8 @@ impl Compactor {
         }
     }
 
-    fn compacted_by_schedule(&mut self) {
+    /// Nothing is due any more, until the schedule says so.
+    fn settle(&mut self) {
         if let Some(schedule) = &mut self.schedule {
             schedule.done(Instant::now());
         }

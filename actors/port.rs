@@ -99,14 +99,19 @@ impl Port {
         let outcome = self.propose(Command::Compact { revision }).await;
         let compacted = Err(Refusal::Request(RequestError::Compacted));
         if physical && (outcome.is_ok() || outcome == compacted) {
-            let _room = self.admit()?;
-            let mut compaction = self.shared.board.compaction();
-            let scrubbed = compaction.wait_for(|compaction| compaction.scrubbed >= revision);
-            let in_time = tokio::time::timeout_at(deadline.into(), scrubbed).await;
-            drop(in_time.map_err(|_| Refusal::TimedOut)?);
-            self.write_down().await?;
+            let removed = tokio::time::timeout_at(deadline.into(), self.removed(revision)).await;
+            removed.map_err(|_| Refusal::TimedOut)??;
         }
         outcome
+    }
+
+    /// Returns once what a compaction left without a reader is removed from this machine's data, durably.
+    async fn removed(&self, revision: i64) -> Result<(), Refusal> {
+        let _room = self.admit()?;
+        let mut compaction = self.shared.board.compaction();
+        let scrubbed = compaction.wait_for(|compaction| compaction.scrubbed >= revision);
+        let _ = scrubbed.await.map_err(|_| Refusal::Stopped)?;
+        self.write_down().await.map(|_| ())
     }
 
     /// Changes who takes part, and answers when that is complete and this machine has applied it.
