@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 const KEYS: usize = 100;
 
 /// The actors of a machine.
-const ACTORS: [&str; 8] = [
+const ACTORS: [&str; 9] = [
     "storage",
     "applier",
     "logic_center",
@@ -20,6 +20,7 @@ const ACTORS: [&str; 8] = [
     "listener",
     "sender",
     "gate",
+    "watcher",
     "compactor",
 ];
 

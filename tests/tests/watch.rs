@@ -191,7 +191,7 @@ async fn what_makes_no_sense_is_refused_as_etcd_refuses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_is_told_whole_and_each_of_its_events_once_etcd_17247() {
+async fn etcd_17247_a_transaction_is_told_whole_and_each_of_its_events_once() {
     let cluster = Cluster::start(Settings::trio()).await;
     let client = cluster.client();
     let mut watching = Watching::open(&client, 1).await.expect("it runs");

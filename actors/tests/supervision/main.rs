@@ -51,7 +51,7 @@ async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost
             assert!(report.last_failure.is_some(), "{report:?}");
         }
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 25);
     assert_eq!(solo.running.stop().await, Outcome::Stopped);
 }
 
