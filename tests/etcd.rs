@@ -133,19 +133,20 @@ pub fn etcdctl_until(endpoints: &str, format: &str, arguments: &[&str], last: &s
     let mut stdout = child.stdout.take().expect("it is piped");
     let mut printed = Vec::new();
     let mut piece = [0; 4096];
-    loop {
+    let (text, is_done) = loop {
         let count = stdout.read(&mut piece).expect("a pipe can be read");
         printed.extend_from_slice(&piece[..count]);
         let text = String::from_utf8_lossy(&printed).into_owned();
         let is_done = text.contains(last) && text.ends_with('\n');
         if is_done || count == 0 {
-            // It may have ended by itself.
-            let _ = child.kill();
-            child.wait().expect("a child can be waited for");
-            assert!(is_done, "etcdctl ended after {text:?}");
-            return text;
+            break (text, is_done);
         }
-    }
+    };
+    // It may have ended by itself.
+    let _ = child.kill();
+    child.wait().expect("a child can be waited for");
+    assert!(is_done, "etcdctl ended after {text:?}");
+    text
 }
 
 /// All that a run of etcdctl printed.
