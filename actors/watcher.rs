@@ -544,7 +544,8 @@ impl Watcher {
     fn progress_of(&self, watcher: &WatcherId) -> Option<i64> {
         let watch = self.watchers.get(watcher)?;
         let newest = self.recent.as_ref()?.next() - 1;
-        (!watch.is_late && watch.start <= newest).then_some(newest)
+        let is_reached = watch.start <= newest && watch.next <= newest + 1;
+        (!watch.is_late && is_reached).then_some(newest)
     }
 
     fn tell_progress_that_waits(&mut self) {
