@@ -1,17 +1,21 @@
 //! A copy of rm-raft and the simulator, where faults are planted, built and looked for.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::Outcome;
 use crate::fault::Fault;
+use crate::{Effort, Outcome};
 
 /// What of this crate the simulator needs.
 const MODULES: [&str; 2] = ["checker", "history"];
+/// The seeds among which a fault is looked for.
+const SEEDS: &str = "0..1000000";
+/// The first of them, which nothing may break without a fault: more than it takes to catch any.
+const SILENT_SEEDS: &str = "0..2000";
 /// Quick to build, and fast enough to find what there is to find.
 const PROFILE: [&str; 5] = [
     "profile.release.lto=false",
@@ -31,6 +35,8 @@ pub(crate) struct Catch {
     pub(crate) seeds: String,
     pub(crate) property: String,
     pub(crate) seconds: String,
+    /// Its own line about it, which names the seed.
+    pub(crate) told: String,
 }
 
 impl Copy {
@@ -59,13 +65,21 @@ impl Copy {
         Ok(Copy { folder })
     }
 
+    /// Makes the core what it is without a fault.
+    pub(crate) fn restore(&self, root: &Path) -> Outcome<()> {
+        copy_folder(&root.join("src/raft"), &self.core())
+    }
+
     pub(crate) fn plant(&self, root: &Path, fault: &Fault) -> Outcome<()> {
-        let to = self.folder.path().join("src/raft");
-        copy_folder(&root.join("src/raft"), &to)?;
+        self.restore(root)?;
         for (file, text) in fault.planted(root)? {
-            fs::write(to.join(file), text)?;
+            fs::write(self.core().join(file), text)?;
         }
         Ok(())
+    }
+
+    fn core(&self) -> PathBuf {
+        self.folder.path().join("src/raft")
     }
 
     fn cargo(&self, words: &[&str]) -> Outcome<Output> {
@@ -79,17 +93,43 @@ impl Copy {
         Ok(command.output()?)
     }
 
-    /// Runs the simulator until it finds the fault.
-    pub(crate) fn simulate(&self, (minutes, threads): (&str, &str)) -> Outcome<Option<Catch>> {
+    /// Builds the simulator around the core as it now is.
+    pub(crate) fn build(&self) -> Outcome<()> {
         let built = self.cargo(&["build", "-p", "rm-tests"])?;
         if !built.status.success() {
-            let text = String::from_utf8_lossy(&built.stderr).into_owned();
-            return Err(text.into());
+            return Err(String::from_utf8_lossy(&built.stderr).into_owned().into());
         }
+        Ok(())
+    }
+
+    /// The simulator that was built last.
+    pub(crate) fn simulator(&self) -> Command {
+        Command::new(self.folder.path().join("target/release/simulate"))
+    }
+
+    /// Fails if the simulator finds something though no fault is planted, since that would count as the catch of every fault.
+    pub(crate) fn require_silence(&self, effort: Effort) -> Outcome<()> {
+        match self.simulate(SILENT_SEEDS, effort)? {
+            None => Ok(()),
+            Some(catch) => Err(format!(
+                "the simulator finds a violation in the core as it is, so that no catch of a fault would mean anything: {}",
+                catch.told
+            )
+            .into()),
+        }
+    }
+
+    /// Runs the simulator until it finds the fault.
+    pub(crate) fn catch(&self, effort: Effort) -> Outcome<Option<Catch>> {
+        self.simulate(SEEDS, effort)
+    }
+
+    fn simulate(&self, seeds: &str, (minutes, threads): Effort) -> Outcome<Option<Catch>> {
+        self.build()?;
         let began = Instant::now();
-        let program = self.folder.path().join("target/release/simulate");
-        let output = Command::new(program)
-            .args(["--seeds", "0..1000000", "--first"])
+        let output = self
+            .simulator()
+            .args(["--seeds", seeds, "--first"])
             .args(["--threads", threads, "--minutes", minutes])
             .output()?;
         if output.status.success() {
@@ -105,6 +145,7 @@ impl Copy {
             seeds: seeds.unwrap_or("?").into(),
             property: property.split(':').next().unwrap_or_default().into(),
             seconds: format!("{:.1}", began.elapsed().as_secs_f64()),
+            told: line.into(),
         }))
     }
 
