@@ -332,6 +332,7 @@ impl Shared {
                 ^ self.resources.boot.rotate_left(32)
                 ^ incarnation.rotate_left(16),
             inflight_requests_max: limits.inflight_requests_max,
+            inflight_entries_max: limits.inflight_entries_max,
             inflight_bytes_max: limits.inflight_bytes_max,
             append_bytes_max: limits.append_bytes_max,
             uncommitted_bytes_max: limits.uncommitted_bytes_max,

@@ -162,6 +162,7 @@ impl Rules {
             requests_bytes_max,
             uncommitted_bytes_max,
             inflight_requests_max,
+            inflight_entries_max,
             inflight_bytes_max,
             append_bytes_max,
             log_cache_bytes_max,
@@ -195,6 +196,7 @@ impl Rules {
         for (key, count) in [
             ("limits.requests_max", requests_max as u64),
             ("limits.inflight_requests_max", inflight_requests_max as u64),
+            ("limits.inflight_entries_max", inflight_entries_max as u64),
             ("limits.messages_per_poll_max", messages_per_poll_max as u64),
             (
                 "limits.client_connections_max",

@@ -154,6 +154,8 @@ pub struct Limits {
     pub uncommitted_bytes_max: usize,
     /// The most append requests on their way to one follower.
     pub inflight_requests_max: usize,
+    /// The most entries on their way to one follower.
+    pub inflight_entries_max: usize,
     /// The most bytes of entries on their way to one follower.
     pub inflight_bytes_max: usize,
     /// The most bytes of entries in one append request; at most [`MESSAGE_BYTES_MAX`](crate::MESSAGE_BYTES_MAX).
@@ -188,6 +190,7 @@ impl Default for Limits {
             requests_bytes_max: 256 << 20,
             uncommitted_bytes_max: 64 << 20,
             inflight_requests_max: 256,
+            inflight_entries_max: 65_536,
             inflight_bytes_max: 16 << 20,
             append_bytes_max: 1 << 20,
             log_cache_bytes_max: 16 << 20,

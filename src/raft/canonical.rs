@@ -40,6 +40,7 @@ mod tests {
             disk_patience: Duration::from_millis(4000),
             seed,
             inflight_requests_max: 8,
+            inflight_entries_max: 1 << 16,
             inflight_bytes_max: 1 << 20,
             append_bytes_max: 1 << 16,
             uncommitted_bytes_max: 1 << 20,

@@ -21,6 +21,8 @@ pub struct Config {
     pub seed: u64,
     /// The most append requests on their way to one follower.
     pub inflight_requests_max: usize,
+    /// The most entries on their way to one follower.
+    pub inflight_entries_max: usize,
     /// A follower to which this many bytes of entries are on their way, or more, is sent no more until it answers.
     pub inflight_bytes_max: usize,
     /// The most bytes of entries in one append request, unless a single entry is larger.
@@ -159,6 +161,7 @@ impl Config {
         }
         let limits = [
             ("inflight_requests_max", self.inflight_requests_max),
+            ("inflight_entries_max", self.inflight_entries_max),
             ("inflight_bytes_max", self.inflight_bytes_max),
             ("append_bytes_max", self.append_bytes_max),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
@@ -281,6 +284,7 @@ mod tests {
             disk_patience: Duration::from_millis(1000),
             seed: 1,
             inflight_requests_max: 8,
+            inflight_entries_max: 1 << 16,
             inflight_bytes_max: 1 << 20,
             append_bytes_max: 1 << 16,
             uncommitted_bytes_max: 1 << 20,
@@ -317,6 +321,10 @@ mod tests {
         assert_eq!(
             refused(|c| c.reads_max = 0),
             ConfigError::LimitZero("reads_max")
+        );
+        assert_eq!(
+            refused(|c| c.inflight_entries_max = 0),
+            ConfigError::LimitZero("inflight_entries_max")
         );
         assert_eq!(
             refused(|c| c.lease_drift_percent = Some(100)),

@@ -8,8 +8,8 @@ use crate::{Config, Index, Time};
 
 /// A leader's view of one follower (§5.3, figure 2).
 ///
-/// Invariants: `matched < next`; what is in flight lies between them, in order, and only while replicating. While a snapshot is on
-/// its way, `next` is an entry that is compacted, or was lately acknowledged.
+/// Invariants: `matched < next`; what is in flight lies between them, in order and without a gap, and only while replicating. While
+/// a snapshot is on its way, `next` is an entry that is compacted, or was lately acknowledged.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     /// Up to where the follower's durable log is known to match; never goes back.
@@ -105,13 +105,24 @@ impl Progress {
             State::Replicate { inflight, bytes } => {
                 let room = inflight.len() < config.inflight_requests_max
                     && *bytes < config.inflight_bytes_max;
-                if room && self.next <= last {
+                if room && self.next <= last.min(self.window_end(config)) {
                     Next::Entries
                 } else {
                     Next::Nothing
                 }
             }
         }
+    }
+
+    /// The last entry that may be on its way now: a window beyond what is acknowledged. What a probe carries is all that counts of
+    /// what is on its way, so that it has a window of its own.
+    pub(crate) fn window_end(&self, config: &Config) -> Index {
+        let entries_max = config.inflight_entries_max as u64;
+        let before = match self.state {
+            State::Replicate { .. } => self.matched,
+            State::Probe { .. } | State::Snapshot { .. } => self.next.previous(),
+        };
+        Index(before.0.saturating_add(entries_max))
     }
 
     /// An append with the entries from `next` up to `up_to` goes out, `bytes` large; without entries if `up_to` is
@@ -295,13 +306,18 @@ impl Progress {
         if cfg!(debug_assertions)
             && let State::Replicate { inflight, bytes } = &self.state
         {
-            let ends = inflight.iter().map(|&(last, _)| last);
+            let mut ends = inflight.iter().map(|&(last, _)| last);
             assert!(
                 ends.clone().is_sorted()
                     && ends
                         .clone()
                         .all(|end| self.matched < end && end < self.next),
                 "what is in flight is sent and not acknowledged, in order"
+            );
+            assert_eq!(
+                ends.next_back().unwrap_or(self.matched),
+                self.next.previous(),
+                "what is not acknowledged is in flight"
             );
             let sum: usize = inflight.iter().map(|&(_, size)| size).sum();
             assert_eq!(*bytes, sum, "the bytes in flight are counted");

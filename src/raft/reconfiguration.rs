@@ -77,14 +77,15 @@ impl Leader {
     fn check_caught_up(&self, node: &Node, machine: MachineId) -> Result<(), ChangeRefused> {
         let matched = self.followers.get(&machine).map_or(Index(0), |f| f.matched);
         let in_memory = matched.next() >= node.log.first_in_memory();
-        let lacks = node.log.bytes_after(matched);
+        let last = node.log.last().index;
+        let lacks = (last.0 - matched.0) as usize;
         if self.is_followed_by(node, machine)
             && in_memory
-            && lacks <= node.config.inflight_bytes_max
+            && lacks <= node.config.inflight_entries_max
+            && node.log.bytes_after(matched) <= node.config.inflight_bytes_max
         {
             return Ok(());
         }
-        let last = node.log.last().index;
         Err(ChangeRefused::NotCaughtUp {
             machine,
             matched,

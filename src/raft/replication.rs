@@ -4,7 +4,7 @@
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::progress::{Next, Progress};
-use crate::{Body, Entries, Entry, Index, MachineId};
+use crate::{Body, Entries, Entry, EntryId, Index, MachineId};
 
 /// One append for all followers that need the same.
 struct Append {
@@ -15,6 +15,23 @@ struct Append {
     to: Vec<MachineId>,
 }
 
+impl Append {
+    /// Adds a follower to those of the append that it needs.
+    fn share(appends: &mut Vec<Append>, from: Index, up_to: Index, machine: MachineId) {
+        match appends
+            .iter_mut()
+            .find(|append| append.from == from && append.up_to == up_to)
+        {
+            Some(append) => append.to.push(machine),
+            None => appends.push(Append {
+                from,
+                up_to,
+                to: vec![machine],
+            }),
+        }
+    }
+}
+
 impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
@@ -23,17 +40,7 @@ impl Leader {
         for machine in machines {
             self.send_snapshot(node, machine);
             while let Some((from, up_to)) = self.next_append(node, machine) {
-                match appends
-                    .iter_mut()
-                    .find(|append| append.from == from && append.up_to == up_to)
-                {
-                    Some(append) => append.to.push(machine),
-                    None => appends.push(Append {
-                        from,
-                        up_to,
-                        to: vec![machine],
-                    }),
-                }
+                Append::share(&mut appends, from, up_to, machine);
             }
         }
         // Each follower gets its requests in the order of the log.
@@ -42,14 +49,25 @@ impl Leader {
             let Some(previous) = node.log.id_at(from.previous()) else {
                 continue;
             };
-            let body = Body::AppendRequest {
-                previous,
-                entries: node.log.entries(from, up_to),
-                commit: node.commit,
-                round: self.confirmation.round(),
-            };
-            node.send(to, body);
+            let entries = node.log.entries(from, up_to);
+            self.send_append(node, to, previous, entries);
         }
+    }
+
+    fn send_append(
+        &self,
+        node: &mut Node,
+        to: Vec<MachineId>,
+        previous: EntryId,
+        entries: Entries,
+    ) {
+        let body = Body::AppendRequest {
+            previous,
+            entries,
+            commit: node.commit,
+            round: self.confirmation.round(),
+        };
+        node.send(to, body);
     }
 
     /// Has a snapshot sent to a follower that lacks what the log no longer holds, once; and asks it again when the news of that is
@@ -85,14 +103,16 @@ impl Leader {
             return None;
         }
         let from = follower.next;
+        let window_end = follower.window_end(&node.config);
         let in_memory = from >= node.log.first_in_memory();
         let up_to = match follower.next_to_send(last, &node.config) {
             Next::Nothing => return None,
             Next::Entries if in_memory && from <= last => {
-                node.log.chunk_end(from, node.config.append_bytes_max)
+                let chunk_end = node.log.chunk_end(from, node.config.append_bytes_max);
+                chunk_end.min(window_end)
             }
             Next::Entries if follower.is_replicating() => {
-                self.read_entries(node, machine, from);
+                self.read_entries(node, machine, from, window_end);
                 return None;
             }
             Next::Empty | Next::Entries => from.previous(),
@@ -104,9 +124,15 @@ impl Leader {
         Some((from, up_to))
     }
 
-    /// Asks Storage for the entries that a follower lacks and that are no longer in memory; again after a while, since the
-    /// request or its answer may be lost; once for all followers that lack the same.
-    fn read_entries(&mut self, node: &mut Node, machine: MachineId, from: Index) {
+    /// Asks Storage for the entries that a follower lacks and that are no longer in memory, as far as its window reaches; again
+    /// after a while, since the request or its answer may be lost; once for all followers that lack the same.
+    fn read_entries(
+        &mut self,
+        node: &mut Node,
+        machine: MachineId,
+        from: Index,
+        window_end: Index,
+    ) {
         let patience = node.config.heartbeat_interval;
         let asked = |follower: &Progress| {
             follower.next == from
@@ -122,11 +148,11 @@ impl Leader {
         }
         if !is_asked {
             let up_to = node.log.first_in_memory().previous();
-            node.read_entries(from, up_to);
+            node.read_entries(from, up_to.min(window_end));
         }
     }
 
-    /// Storage read entries that some follower lacks.
+    /// Storage read entries that some follower lacks: each is sent what its window has room for.
     pub(crate) fn entries_read(&mut self, node: &mut Node, entries: Entries) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return;
@@ -139,24 +165,22 @@ impl Leader {
         let Some(previous) = node.log.id_at(from.previous()).filter(|_| sound) else {
             return;
         };
-        let bytes = entries.iter().map(Entry::size).sum();
-        let mut to = Vec::new();
+        let count = |up_to: Index| (up_to.next().0 - from.0) as usize;
+        let mut appends = Vec::new();
         for (&machine, follower) in &mut self.followers {
             if follower
                 .reading
                 .take_if(|_| follower.next == from)
                 .is_some()
             {
+                let up_to = up_to.min(follower.window_end(&node.config));
+                let bytes = entries[..count(up_to)].iter().map(Entry::size).sum();
                 follower.sent(up_to, bytes, node.now);
-                to.push(machine);
+                Append::share(&mut appends, from, up_to, machine);
             }
         }
-        let body = Body::AppendRequest {
-            previous,
-            entries,
-            commit: node.commit,
-            round: self.confirmation.round(),
-        };
-        node.send(to, body);
+        for Append { up_to, to, .. } in appends {
+            self.send_append(node, to, previous, entries.part(0..count(up_to)));
+        }
     }
 }

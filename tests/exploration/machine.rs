@@ -71,6 +71,7 @@ impl Machine {
             disk_patience: 4 * TIMEOUT,
             seed: 0,
             inflight_requests_max: 2,
+            inflight_entries_max: 1 << 16,
             inflight_bytes_max: 1 << 20,
             append_bytes_max: bytes(bounds.single_entries),
             uncommitted_bytes_max: 1 << 20,

@@ -73,6 +73,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     inflight_requests: usize,
+    inflight_entries: usize,
     inflight_bytes: usize,
     append_bytes: usize,
     uncommitted_bytes: usize,
@@ -126,6 +127,7 @@ impl Plan {
         };
         let limits = Limits {
             inflight_requests: if small { random.pick(&[1, 2, 4]) } else { 16 },
+            inflight_entries: draw_inflight_entries(seed),
             inflight_bytes: if small {
                 random.pick(&[100, 300, 1000])
             } else {
@@ -200,6 +202,7 @@ impl Plan {
             disk_patience: Duration::from_micros(ELECTION_TIMEOUT) * self.limits.disk_patience,
             seed: self.seed ^ (life << 40),
             inflight_requests_max: self.limits.inflight_requests,
+            inflight_entries_max: self.limits.inflight_entries,
             inflight_bytes_max: self.limits.inflight_bytes,
             append_bytes_max: self.limits.append_bytes,
             uncommitted_bytes_max: self.limits.uncommitted_bytes,
@@ -360,6 +363,15 @@ impl Plan {
             };
             self.actions.push((at, change));
         }
+    }
+}
+
+/// In some runs the entries on their way are what is few, whatever the other limits are.
+fn draw_inflight_entries(seed: u64) -> usize {
+    let mut random = Random::new(seed, 7);
+    match random.chance(400) {
+        true => random.pick(&[1, 2, 3, 5, 10]),
+        false => 1 << 16,
     }
 }
 

@@ -181,6 +181,7 @@ fn config(local: MachineId) -> Config {
         disk_patience: Duration::from_millis(4_000),
         seed: 1,
         inflight_requests_max: 256,
+        inflight_entries_max: 65_536,
         inflight_bytes_max: 16 << 20,
         append_bytes_max: 1 << 20,
         uncommitted_bytes_max: 64 << 20,

@@ -3,7 +3,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster N [append=] [cache=] [inflight=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [patience=SPAN] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
+//! | `cluster N [append=] [cache=] [inflight=] [inflight_entries=] [inflight_bytes=] [uncommitted=] [reads=] [gone=] [lease=PERCENT] [prefer=N] [patience=SPAN] [keep=] [keep_bytes=] [step=] [disk=manual]` | starts machines 1 to N |
 //! | `clock N PERCENT` | machine N's clock moves by so much in a hundred units of time |
 //! | `elect N` | lets machine N win an election and bring all others up to date |
 //! | `timeout N` | moves the clock to what machine N waits for, and lets only N see it; not if it is paused |

@@ -102,6 +102,7 @@ impl Simulation {
             disk_patience: Duration::from_millis(400),
             seed: seed ^ 0x5EED,
             inflight_requests_max: if small { 2 } else { 16 },
+            inflight_entries_max: if small { 3 } else { 1 << 16 },
             inflight_bytes_max: if small { 300 } else { 1 << 20 },
             append_bytes_max: if small { 120 } else { 1 << 16 },
             uncommitted_bytes_max: if small { 1000 } else { 1 << 20 },

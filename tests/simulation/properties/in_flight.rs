@@ -25,8 +25,8 @@ struct Leadership {
     leads: bool,
     life: u64,
     term: Term,
-    /// To each machine, since it was last heard: the appends with entries, and the bytes of these.
-    appends: BTreeMap<MachineId, (usize, usize)>,
+    /// To each machine, since it was last heard.
+    appends: BTreeMap<MachineId, Appends>,
     /// From whom how many messages came since the last effects. Each of them may make room for as much as may be on its way at all,
     /// and what the core hands out at the end it may have begun to send at any of them.
     heard: BTreeMap<MachineId, usize>,
@@ -35,6 +35,14 @@ struct Leadership {
     snapshots: BTreeMap<MachineId, Sending>,
     /// Reads of other machines that have no answer.
     reads: BTreeSet<(MachineId, ReadId)>,
+}
+
+/// How many appends with entries, and what is in them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Appends {
+    count: usize,
+    entries: usize,
+    bytes: usize,
 }
 
 /// A snapshot that was sent and not acknowledged.
@@ -207,22 +215,31 @@ impl Leadership {
     fn appends(&mut self, machine: &Machine, to: MachineId, entries: &[Entry]) -> Check {
         let config = &machine.config;
         let bytes: usize = entries.iter().map(Entry::size).sum();
-        let fits = bytes <= config.append_bytes_max || entries.len() == 1;
+        let count = entries.len();
+        let fits = count == 1 || bytes <= config.append_bytes_max;
+        let fits = fits && count <= config.inflight_entries_max;
         require(fits, "bounded in flight", || {
-            format!("{} sends {bytes} bytes in one append", machine.id)
+            format!(
+                "{} sends {count} entries of {bytes} bytes at once",
+                machine.id
+            )
         })?;
         if self.configured {
             return Ok(());
         }
         let times = 1 + self.heard.get(&to).copied().unwrap_or_default();
-        let (count, all) = self.appends.entry(to).or_default();
-        (*count, *all) = (*count + 1, *all + bytes);
-        let (count, all) = (*count, *all);
-        let all_max = config.inflight_bytes_max + config.append_bytes_max.max(ANY_ENTRY_MAX);
-        let fits = count <= times * config.inflight_requests_max && all <= times * all_max;
+        let sent = self.appends.entry(to).or_default();
+        sent.count += 1;
+        sent.entries += count;
+        sent.bytes += bytes;
+        let bytes_max = config.inflight_bytes_max + config.append_bytes_max.max(ANY_ENTRY_MAX);
+        let fits = sent.count <= times * config.inflight_requests_max
+            && sent.entries <= times * config.inflight_entries_max
+            && sent.bytes <= times * bytes_max;
+        let sent = *sent;
         require(fits, "bounded in flight", || {
             format!(
-                "{} sends {count} appends of {all} bytes to {to}, from which {} messages came meanwhile",
+                "{} sends {sent:?} to {to}, from which {} messages came meanwhile",
                 machine.id,
                 times - 1
             )

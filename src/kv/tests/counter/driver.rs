@@ -359,6 +359,7 @@ fn config(local: MachineId) -> Config {
         disk_patience: Duration::from_secs(4),
         seed: local.0,
         inflight_requests_max: 16,
+        inflight_entries_max: 1 << 16,
         inflight_bytes_max: 1 << 20,
         append_bytes_max: 64 << 10,
         uncommitted_bytes_max: 1 << 20,

@@ -28,6 +28,7 @@ impl Cluster {
             },
             seed: key(args, "seed", 1)?,
             inflight_requests_max: key(args, "inflight", 4)?,
+            inflight_entries_max: key(args, "inflight_entries", 1 << 16)?,
             inflight_bytes_max: key(args, "inflight_bytes", 1 << 20)?,
             append_bytes_max: key(args, "append", 1 << 16)?,
             uncommitted_bytes_max: key(args, "uncommitted", 1 << 20)?,
