@@ -15,8 +15,8 @@ use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answers, Apply, Attach, Attached, Changed, CompactionMoved, Flush, Follow, Poke, Retire, Serve,
-    Switch, Tick, WriteDown,
+    Answers, Apply, Ask, Attach, Attached, Changed, CompactionMoved, Flush, Follow, Poke, Retire,
+    Serve, Switch, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -54,6 +54,8 @@ pub(crate) struct Applier {
     work_is_due: bool,
     /// What the Watcher wants to be told, once there is something to tell.
     pub(crate) question: Option<Follow>,
+    /// The question that was answered last.
+    pub(crate) answered: Option<Ask>,
     /// A change of members that a client of this machine waits for, and that has not left the joint state.
     change: Option<RequestId>,
 }
@@ -79,6 +81,7 @@ impl Derived for Applier {
             batched: 0,
             work_is_due: false,
             question: None,
+            answered: None,
             change: None,
         };
         applier.post();

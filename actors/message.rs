@@ -388,7 +388,7 @@ pub(crate) struct FromStream {
 pub(crate) enum StreamRequest {
     Create(NewWatcher, OwnedSemaphorePermit),
     Cancel(i64, OwnedSemaphorePermit),
-    Progress,
+    Progress(OwnedSemaphorePermit),
     /// There is room in the outbox again.
     Low,
 }

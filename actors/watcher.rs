@@ -13,7 +13,7 @@ mod outbox;
 mod recent;
 mod spans;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,12 @@ pub(crate) struct Watcher {
     /// The question to the Applier that waits for an answer, and when it was asked; none while nobody watches.
     asked: Option<(Ask, Instant)>,
     questions: u64,
+    /// The streams that wait to be told of progress.
+    asking: BTreeSet<StreamId>,
     /// Whether a thread reads for late watchers.
     reading: bool,
+    /// How many late watchers in a row could be told nothing.
+    blocked: usize,
     /// Whether no late watcher can be told anything before something changes.
     stuck: bool,
     turn_is_due: bool,
@@ -77,8 +81,8 @@ struct Stream {
     watchers: BTreeMap<i64, WatcherId>,
     /// Where to look for the next number.
     next_id: i64,
-    /// Whether the client waits to be told of progress.
-    asks_progress: bool,
+    /// The room of the request, while the client waits to be told of progress.
+    asks_progress: Option<OwnedSemaphorePermit>,
     /// When its watchers are told of progress that want to be.
     progress_at: Instant,
 }
@@ -110,7 +114,9 @@ impl Derived for Watcher {
             next_watcher: 0,
             asked: None,
             questions: 0,
+            asking: BTreeSet::new(),
             reading: false,
+            blocked: 0,
             stuck: false,
             turn_is_due: false,
         })
@@ -140,7 +146,7 @@ impl Watcher {
             sending: message.sending,
             watchers: BTreeMap::new(),
             next_id: 0,
-            asks_progress: false,
+            asks_progress: None,
             progress_at: Instant::now() + self.progress_pause(),
         };
         self.streams.insert(message.id, stream);
@@ -150,7 +156,9 @@ impl Watcher {
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
+        self.asking.remove(&id);
         for watcher in stream.watchers.into_values() {
+            self.machine.life.progresses();
             self.forget(watcher);
         }
         self.rest();
@@ -163,9 +171,11 @@ impl Watcher {
         match message.request {
             StreamRequest::Create(watcher, room) => self.create(message.stream, watcher, room),
             StreamRequest::Cancel(id, room) => self.cancel(message.stream, id, room),
-            StreamRequest::Progress => {
+            StreamRequest::Progress(room) => {
                 if let Some(stream) = self.streams.get_mut(&message.stream) {
-                    stream.asks_progress = true;
+                    // Asked twice before it could be told, it is told once.
+                    stream.asks_progress = Some(room);
+                    self.asking.insert(message.stream);
                 }
                 self.tell_progress(message.stream);
             }
@@ -217,12 +227,12 @@ impl Watcher {
     fn refusal(&self, stream: StreamId, wanted: &NewWatcher) -> Option<&'static str> {
         let watchers_max = self.machine.shared.config.config.watch.watchers_max;
         let is_taken = |client: &Stream| client.watchers.contains_key(&wanted.id);
-        if wanted.interest.is_empty() {
+        if wanted.start < 0 {
+            Some("etcdserver: mvcc: required revision has been compacted")
+        } else if wanted.interest.is_empty() {
             Some("mvcc: watcher range is empty")
         } else if wanted.id != 0 && self.streams.get(&stream).is_some_and(is_taken) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
-        } else if wanted.start < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted")
         } else if self.watchers.len() >= watchers_max {
             Some("etcdserver: too many requests")
         } else {
@@ -255,6 +265,8 @@ impl Watcher {
             compacted: None,
         };
         self.end(stream, ended, Some(room));
+        // It may have been the one that progress waited for.
+        self.tell_progress(stream);
         self.rest();
     }
 
@@ -290,13 +302,17 @@ impl Watcher {
         }
     }
 
-    /// Asks the Applier for what happens next. Of its answers only the one to the latest question counts.
+    /// Asks the Applier for what happens next. Only the first answer to the latest question counts.
     fn follow(&mut self) {
         self.questions += 1;
         let ask = Ask {
             watcher: self.machine.incarnation(),
             number: self.questions,
         };
+        self.ask(ask);
+    }
+
+    fn ask(&mut self, ask: Ask) {
         self.asked = Some((ask, Instant::now()));
         let from = self.recent.as_ref().map(Recent::next);
         self.machine.shared.slots.applier.tell(Follow { ask, from });
@@ -329,6 +345,7 @@ impl Watcher {
     /// All of the audience have missed something from a revision on.
     fn fall_behind(&mut self, from: i64) {
         for watcher in self.audience.take_all() {
+            self.machine.life.progresses();
             if let Some(watch) = self.watchers.get_mut(&watcher) {
                 watch.next = watch.next.max(from);
                 watch.is_late = true;
@@ -412,7 +429,6 @@ impl Watcher {
         };
         let mut from_disk = Vec::new();
         let mut told = HashMap::new();
-        let mut any = false;
         for _ in 0..self.late.len().min(TURN_WATCHERS) {
             let Some(watcher) = self.late.pop_front() else {
                 break;
@@ -420,24 +436,26 @@ impl Watcher {
             let Some(watch) = self.watchers.get(&watcher) else {
                 continue;
             };
+            let stream = self.streams.get(&watch.stream);
+            if stream.is_none_or(|it| it.sending.is_full()) {
+                self.blocked += 1;
+                self.late.push_back(watcher);
+                continue;
+            }
+            self.blocked = 0;
             if !recent.covers(watch.next) {
-                let is_full = self
-                    .streams
-                    .get(&watch.stream)
-                    .is_none_or(|it| it.sending.is_full());
-                if !is_full {
-                    from_disk.push(watch.late(watcher));
-                }
+                from_disk.push(watch.late(watcher));
                 self.late.push_back(watcher);
                 continue;
             }
             let key = (watch.interest.clone(), watch.next);
             let part = told.entry(key).or_insert_with(|| watch.part(&recent));
             let (delivery, next) = part.clone();
-            any |= self.tell_late(watcher, delivery, next, recent.next());
+            self.tell_late(watcher, delivery, next, recent.next());
         }
         self.recent = Some(recent);
-        self.stuck = !any && from_disk.is_empty();
+        // Only when a whole round has found nobody.
+        self.stuck = from_disk.is_empty() && self.blocked >= self.late.len();
         self.tell_progress_that_waits();
         if from_disk.is_empty() {
             self.plan_turn(context);
@@ -446,25 +464,25 @@ impl Watcher {
         }
     }
 
-    /// Tells a late watcher what it missed up to a revision; true if that was possible.
+    /// Tells a late watcher what it missed up to a revision, if there is room for that.
     fn tell_late(
         &mut self,
         watcher: WatcherId,
         missed: Option<Arc<Delivery>>,
         next: i64,
         newest: i64,
-    ) -> bool {
+    ) {
         self.machine.life.progresses();
         let Some(watch) = self.watchers.get_mut(&watcher) else {
-            return false;
+            return;
         };
         let Some(stream) = self.streams.get(&watch.stream) else {
-            return false;
+            return;
         };
         if let Some(delivery) = missed {
             if !stream.sending.happened(watch.id, watch.manner, &delivery) {
                 self.late.push_back(watcher);
-                return false;
+                return;
             }
             watch.quiet = false;
         }
@@ -474,7 +492,6 @@ impl Watcher {
         } else {
             self.late.push_back(watcher);
         }
-        true
     }
 
     /// Has what late watchers missed read from the disk. They keep their turns.
@@ -549,15 +566,16 @@ impl Watcher {
     }
 
     fn tell_progress_that_waits(&mut self) {
-        let asks = |(id, stream): (&StreamId, &Stream)| stream.asks_progress.then_some(*id);
-        let waiting: Vec<StreamId> = self.streams.iter().filter_map(asks).collect();
-        for stream in waiting {
+        for stream in self.asking.clone() {
             self.tell_progress(stream);
         }
     }
 
     /// Tells a stream of progress that asked for it, if all its watchers were told everything.
     fn tell_progress(&mut self, id: StreamId) {
+        if !self.asking.contains(&id) {
+            return;
+        }
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
@@ -565,13 +583,15 @@ impl Watcher {
         let Some(revisions) = progress.collect::<Option<Vec<i64>>>() else {
             return;
         };
+        self.asking.remove(&id);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let room = stream.asks_progress.take();
         // Without a watcher there is nobody to be told, as in etcd.
         if let Some(&revision) = revisions.first() {
             let notice = Notice::Progress { id: None, revision };
-            stream.sending.tell(notice, None);
-        }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.asks_progress = false;
+            stream.sending.tell(notice, room);
         }
     }
 
@@ -617,16 +637,18 @@ impl Watcher {
         Duration::from_millis(interval + fastrand::u64(0..=interval / 10))
     }
 
-    /// The Applier may be another than the one that was asked.
+    /// The Applier may be another than the one that was asked. One that has the question, or has answered it, takes no notice.
     fn ask_again(&mut self) {
         let newest = self.machine.shared.board.revision();
         let is_news = self
             .recent
             .as_ref()
             .is_none_or(|recent| recent.next() <= newest);
-        let long_ago = |(_, asked): (Ask, Instant)| asked.elapsed() >= TICK;
-        if self.asked.is_some_and(long_ago) && is_news {
-            self.follow();
+        if let Some((ask, asked)) = self.asked
+            && asked.elapsed() >= TICK
+            && is_news
+        {
+            self.ask(ask);
         }
     }
 

@@ -217,8 +217,8 @@ impl WatchStream {
     }
 
     /// Asks to be told, once all watchers of the stream have been told all that happened.
-    pub fn ask_progress(&self) {
-        self.tell(StreamRequest::Progress);
+    pub fn ask_progress(&self, room: Room) {
+        self.tell(StreamRequest::Progress(room.0));
     }
 
     fn tell(&self, request: StreamRequest) {

@@ -33,6 +33,10 @@ struct State {
     /// Those for whom something waits, in the order in which they are told.
     turns: VecDeque<i64>,
     items: HashMap<i64, VecDeque<Item>>,
+    /// Progress of all, which waits until all that came before it is told: else it would overtake events (etcd #15220).
+    barrier: Option<Item>,
+    /// What came after that.
+    later: VecDeque<(i64, Item)>,
     /// What all of it takes in memory, about.
     bytes: usize,
     /// The delivery that was added last: those that wait for the same one share its memory.
@@ -149,7 +153,19 @@ impl Sending {
 
     /// Whether anything waits for a watcher.
     pub(crate) fn is_pending(&self, id: i64) -> bool {
-        self.0.state().items.contains_key(&id)
+        let state = self.0.state();
+        let is_later = state.later.iter().any(|(later, _)| *later == id);
+        is_later || state.items.contains_key(&id)
+    }
+}
+
+impl Item {
+    fn is_progress_of_all(&self) -> bool {
+        let notice = match &self.what {
+            What::Other { notice, .. } => notice,
+            What::Events(..) => return false,
+        };
+        matches!(notice, Notice::Progress { id: None, .. })
     }
 }
 
@@ -162,39 +178,40 @@ impl Drop for Sending {
 
 impl State {
     fn add(&mut self, id: i64, what: What, bytes: usize) {
-        let bytes = bytes + ITEM_BYTES;
-        let items = self.items.entry(id).or_default();
-        if items.is_empty() {
-            self.turns.push_back(id);
-        }
-        items.push_back(Item { what, bytes });
+        // One notice for each watcher is no more than the watcher itself is.
+        let is_first = self.barrier.is_none() && !self.items.contains_key(&id);
+        let bytes = if is_first { bytes } else { bytes + ITEM_BYTES };
         self.bytes += bytes;
+        self.queue(id, Item { what, bytes });
+    }
+
+    fn queue(&mut self, id: i64, item: Item) {
+        if self.barrier.is_some() {
+            self.later.push_back((id, item));
+        } else if item.is_progress_of_all() {
+            self.barrier = Some(item);
+        } else {
+            let items = self.items.entry(id).or_default();
+            if items.is_empty() {
+                self.turns.push_back(id);
+            }
+            items.push_back(item);
+        }
     }
 
     fn take(&mut self) -> Option<Notice> {
-        for _ in 0..self.turns.len() {
-            let id = self.turns.pop_front()?;
-            if id == NOBODY && self.must_wait() {
-                self.turns.push_back(id);
-                continue;
-            }
+        if let Some(id) = self.turns.pop_front() {
             return self.take_of(id);
         }
-        None
-    }
-
-    /// Whether what is to be told to all is progress beyond events that still wait for some (etcd #15220).
-    fn must_wait(&self) -> bool {
-        let first = self.items.get(&NOBODY).and_then(VecDeque::front);
-        let Some(What::Other {
-            notice: Notice::Progress { revision, .. },
-            ..
-        }) = first.map(|item| &item.what)
-        else {
-            return false;
-        };
-        let precedes = |item: &Item| matches!(&item.what, What::Events(events, _) if events.first() <= *revision);
-        self.items.values().flatten().any(precedes)
+        let item = self.barrier.take()?;
+        self.bytes -= item.bytes;
+        for (id, item) in std::mem::take(&mut self.later) {
+            self.queue(id, item);
+        }
+        match item.what {
+            What::Other { notice, .. } => Some(notice),
+            What::Events(..) => None, // only progress is a barrier
+        }
     }
 
     fn take_of(&mut self, id: i64) -> Option<Notice> {
@@ -294,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn etcd_15220_progress_of_all_lets_what_happened_before_pass() {
+    fn etcd_15220_progress_of_all_is_told_between_what_came_before_and_after() {
         let (outbox, sending) = outbox(16 << 20);
         for revision in 2..=4 {
             sending.happened(
@@ -312,10 +329,10 @@ mod tests {
         let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
         let expected = [
             "1 hears [2]",
-            "2 hears [5]",
             "1 hears [3]",
             "1 hears [4]",
             "progress of None to 4",
+            "2 hears [5]",
         ];
         assert_eq!(told, expected);
     }
@@ -323,8 +340,8 @@ mod tests {
     #[test]
     fn too_much_is_refused_until_half_of_it_is_told() {
         let (outbox, sending) = outbox(3_000);
-        assert!(sending.happened(1, Manner::default(), &delivery(2, 1_200)));
-        assert!(sending.happened(2, Manner::default(), &delivery(3, 1_200)));
+        assert!(sending.happened(1, Manner::default(), &delivery(2, 1_300)));
+        assert!(sending.happened(2, Manner::default(), &delivery(3, 1_300)));
         assert!(sending.is_full());
         assert!(!sending.happened(3, Manner::default(), &delivery(4, 1)));
         assert_eq!(next(&outbox).as_deref(), Some("1 hears [2]"));

@@ -15,6 +15,7 @@ use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_proto::etcdserverpb::watch_server::Watch;
 use rm_proto::mvccpb;
 use tokio::sync::watch;
+use tokio::time::Interval;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -62,6 +63,7 @@ impl Watch for WatchService {
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
             leader_seen,
+            look: tokio::time::interval(LOOK_PAUSE),
         };
         Ok(Response::new(Box::pin(conversation.responses())))
     }
@@ -78,6 +80,8 @@ struct Conversation {
     ready: VecDeque<pb::WatchResponse>,
     /// When there was a leader last, where the client wants to be told if there is none.
     leader_seen: Option<Instant>,
+    /// When to look for one.
+    look: Interval,
 }
 
 /// What a conversation waits for.
@@ -132,7 +136,7 @@ impl Conversation {
             notice = self.watching.next() => notice.map(Next::Notice).map_err(refused),
             // An error says that the server is gone.
             _ = self.draining.wait_for(|draining| *draining) => Err(refused(Refusal::Stopped)),
-            () = tokio::time::sleep(LOOK_PAUSE), if looks => Ok(Next::Look),
+            _ = self.look.tick(), if looks => Ok(Next::Look),
         }
     }
 
@@ -158,7 +162,7 @@ impl Conversation {
             Some(RequestUnion::CancelRequest(request)) => {
                 self.watching.cancel(request.watch_id, room);
             }
-            Some(RequestUnion::ProgressRequest(_)) => self.watching.ask_progress(),
+            Some(RequestUnion::ProgressRequest(_)) => self.watching.ask_progress(room),
             // What a later etcd may ask is passed over, as etcd does.
             None => {}
         }

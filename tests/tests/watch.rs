@@ -603,3 +603,41 @@ async fn contiguous(client: &Client, machine: usize, first: i64, last: i64) -> (
     }
     (told, compacted)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_that_a_watcher_holds_up_is_told_when_that_is_cancelled() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let client = cluster.client();
+    let mut watching = Watching::open(&client, 0).await.expect("it runs");
+    client.put("a", "1").await;
+    for start in [1, 1_000] {
+        watching.create(from(start, everything())).await;
+    }
+    let mut told = vec![watching.told().await, watching.told().await];
+    told.push(watching.told().await);
+    assert_eq!(told.iter().filter(|response| response.created).count(), 2);
+    watching.progress().await;
+    assert!(watching.is_silent_for(SILENCE).await);
+    watching.cancel(1).await;
+    let (ended, progress) = (watching.told().await, watching.told().await);
+    assert!(ended.canceled && ended.watch_id == 1, "{ended:?}");
+    assert_eq!((progress.watch_id, header_revision(&progress)), (-1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_applier_that_is_slow_to_answer_is_not_asked_to_death() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let client = cluster.client();
+    let mut watching = Watching::open(&client, 0).await.expect("it runs");
+    watching.create(everything()).await;
+    assert!(watching.told().await.created);
+    // Longer than the Watcher waits before it asks again.
+    client
+        .arm_fault(0, "applier", "handler", "delay:250", 40)
+        .await;
+    for number in 2..6 {
+        client.put("a", number.to_string()).await;
+        let told = watching.events(1).await;
+        assert_eq!(shorts(&told), [format!("{number} a={number}")]);
+    }
+}
