@@ -36,6 +36,7 @@ fn the_simulator_finds_planted_faults_and_makes_them_small() {
         let fault = faults.iter().find(named).expect("it is one of them");
         copy.plant(&root, fault).expect("it fits");
         copy.build().expect("the core with a fault can be built");
+        println!("planted: {name}");
         let told = violation_told(copy.simulator().args(SHARE));
         assert_shrunk(&told, property);
         assert_trace(&told);
