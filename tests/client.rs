@@ -16,8 +16,8 @@ use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::{
     Actor, ActorsRequest, ArmFaultRequest, InfoRequest, InfoResponse, KillActorRequest,
 };
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::wait::until;
 
@@ -133,6 +133,31 @@ impl Client {
             ..Default::default()
         };
         Ok(self.range_on(machine, request).await?.kvs.pop())
+    }
+
+    /// Reads one key through one machine, once, with this word in the header by which a client chooses what a read rests on.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal, or the transport's failure.
+    ///
+    /// # Panics
+    ///
+    /// When the word makes no header.
+    pub async fn get_by(
+        &self,
+        machine: usize,
+        word: &str,
+        key: impl Into<Bytes>,
+    ) -> Result<Option<KeyValue>, Status> {
+        let mut request = Request::new(RangeRequest {
+            key: key.into(),
+            ..Default::default()
+        });
+        let word = word.parse().expect("a word makes a header");
+        request.metadata_mut().insert("raftmachine-read", word);
+        let answer = self.kv(machine).range(request).await?;
+        Ok(answer.into_inner().kvs.pop())
     }
 
     /// Reads a range through one machine, once.

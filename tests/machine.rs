@@ -178,6 +178,35 @@ impl Machine {
         self.signal(Signal::STOP);
     }
 
+    /// As [`Machine::pause`], and waits until none of its threads runs any more, so that it does nothing of what it is told from then on.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or one of its threads goes on.
+    pub async fn pause_whole(&self) {
+        self.pause();
+        let what = format!("{} is paused", self.name);
+        until(&what, async || {
+            let states = self.threads();
+            let is_paused = !states.is_empty() && states.iter().all(|&state| state == 'T');
+            is_paused.then_some(()).ok_or(format!("{states:?}"))
+        })
+        .await;
+    }
+
+    /// What each of its threads does, as Linux tells it: `T` is one that a signal has stopped.
+    fn threads(&self) -> Vec<char> {
+        let folder = format!("/proc/{}/task", self.process());
+        let threads = std::fs::read_dir(folder).expect("Linux tells the threads of a process");
+        let states = threads.filter_map(|thread| {
+            // One that has ended meanwhile does nothing.
+            let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            // The name before it stands in brackets, and may hold any character.
+            stat.rsplit(')').next()?.trim_start().chars().next()
+        });
+        states.collect()
+    }
+
     /// Lets a paused one go on (SIGCONT).
     pub fn resume(&self) {
         self.signal(Signal::CONT);

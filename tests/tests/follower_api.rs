@@ -11,7 +11,7 @@ use rm_tests::client::operation;
 use rm_tests::wait::PATIENCE;
 use rm_tests::{Client, Cluster, Settings, until};
 use serde_json::json;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -186,16 +186,10 @@ async fn the_header_of_a_read_is_heeded_by_a_follower() {
 }
 
 /// Reads a key with this word in the header: its value.
-async fn read(client: &Client, machine: usize, key: &str, mode: &str) -> Result<String, Code> {
-    let mut request = Request::new(RangeRequest {
-        key: key.to_owned().into(),
-        ..Default::default()
-    });
-    let word = mode.parse().expect("a word makes a header");
-    request.metadata_mut().insert("raftmachine-read", word);
-    let answer = client.kv(machine).range(request).await;
-    let pairs = answer.map_err(|status| status.code())?.into_inner().kvs;
-    let pair = pairs.first().expect("it was written");
+async fn read(client: &Client, machine: usize, key: &str, word: &str) -> Result<String, Code> {
+    let answer = client.get_by(machine, word, key.to_owned()).await;
+    let pair = answer.map_err(|status| status.code())?;
+    let pair = pair.expect("it was written");
     Ok(String::from_utf8_lossy(&pair.value).into_owned())
 }
 
