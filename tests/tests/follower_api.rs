@@ -61,10 +61,11 @@ async fn what_one_machine_acknowledged_every_other_reads_at_once() {
 }
 
 /// The services of which a client may ask.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "etcdserverpb.Cluster",
     "etcdserverpb.KV",
     "etcdserverpb.Maintenance",
+    "etcdserverpb.Watch",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -79,7 +80,7 @@ async fn health_is_told_and_a_loss_of_the_majority_is_told_to_who_watches() {
         for service in ["", "etcdserverpb.KV"] {
             assert_healthy(&client, machine, service).await;
         }
-        let unknown = health(&client, machine, "etcdserverpb.Watch").await;
+        let unknown = health(&client, machine, "etcdserverpb.Auth").await;
         assert_eq!(unknown.expect_err("no such service").code(), Code::NotFound);
     }
     let request = HealthCheckRequest::default();
