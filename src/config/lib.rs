@@ -11,6 +11,7 @@ mod numbers;
 mod parse;
 mod rules;
 mod schema;
+mod watch;
 
 pub use address::{Address, AddressError};
 pub use effective::{Effective, load};
@@ -19,3 +20,4 @@ pub use identity::{cluster_id, machine_id};
 pub use numbers::{MESSAGE_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
 pub use rules::LOGGERS;
 pub use schema::*;
+pub use watch::Watch;

@@ -2,10 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use crate::Watch;
 use crate::error::Problem;
 use crate::schema::{
     AutoCompaction, AutoCompactionMode, Config, Limits, Machine, ReadMode, Reads, Restarts,
-    Storage, Strategy, Supervision, Timings, Watch,
+    Storage, Strategy, Supervision, Timings,
 };
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Address;
+use crate::{Address, Watch};
 
 /// A config file as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,33 +202,6 @@ impl Default for Limits {
             snapshot_reserve_bytes: 64 << 20,
             snapshot_bytes_per_second: 64 << 20,
             map_bytes_max: 1 << 40,
-        }
-    }
-}
-
-/// How clients watch keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Watch {
-    /// After how long without an event a watcher that asked for it is told of progress, in milliseconds (etcd:
-    /// --watch-progress-notify-interval); at least 100.
-    pub progress_interval_ms: u64,
-    /// The most watchers of one machine; one more is refused.
-    pub watchers_max: usize,
-    /// About how many bytes of events may wait for one stream of a client. Watchers of a stream that takes its events too slowly are
-    /// told the others later, from memory or from the disk.
-    pub queue_bytes_max: usize,
-    /// About how many bytes of the last events stay in memory beyond those since the last checkpoint.
-    pub recent_bytes_max: usize,
-}
-
-impl Default for Watch {
-    fn default() -> Self {
-        Watch {
-            progress_interval_ms: 600_000,
-            watchers_max: 1_000_000,
-            queue_bytes_max: 4 << 20,
-            recent_bytes_max: 8 << 20,
         }
     }
 }
