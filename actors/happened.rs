@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Context;
 
 use crate::applier::Applier;
-use crate::message::{Ask, Follow, Happened};
+use crate::message::{Follow, Happened};
 
 /// How many bytes of changes are told at a time.
 const PART_BYTES: usize = 1 << 20;
@@ -13,16 +13,9 @@ const PART_BYTES: usize = 1 << 20;
 impl Applier {
     /// The Watcher asks for what happens from now on, or from a revision on.
     pub(crate) fn follow(&mut self, question: Follow, context: &mut Context<Self>) {
-        // It may be asked again, since the Applier before this one may have died with the question; and by a Watcher that was left
-        // behind.
-        let is_old = |last: Ask| last == question.ask || last.watcher > question.ask.watcher;
-        if self.question.is_none() && self.answered.is_some_and(is_old) {
-            return;
-        }
-        if self
-            .question
-            .is_some_and(|it| it.ask.watcher > question.ask.watcher)
-        {
+        // It is asked more than once, since an Applier may have died with the question; and a Watcher that hung may yet ask.
+        let waiting = self.question.map(|question| question.ask);
+        if self.answered >= Some(question.ask) || waiting > Some(question.ask) {
             return;
         }
         self.question = Some(question);

@@ -331,8 +331,8 @@ pub(crate) struct InstallFailed {
     pub(crate) snapshot: Snapshot,
 }
 
-/// A question of the Watcher's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A question of the Watcher's, by which later ones are told from earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ask {
     /// The life that asks.
     pub(crate) watcher: u64,

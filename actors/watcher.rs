@@ -8,8 +8,8 @@
 //! end, and the clients open others and go on after the last revision that they heard of.
 
 mod audience;
-mod catch_up;
 mod late;
+mod missed;
 mod outbox;
 mod progress;
 mod recent;
@@ -52,9 +52,9 @@ pub(crate) struct Watcher {
     streams: HashMap<StreamId, Stream>,
     watchers: HashMap<WatcherId, Watch>,
     /// Those who have been told all that happened.
-    audience: Audience,
-    /// The others, in the order of their turns.
-    late: VecDeque<WatcherId>,
+    audience: Audience<WatcherId>,
+    /// The streams with late watchers and room to tell them, in the order of their turns.
+    line: VecDeque<StreamId>,
     /// What happened last; none until the Applier has told how far it is.
     recent: Option<Recent>,
     next_watcher: u64,
@@ -65,10 +65,8 @@ pub(crate) struct Watcher {
     asking: BTreeSet<StreamId>,
     /// Whether a thread reads for late watchers.
     reading: bool,
-    /// How many late watchers in a row could be told nothing.
-    blocked: usize,
-    /// Whether no late watcher can be told anything before something changes.
-    stuck: bool,
+    /// Whether the last read found nothing for anybody: what they want is not on the disk yet, nor in memory.
+    found_nothing: bool,
     turn_is_due: bool,
 }
 
@@ -78,6 +76,10 @@ struct Stream {
     watchers: BTreeMap<i64, WatcherId>,
     /// Where to look for the next number.
     next_id: i64,
+    /// Those of them that are late, but for whom it is the turn of, in the order of their turns.
+    late: VecDeque<WatcherId>,
+    /// Whether it has its place in the line.
+    in_line: bool,
     /// The room of the request, while the client waits to be told of progress.
     asks_progress: Option<OwnedSemaphorePermit>,
     /// When its watchers are told of progress that want to be.
@@ -106,15 +108,14 @@ impl Derived for Watcher {
             streams: HashMap::new(),
             watchers: HashMap::new(),
             audience: Audience::default(),
-            late: VecDeque::new(),
+            line: VecDeque::new(),
             recent: None,
             next_watcher: 0,
             asked: None,
             questions: 0,
             asking: BTreeSet::new(),
             reading: false,
-            blocked: 0,
-            stuck: false,
+            found_nothing: false,
             turn_is_due: false,
         })
     }
@@ -143,6 +144,8 @@ impl Watcher {
             sending: message.sending,
             watchers: BTreeMap::new(),
             next_id: 0,
+            late: VecDeque::new(),
+            in_line: false,
             asks_progress: None,
             progress_at: Instant::now() + self.progress_pause(),
         };
@@ -176,7 +179,7 @@ impl Watcher {
                 }
                 self.tell_progress(message.stream);
             }
-            StreamRequest::Low => self.stuck = false,
+            StreamRequest::Low => self.line_up(message.stream),
         }
         self.plan_turn(context);
     }
@@ -247,12 +250,12 @@ impl Watcher {
         self.watchers.insert(watcher, watch);
         match &self.recent {
             Some(recent) if recent.next() <= next => self.join(watcher),
-            _ => self.late.push_back(watcher),
+            _ => self.lag(watcher, next),
         }
         if self.asked.is_none() {
             self.follow();
         }
-        self.stuck = false;
+        self.found_nothing = false;
     }
 
     fn cancel(&mut self, stream: StreamId, id: i64, room: OwnedSemaphorePermit) {
@@ -294,7 +297,6 @@ impl Watcher {
     fn rest(&mut self) {
         if self.watchers.is_empty() {
             self.recent = None;
-            self.late.clear();
             self.asked = None;
         }
     }
@@ -333,7 +335,7 @@ impl Watcher {
             .get_or_insert_with(|| Recent::new(&happened, bytes_max));
         recent.extend(&happened);
         self.tell_audience(&happened.events);
-        self.stuck = false;
+        self.found_nothing = false;
         self.follow();
         self.plan_turn(context);
         self.tell_progress_that_waits();
@@ -343,13 +345,8 @@ impl Watcher {
     fn tell_audience(&mut self, events: &[Arc<Event>]) {
         let mut wanted: BTreeMap<usize, Vec<Arc<Event>>> = BTreeMap::new();
         for event in events {
-            let mut groups = Vec::new();
-            self.audience
-                .of(&event.kv.key, &mut |group| groups.push(group));
-            for group in groups {
-                if self.audience.group(group).interest.wants(event) {
-                    wanted.entry(group).or_default().push(event.clone());
-                }
+            for group in self.audience.groups_of(event) {
+                wanted.entry(group).or_default().push(event.clone());
             }
         }
         for (group, events) in wanted {
@@ -383,10 +380,8 @@ impl Watcher {
         if stream.sending.happened(watch.id, watch.manner, &delivery) {
             watch.quiet = false;
         } else {
-            watch.next = delivery.first();
-            watch.is_late = true;
             self.audience.leave(&watch.interest, watcher);
-            self.late.push_back(watcher);
+            self.lag(watcher, delivery.first());
         }
     }
 
@@ -416,7 +411,7 @@ impl Watcher {
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tell_progress_that_is_due();
         self.ask_again();
-        self.stuck = false;
+        self.found_nothing = false;
         self.plan_turn(context);
         context.notify_later(Tick, TICK);
     }

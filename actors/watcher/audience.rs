@@ -3,19 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
-use rm_kv::Span;
+use rm_kv::{Event, Span};
 
-use super::WatcherId;
 use super::spans::Spans;
 use crate::watching::Interest;
 
-/// The watchers that have been told of everything, by what they want to be told of.
-///
-/// Those that want the same are a group, which is looked for once, however many they are.
-#[derive(Debug, Default)]
-pub(super) struct Audience {
+/// Members, by what they want to be told of: those that want the same are a group, which is looked for once, however many they are.
+#[derive(Debug)]
+pub(super) struct Audience<M> {
     numbers: HashMap<Interest, usize>,
-    groups: Vec<Group>,
+    groups: Vec<Group<M>>,
     /// Numbers that no group has any more.
     free: Vec<usize>,
     /// The groups that want one key.
@@ -23,47 +20,60 @@ pub(super) struct Audience {
     of_many: Spans,
 }
 
-/// Watchers that want the same.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    pub(super) interest: Interest,
-    pub(super) members: BTreeSet<WatcherId>,
+/// Members that want the same.
+#[derive(Debug)]
+pub(super) struct Group<M> {
+    interest: Interest,
+    pub(super) members: BTreeSet<M>,
 }
 
-impl Audience {
-    pub(super) fn join(&mut self, interest: &Interest, watcher: WatcherId) {
+impl<M> Default for Audience<M> {
+    fn default() -> Self {
+        Audience {
+            numbers: HashMap::new(),
+            groups: Vec::new(),
+            free: Vec::new(),
+            of_one: HashMap::new(),
+            of_many: Spans::default(),
+        }
+    }
+}
+
+impl<M: Copy + Ord> Audience<M> {
+    pub(super) fn join(&mut self, interest: &Interest, member: M) {
         let number = match self.numbers.get(interest) {
             Some(number) => *number,
             None => self.found(interest.clone()),
         };
-        self.groups[number].members.insert(watcher);
+        self.groups[number].members.insert(member);
     }
 
-    pub(super) fn leave(&mut self, interest: &Interest, watcher: WatcherId) {
+    pub(super) fn leave(&mut self, interest: &Interest, member: M) {
         let Some(&number) = self.numbers.get(interest) else {
             return;
         };
         let group = &mut self.groups[number];
-        group.members.remove(&watcher);
+        group.members.remove(&member);
         if group.members.is_empty() {
             self.dissolve(number);
         }
     }
 
-    /// The numbers of the groups that are to be told of a key.
-    pub(super) fn of(&mut self, key: &[u8], each: &mut impl FnMut(usize)) {
-        for &number in self.of_one.get(key).into_iter().flatten() {
-            each(number);
-        }
-        self.of_many.find(key, each);
+    /// The numbers of the groups that want to be told of an event.
+    pub(super) fn groups_of(&mut self, event: &Event) -> Vec<usize> {
+        let key = &event.kv.key;
+        let mut groups = self.of_one.get(key).cloned().unwrap_or_default();
+        self.of_many.find(key, &mut |number| groups.push(number));
+        groups.retain(|&number| self.groups[number].interest.wants(event));
+        groups
     }
 
-    pub(super) fn group(&self, number: usize) -> &Group {
+    pub(super) fn group(&self, number: usize) -> &Group<M> {
         &self.groups[number]
     }
 
-    /// All watchers, who leave.
-    pub(super) fn take_all(&mut self) -> BTreeSet<WatcherId> {
+    /// All members, who leave.
+    pub(super) fn take_all(&mut self) -> BTreeSet<M> {
         let groups = std::mem::take(self).groups;
         groups.into_iter().flat_map(|group| group.members).collect()
     }
@@ -93,7 +103,7 @@ impl Audience {
     }
 
     fn dissolve(&mut self, number: usize) {
-        let interest = std::mem::take(&mut self.groups[number]).interest;
+        let interest = std::mem::take(&mut self.groups[number].interest);
         self.numbers.remove(&interest);
         self.free.push(number);
         if let Span::From(..) = interest.span() {
@@ -109,6 +119,8 @@ impl Audience {
 
 #[cfg(test)]
 mod tests {
+    use rm_kv::KeyValue;
+
     use super::*;
 
     fn interest(key: &'static str, range_end: &'static str) -> Interest {
@@ -119,13 +131,19 @@ mod tests {
         }
     }
 
-    fn told(audience: &mut Audience, key: &str) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        audience.of(key.as_bytes(), &mut |number| numbers.push(number));
-        let members = numbers
-            .into_iter()
-            .flat_map(|number| audience.group(number).members.iter().map(|id| id.0));
-        let mut members: Vec<u64> = members.collect();
+    fn told(audience: &mut Audience<u64>, key: &'static str) -> Vec<u64> {
+        let kv = KeyValue {
+            key: key.into(),
+            ..KeyValue::default()
+        };
+        let event = Event {
+            is_delete: false,
+            kv,
+            prev_kv: None,
+        };
+        let groups = audience.groups_of(&event).into_iter();
+        let members = groups.flat_map(|number| &audience.group(number).members);
+        let mut members: Vec<u64> = members.copied().collect();
         members.sort_unstable();
         members
     }
@@ -141,20 +159,20 @@ mod tests {
             (4, all.clone()),
             (5, interest("bb", "")),
         ] {
-            audience.join(&wanted, WatcherId(number));
+            audience.join(&wanted, number);
         }
         assert_eq!(told(&mut audience, "b"), [1, 2, 3, 4]);
         assert_eq!(told(&mut audience, "bb"), [2, 3, 4, 5]);
         assert_eq!(told(&mut audience, "c"), [4]);
-        audience.leave(&interest("a", "c"), WatcherId(2));
+        audience.leave(&interest("a", "c"), 2);
         assert_eq!(told(&mut audience, "b"), [1, 3, 4]);
-        audience.leave(&interest("a", "c"), WatcherId(3));
-        audience.leave(&interest("b", ""), WatcherId(1));
-        audience.leave(&all, WatcherId(4));
+        audience.leave(&interest("a", "c"), 3);
+        audience.leave(&interest("b", ""), 1);
+        audience.leave(&all, 4);
         assert!(told(&mut audience, "b").is_empty());
-        audience.join(&interest("b", ""), WatcherId(6));
+        audience.join(&interest("b", ""), 6);
         assert_eq!(told(&mut audience, "b"), [6]);
-        let left: Vec<u64> = audience.take_all().iter().map(|id| id.0).collect();
+        let left: Vec<u64> = audience.take_all().into_iter().collect();
         assert_eq!(left, [5, 6]);
         assert!(told(&mut audience, "b").is_empty());
     }

@@ -37,9 +37,9 @@ impl Recent {
         self.next
     }
 
-    /// Whether all that happened from this revision on is in it.
-    pub(super) fn covers(&self, from: i64) -> bool {
-        from >= self.start
+    /// The first revision that is in it.
+    pub(super) fn start(&self) -> i64 {
+        self.start
     }
 
     /// Adds what the Applier told, which follows on it.

@@ -55,15 +55,17 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let headers = request.metadata().clone().into_headers();
-        let leader_seen = wants_leader(&headers).then(Instant::now);
+        let lookout = wants_leader(&headers).then(|| Lookout {
+            looks: tokio::time::interval(LOOK_PAUSE),
+            seen: Instant::now(),
+        });
         let conversation = Conversation {
             watching: self.port.watch().map_err(refused)?,
             port: self.port.clone(),
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
-            leader_seen,
-            look: tokio::time::interval(LOOK_PAUSE),
+            lookout,
         };
         Ok(Response::new(Box::pin(conversation.responses())))
     }
@@ -78,10 +80,15 @@ struct Conversation {
     requests: Option<Streaming<pb::WatchRequest>>,
     /// What is to be sent next.
     ready: VecDeque<pb::WatchResponse>,
-    /// When there was a leader last, where the client wants to be told if there is none.
-    leader_seen: Option<Instant>,
-    /// When to look for one.
-    look: Interval,
+    /// Where the client wants to be told if there is no leader.
+    lookout: Option<Lookout>,
+}
+
+/// Looks for a leader.
+struct Lookout {
+    looks: Interval,
+    /// When there was one last.
+    seen: Instant,
 }
 
 /// What a conversation waits for.
@@ -130,25 +137,31 @@ impl Conversation {
                 None => std::future::pending().await,
             }
         };
-        let looks = self.leader_seen.is_some();
+        let lookout = &mut self.lookout;
+        let look = async {
+            match lookout {
+                Some(lookout) => lookout.looks.tick().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             request = request => request,
             notice = self.watching.next() => notice.map(Next::Notice).map_err(refused),
             // An error says that the server is gone.
             _ = self.draining.wait_for(|draining| *draining) => Err(refused(Refusal::Stopped)),
-            _ = self.look.tick(), if looks => Ok(Next::Look),
+            _ = look => Ok(Next::Look),
         }
     }
 
     fn look_for_leader(&mut self) -> Result<(), Status> {
         let election_ms = self.port.config().timings.election_timeout_ms;
         let patience = Duration::from_millis(TIMEOUTS_WITHOUT_LEADER * election_ms);
-        let Some(seen) = &mut self.leader_seen else {
+        let Some(lookout) = &mut self.lookout else {
             return Ok(());
         };
         if self.port.report().leader.is_some() {
-            *seen = Instant::now();
-        } else if seen.elapsed() >= patience {
+            lookout.seen = Instant::now();
+        } else if lookout.seen.elapsed() >= patience {
             return Err(Status::unavailable(NO_LEADER));
         }
         Ok(())

@@ -1,0 +1,228 @@
+//! What late watchers missed: chosen from a stretch of the history that is walked once for all of them, from memory, or from the state
+//! as of its last checkpoint.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rm_kv::{Event, KvError};
+
+use super::WatcherId;
+use super::audience::Audience;
+use crate::states::InForce;
+use crate::watching::{Delivery, Interest};
+
+/// How many bytes of changes are read at a time, and about how many a watcher is told at a time.
+const PART_BYTES: usize = 1 << 20;
+
+/// A watcher that is to be told what it missed.
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    pub(super) watcher: WatcherId,
+    pub(super) interest: Interest,
+    /// The first revision of which it was not told.
+    pub(super) next: i64,
+}
+
+/// What a watcher is told next.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// None where nothing happened that it wants.
+    pub(super) events: Option<Arc<Delivery>>,
+    /// The first revision of which it is not told with that.
+    pub(super) next: i64,
+}
+
+/// What was found on the disk for a late watcher.
+#[derive(Debug)]
+pub(super) enum Found {
+    Part(Part),
+    /// What it wants is removed, and the key space is compacted up to this revision.
+    Compacted(i64),
+    /// It wants what lies before or after what was read.
+    Elsewhere,
+}
+
+/// What those who want the same from the same revision on are told.
+#[derive(Debug)]
+struct Want {
+    from: i64,
+    events: Vec<Arc<Event>>,
+    bytes: usize,
+    /// The revision with which it would become too much.
+    end: Option<i64>,
+}
+
+impl Want {
+    fn add(&mut self, event: &Arc<Event>) {
+        if event.revision() < self.from || self.end.is_some() {
+            return;
+        }
+        let is_new = self.events.last().map(|last| last.revision()) != Some(event.revision());
+        if is_new && self.bytes >= PART_BYTES {
+            self.end = Some(event.revision());
+        } else {
+            self.bytes += event.bytes();
+            self.events.push(event.clone());
+        }
+    }
+}
+
+/// Their parts of a stretch of the history, in their order. The stretch holds all from where the first of them is up to the revision
+/// `end`, which is not in it.
+pub(super) fn parts<'e>(
+    events: impl Iterator<Item = &'e Arc<Event>>,
+    end: i64,
+    late: &[Late],
+) -> Vec<Part> {
+    let mut wants: Vec<Want> = Vec::new();
+    let mut audience = Audience::default();
+    let mut numbers = HashMap::new();
+    let numbers: Vec<usize> = late
+        .iter()
+        .map(|late| {
+            *numbers
+                .entry((&late.interest, late.next))
+                .or_insert_with(|| {
+                    wants.push(Want {
+                        from: late.next,
+                        events: Vec::new(),
+                        bytes: 0,
+                        end: None,
+                    });
+                    let number = wants.len() - 1;
+                    audience.join(&late.interest, number);
+                    number
+                })
+        })
+        .collect();
+    for event in events {
+        for group in audience.groups_of(event) {
+            for &number in &audience.group(group).members {
+                wants[number].add(event);
+            }
+        }
+    }
+    let part = |want: Want| {
+        // One may want only what lies beyond the stretch.
+        let next = want.end.unwrap_or(end).max(want.from);
+        let events = Delivery::new(want.events, next - 1);
+        Part { events, next }
+    };
+    let parts: Vec<Part> = wants.into_iter().map(part).collect();
+    numbers
+        .iter()
+        .map(|&number| parts[number].clone())
+        .collect()
+}
+
+/// Reads the history once for all of them, from where the first of them is.
+pub(super) fn read(state: &InForce, late: Vec<Late>) -> Result<Vec<(WatcherId, Found)>, KvError> {
+    let from = late.first().map_or(0, |first| first.next);
+    let history = rm_kv::history(&state.environment, from, PART_BYTES)?;
+    let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
+    let (here, others): (Vec<Late>, Vec<Late>) = late
+        .into_iter()
+        .partition(|late| late.next >= history.from && late.next < history.next);
+    let others = others.into_iter().map(|late| {
+        // One that was there before the compaction is told what is compacted, as long as that is whole.
+        let found = match late.next < history.whole_from {
+            true => Found::Compacted(history.compacted),
+            false => Found::Elsewhere,
+        };
+        (late.watcher, found)
+    });
+    let parts = parts(events.iter(), history.next, &here);
+    let told = here.iter().zip(parts);
+    let told = told.map(|(late, part)| (late.watcher, Found::Part(part)));
+    Ok(told.chain(others).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rm_kv::KeyValue;
+
+    use super::*;
+
+    fn event(revision: i64, key: &'static str, bytes: usize) -> Arc<Event> {
+        Arc::new(Event {
+            is_delete: false,
+            kv: KeyValue {
+                key: key.into(),
+                value: vec![0; bytes].into(),
+                mod_revision: revision,
+                ..KeyValue::default()
+            },
+            prev_kv: None,
+        })
+    }
+
+    fn late(number: u64, key: &'static str, range_end: &'static str, next: i64) -> Late {
+        Late {
+            watcher: WatcherId(number),
+            interest: Interest {
+                key: key.into(),
+                range_end: range_end.into(),
+                ..Interest::default()
+            },
+            next,
+        }
+    }
+
+    fn told(parts: &[Part]) -> Vec<(Vec<i64>, i64)> {
+        let revisions = |part: &Part| {
+            let events = part.events.iter().flat_map(|delivery| &delivery.events);
+            events.map(|event| event.revision()).collect()
+        };
+        parts
+            .iter()
+            .map(|part| (revisions(part), part.next))
+            .collect()
+    }
+
+    #[test]
+    fn each_is_told_what_it_wants_from_where_it_is() {
+        let events = [
+            event(2, "a", 1),
+            event(3, "b", 1),
+            event(3, "a", 1),
+            event(4, "c", 1),
+        ];
+        let all = [
+            late(1, "a", "", 2),
+            late(2, "a", "", 3),
+            late(3, "a", "c", 3),
+            late(4, "x", "", 2),
+            late(5, "a", "", 3),
+            late(6, "a", "", 9),
+        ];
+        let parts = parts(events.iter(), 6, &all);
+        let expected = [
+            (vec![2, 3], 6),
+            (vec![3], 6),
+            (vec![3, 3], 6),
+            (vec![], 6),
+            (vec![3], 6),
+            (vec![], 9),
+        ];
+        assert_eq!(told(&parts), expected);
+        let shared = |place: usize| parts[place].events.clone().expect("it has events");
+        assert!(Arc::ptr_eq(&shared(1), &shared(4)), "the same is shared");
+    }
+
+    #[test]
+    fn a_part_that_would_be_too_large_ends_before_a_revision() {
+        let half = PART_BYTES / 2;
+        let events = [
+            event(2, "a", half),
+            event(3, "a", half),
+            event(3, "b", half),
+            event(5, "a", half),
+            event(6, "z", half),
+        ];
+        let all = [late(1, "a", "c", 2), late(2, "z", "", 2)];
+        assert_eq!(
+            told(&parts(events.iter(), 7, &all)),
+            [(vec![2, 3, 3], 5), (vec![6], 7)]
+        );
+    }
+}
