@@ -39,9 +39,7 @@ impl Cluster {
     /// When they have none in time.
     pub async fn start(settings: Settings) -> Self {
         let mut cluster = Cluster::prepare(settings).await;
-        for machine in &mut cluster.machines {
-            machine.start();
-        }
+        cluster.start_all();
         cluster.leader().await;
         cluster
     }
@@ -87,6 +85,20 @@ impl Cluster {
             folder: Some(folder),
             _ports: ports,
             _turn: turn,
+        }
+    }
+
+    /// Kills all machines, as a loss of power would.
+    pub fn kill_all(&mut self) {
+        for machine in &mut self.machines {
+            machine.kill();
+        }
+    }
+
+    /// Starts all machines, which do not run.
+    pub fn start_all(&mut self) {
+        for machine in &mut self.machines {
+            machine.start();
         }
     }
 

@@ -4,12 +4,13 @@
 //! Unlike a patch it names the text alone, so that it outlives changes around it. Where that text is not found exactly once, the
 //! fault no longer fits the core, and must be written anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 /// What to replace in one file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Edit<'a> {
+pub struct Edit<'a> {
     file: &'a str,
     old: &'a str,
     new: &'a str,
@@ -17,7 +18,10 @@ pub(crate) struct Edit<'a> {
 
 /// Reads a fault: a line for the rule, then for each edit a line `--- FILE`, the old text, a line `+++`, the new text and a line
 /// `===`.
-pub(crate) fn parse(text: &str) -> Result<Vec<Edit<'_>>, String> {
+///
+/// # Errors
+/// What it is not.
+pub fn parse(text: &str) -> Result<Vec<Edit<'_>>, String> {
     let (_rule, mut rest) = text.split_once("\n\n").ok_or("it names no rule")?;
     let mut edits = Vec::new();
     while !rest.trim().is_empty() {
@@ -43,19 +47,39 @@ fn parse_edit(text: &str) -> Option<(Edit<'_>, &str)> {
     Some((Edit { file, old, new }, rest))
 }
 
-/// Plants it in a copy of the core.
-pub(crate) fn plant(edits: &[Edit], core: &Path) -> Result<(), String> {
+/// The files of a core that it changes, and what they become.
+///
+/// # Errors
+/// It does not fit that core, or a file cannot be read.
+pub fn planted<'a>(edits: &[Edit<'a>], core: &Path) -> Result<BTreeMap<&'a str, String>, String> {
+    let mut files = BTreeMap::new();
     for Edit { file, old, new } in edits {
-        let path = core.join(file);
-        let failed = |error| format!("{}: {error}", path.display());
-        let text = fs::read_to_string(&path).map_err(failed)?;
+        let text = match files.remove(file) {
+            Some(text) => text,
+            None => {
+                let path = core.join(file);
+                fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?
+            }
+        };
         let found = text.matches(old).count();
         if found != 1 {
             return Err(format!(
                 "its text is {found} times in {file}, not once: write the fault anew\n{old}"
             ));
         }
-        fs::write(&path, text.replace(old, new)).map_err(failed)?;
+        files.insert(*file, text.replace(old, new));
+    }
+    Ok(files)
+}
+
+/// Plants it in a copy of the core.
+///
+/// # Errors
+/// As [`planted`], or a file cannot be written.
+pub fn plant(edits: &[Edit], core: &Path) -> Result<(), String> {
+    for (file, text) in planted(edits, core)? {
+        let path = core.join(file);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 mod bounds;
 mod catalog;
 mod disk;
-mod fault;
+pub mod fault;
 mod history;
 mod machine;
 mod options;

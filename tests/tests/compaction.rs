@@ -280,14 +280,8 @@ async fn etcd_17780_the_revision_never_goes_back_when_killed_during_compaction()
         if round % 2 == 1 {
             scrubbed(&client, round % 3, newest).await;
         }
-        cluster
-            .machines
-            .iter_mut()
-            .for_each(|machine| machine.kill());
-        cluster
-            .machines
-            .iter_mut()
-            .for_each(|machine| machine.start());
+        cluster.kill_all();
+        cluster.start_all();
         cluster.leader().await;
         cluster.converged().await;
         for machine in 0..client.machines() {

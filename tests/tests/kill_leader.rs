@@ -39,10 +39,7 @@ async fn every_acknowledged_write_survives_the_death_of_leader_after_leader() {
     let pairs = cluster.same_everywhere().await;
     assert_nothing_lost(&acknowledged, &pairs);
     let committed = cluster.converged().await;
-    cluster
-        .machines
-        .iter_mut()
-        .for_each(|machine| machine.kill());
+    cluster.kill_all();
     let compared = assert_same_without_gaps(&cluster.machines, committed);
     cluster.assert_nobody_panicked();
     println!(

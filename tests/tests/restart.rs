@@ -22,14 +22,8 @@ async fn a_cluster_killed_at_once_keeps_everything() {
     let workload = Workload::start(&client);
     for _ in 0..rounds(3) {
         writers.progress(100).await;
-        cluster
-            .machines
-            .iter_mut()
-            .for_each(|machine| machine.kill());
-        cluster
-            .machines
-            .iter_mut()
-            .for_each(|machine| machine.start());
+        cluster.kill_all();
+        cluster.start_all();
         cluster.leader().await;
     }
     writers.progress(100).await;
@@ -78,10 +72,7 @@ async fn a_whole_cluster_stops_well_and_comes_back() {
         let status = machine.terminate().await;
         assert_eq!(status.code(), Some(0), "{}: {status}", machine.name);
     }
-    cluster
-        .machines
-        .iter_mut()
-        .for_each(|machine| machine.start());
+    cluster.start_all();
     cluster.leader().await;
     let pairs = cluster.same_everywhere().await;
     assert_eq!(&pairs[0].value[..], b"value");

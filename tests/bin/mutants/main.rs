@@ -85,7 +85,7 @@ fn hunt(names: &[String], all: bool, effort: Effort) -> Outcome<usize> {
         println!(
             "| {} | {} | {seeds} | {property} | {seconds} | {} |",
             fault.name,
-            fault.rule,
+            fault.rule(),
             summary(&scripts)
         );
     }
