@@ -6,10 +6,11 @@ use bytes::Bytes;
 use rm_proto::etcdserverpb::watch_client::WatchClient;
 use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_proto::etcdserverpb::{
-    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+    DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, WatchCancelRequest, WatchCreateRequest,
+    WatchProgressRequest, WatchRequest, WatchResponse, request_op::Request,
 };
 use rm_proto::mvccpb::Event;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Status, Streaming};
 
@@ -114,13 +115,6 @@ impl Watching {
         }
         events
     }
-
-    /// Whether nothing is told for so long. What is told then is lost.
-    pub async fn is_silent_for(&mut self, span: Duration) -> bool {
-        tokio::time::timeout(span, self.responses.message())
-            .await
-            .is_err()
-    }
 }
 
 /// All keys there are.
@@ -191,4 +185,96 @@ pub async fn follow(
         }
     }
     (events, streams)
+}
+
+/// The same from a revision on.
+pub fn from(start_revision: i64, request: WatchCreateRequest) -> WatchCreateRequest {
+    WatchCreateRequest {
+        start_revision,
+        ..request
+    }
+}
+
+/// An event in short: the revision, the key, and the value or a minus.
+fn short(event: &Event) -> String {
+    let kv = event.kv.as_ref().expect("an event has a key");
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let now = match event.r#type {
+        0 => format!("{} {}={}", kv.mod_revision, text(&kv.key), text(&kv.value)),
+        _ => format!("{} {}-", kv.mod_revision, text(&kv.key)),
+    };
+    match &event.prev_kv {
+        Some(before) => format!("{now} was {}", text(&before.value)),
+        None => now,
+    }
+}
+
+/// Events in short: the revision, the key, and the value or a minus, and what was before if that was told.
+pub fn shorts(events: &[Event]) -> Vec<String> {
+    events.iter().map(short).collect()
+}
+
+/// Deletes a key.
+///
+/// # Panics
+/// When there is no leader.
+pub async fn delete(client: &Client, key: &'static str) {
+    let request = DeleteRangeRequest {
+        key: key.into(),
+        ..Default::default()
+    };
+    let deleted = client.kv(0).delete_range(request).await;
+    deleted.expect("there is a leader");
+}
+
+/// Revision 2 puts `a`, 3 puts `b` and changes `a`, 4 deletes `a`, 5 puts `c`.
+///
+/// # Panics
+/// When there is no leader.
+pub async fn some_history(client: &Client) {
+    client.put("a", "1").await;
+    let put = |key: &'static str, value: &'static str| RequestOp {
+        request: Some(Request::RequestPut(PutRequest {
+            key: key.into(),
+            value: value.into(),
+            ..Default::default()
+        })),
+    };
+    let both = TxnRequest {
+        success: vec![put("b", "1"), put("a", "2")],
+        ..Default::default()
+    };
+    client.kv(1).txn(both).await.expect("there is a leader");
+    delete(client, "a").await;
+    client.put("c", "1").await;
+}
+
+/// The revision that a response tells.
+///
+/// # Panics
+/// When it has no header.
+pub fn header_revision(response: &WatchResponse) -> i64 {
+    response
+        .header
+        .as_ref()
+        .expect("every response has one")
+        .revision
+}
+
+/// Writes one key again and again, through one machine after the other, until it has this revision. A write whose answer is lost
+/// may have happened. Tells each revision that was acknowledged.
+pub async fn write_up_to(client: Client, last: i64, written: watch::Sender<i64>) {
+    for turn in 0.. {
+        let machine = turn % client.machines();
+        match client.put_on(machine, "k", turn.to_string()).await {
+            Ok(put) => {
+                let revision = put.header.map_or(0, |it| it.revision);
+                written.send_replace(revision);
+                if revision >= last {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
