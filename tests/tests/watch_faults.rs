@@ -1,51 +1,66 @@
 //! Watches, on real machines of which parts fail, or whose clients are slow: nothing is lost, and nothing is told twice.
 
 use bytes::Bytes;
-use rm_tests::watching::{Watching, everything, follow, from, revision, shorts, write_up_to};
+use rm_tests::watching::{
+    Watching, everything, follow, from, prefix, revision, shorts, write_up_to,
+};
 use rm_tests::{Cluster, Settings, until};
 use tokio::sync::watch;
 
-/// Listens to a watcher of everything, which was told all up to a revision, until it was told all up to another; up to which it was.
-async fn told_up_to(watching: &mut Watching, told: i64, last: i64) -> i64 {
-    let mut told = told;
-    while told < last {
-        for event in watching.told().await.events {
-            assert_eq!(revision(&event), told + 1, "each once, and none left out");
-            told += 1;
+/// Listens to watchers that are told everything until each was told all up to a revision; `told` is up to which each was, by its number.
+async fn listen_up_to(watching: &mut Watching, told: &mut [i64], last: i64) {
+    while told.iter().any(|&told| told < last) {
+        let response = watching.told().await;
+        for event in response.events {
+            let told = &mut told[response.watch_id as usize];
+            assert_eq!(revision(&event), *told + 1, "each once, and none left out");
+            *told += 1;
         }
     }
-    told
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn etcd_17529_a_slow_client_loses_nothing_and_holds_up_nobody() {
+/// Three watchers of a client that does not listen for long, and one of another client that does, with so many milliseconds from one
+/// checkpoint to the next.
+async fn a_slow_client_loses_nothing(checkpoint_interval_ms: u64) {
     let settings = Settings::trio()
         .with("watch.queue_bytes_max", 100_000)
         .with("watch.recent_bytes_max", 100_000)
-        .with("storage.checkpoint_interval_ms", 300);
+        .with("storage.checkpoint_bytes", 1 << 30)
+        .with("storage.checkpoint_interval_ms", checkpoint_interval_ms);
     let cluster = Cluster::start(settings).await;
     let client = cluster.client();
     let mut slow = Watching::open(&client, 0).await.expect("it runs");
     let mut quick = Watching::open(&client, 0).await.expect("it runs");
-    for watching in [&mut slow, &mut quick] {
-        watching.create(everything()).await;
-        assert!(watching.told().await.created);
+    for request in [everything(), prefix("k"), from(1, prefix("k"))] {
+        slow.create(request).await;
+        assert!(slow.told().await.created);
     }
+    quick.create(everything()).await;
+    assert!(quick.told().await.created);
     // Far more than what the windows of HTTP/2 and both bounds hold.
     let value = Bytes::from(vec![b'x'; 100_000]);
-    let mut told = 1;
+    let (mut told, mut told_slow) = ([1], [1; 3]);
     for _ in 0..400 {
         // It may be written twice, if an answer is lost.
         let put = client.put("k", value.clone()).await;
         let last = put.header.expect("every answer has one").revision;
-        told = told_up_to(&mut quick, told, last).await;
+        listen_up_to(&mut quick, &mut told, last).await;
     }
-    assert_eq!(told_up_to(&mut slow, 1, told).await, told);
+    listen_up_to(&mut slow, &mut told_slow, told[0]).await;
     let put = client.put("k", "last").await;
     let last = put.header.expect("every answer has one").revision;
-    for watching in [&mut slow, &mut quick] {
-        assert_eq!(told_up_to(watching, told, last).await, last);
-    }
+    listen_up_to(&mut slow, &mut told_slow, last).await;
+    listen_up_to(&mut quick, &mut told, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_17529_a_slow_client_is_told_the_rest_from_the_disk_and_holds_up_nobody() {
+    a_slow_client_loses_nothing(300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_17529_a_slow_client_is_told_from_memory_what_is_in_no_checkpoint() {
+    a_slow_client_loses_nothing(600_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +197,7 @@ async fn an_applier_that_is_slow_to_answer_is_not_asked_to_death() {
     assert!(watching.told().await.created);
     // Longer than the Watcher waits before it asks again.
     client
-        .arm_fault(0, "applier", "handler", "delay:250", 40)
+        .arm_fault(0, "applier", "handler", "delay:250", 10_000)
         .await;
     for number in 2..6 {
         client.put("a", number.to_string()).await;
