@@ -31,6 +31,33 @@ pub fn rmctl() -> &'static Path {
     })
 }
 
+/// What cargo tells a program that it runs of the program's own package. How cargo is to build (`CARGO_HOME`, `CARGO_BUILD_..`,
+/// `CARGO_PROFILE_..`) is not among it.
+const OWN_PACKAGE: [&str; 7] = [
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_NAME",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_TARGET_TMPDIR",
+    "OUT_DIR",
+];
+
+/// The cargo that runs this test, told as little of the test as one that is run in a shell. The build script of `ring` is run again,
+/// and all that rests on it is compiled again, whenever the variables for its own package have other values than at the last build:
+/// what cargo has set for the test would change them, and the next build outside of a test would change them back.
+fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os() {
+        let starts_with = |start| name.to_str().is_some_and(|name| name.starts_with(start));
+        if OWN_PACKAGE.into_iter().any(starts_with) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Cargo itself knows best whether a binary is stale: asking it costs little when it is not.
 fn build(package: &str, binary: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
@@ -43,8 +70,7 @@ fn build(package: &str, binary: &str) -> PathBuf {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["build", "--quiet", "--package", package, "--bin", binary])
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
@@ -57,4 +83,30 @@ fn build(package: &str, binary: &str) -> PathBuf {
         String::from_utf8_lossy(&output.stderr)
     );
     folder.join(format!("{binary}{}", std::env::consts::EXE_SUFFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cargo_that_a_test_runs_learns_nothing_of_the_tests_own_package() {
+        let command = cargo();
+        let left_out: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| value.is_none().then_some(name))
+            .collect();
+        // These are among what decides whether `ring` is built again.
+        for name in [
+            "CARGO_MANIFEST_DIR",
+            "CARGO_PKG_NAME",
+            "CARGO_PKG_VERSION_MINOR",
+        ] {
+            assert!(std::env::var(name).is_ok(), "cargo tells a test {name}");
+            assert!(left_out.contains(&name.as_ref()), "{name}: {left_out:?}");
+        }
+        for name in ["PATH", "CARGO", "CARGO_HOME", "CARGO_TARGET_DIR"] {
+            assert!(!left_out.contains(&name.as_ref()), "{name}: {left_out:?}");
+        }
+    }
 }
