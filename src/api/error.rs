@@ -48,12 +48,15 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         | RequestError::LeaseProvided
         | RequestError::TooManyOperations
         | RequestError::DuplicateKey => Status::invalid_argument(text),
-        RequestError::Compacted | RequestError::FutureRevision => Status::out_of_range(text),
+        RequestError::Compacted | RequestError::FutureRevision | RequestError::LeaseTooLong => {
+            Status::out_of_range(text)
+        }
+        RequestError::LeaseExists => Status::failed_precondition(text),
         RequestError::LeaseNotFound => Status::not_found(text),
         RequestError::ReplyTooLarge | RequestError::ReplyTooLargeAfterChange => {
             Status::resource_exhausted(text)
         }
-        RequestError::NotReadOnly => Status::internal(text),
+        RequestError::NotReadOnly | RequestError::TooManyLeases => Status::internal(text),
     }
 }
 
@@ -195,6 +198,16 @@ mod tests {
                 RequestError::LeaseNotFound,
                 Code::NotFound,
                 "etcdserver: requested lease not found",
+            ),
+            (
+                RequestError::LeaseExists,
+                Code::FailedPrecondition,
+                "etcdserver: lease already exists",
+            ),
+            (
+                RequestError::LeaseTooLong,
+                Code::OutOfRange,
+                "etcdserver: too large lease TTL",
             ),
             (
                 RequestError::ReplyTooLarge,

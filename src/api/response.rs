@@ -57,7 +57,13 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         }
         ReplyBody::Txn(reply) => Some(Response::ResponseTxn(txn(header, reply))),
         // No transaction holds such an operation.
-        ReplyBody::Compact | ReplyBody::Scrub => None,
+        ReplyBody::Compact
+        | ReplyBody::Scrub
+        | ReplyBody::GrantLease(_)
+        | ReplyBody::RevokeLease
+        | ReplyBody::LeasesCounted(_)
+        | ReplyBody::Lease(_)
+        | ReplyBody::Leases(_) => None,
     };
     pb::ResponseOp { response }
 }

@@ -179,8 +179,10 @@ mod tests {
         let tables = Tables::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
         let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
+        let leases = crate::lease::Leases::open(environment).unwrap();
         let view = View {
             tables: &tables,
+            leases: &leases,
             txn: &txn,
             revision: keyspace.revision(),
             compact_revision: -1,

@@ -7,8 +7,10 @@ use heed::RwTxn;
 
 use crate::chain::Link;
 use crate::command::{DeleteRange, DeleteReply, Put, Reply, ReplyBody};
+use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::Head;
+use crate::lease::{LeaseNews, Leases};
 use crate::progress::Progress;
 use crate::range::ReplyRoom;
 use crate::revision::{Meta, Record, Revision};
@@ -19,6 +21,9 @@ use crate::view::View;
 /// The changes of one request, under way.
 pub(crate) struct Change<'c, 'env> {
     pub(crate) tables: &'c Tables,
+    pub(crate) leases: &'c Leases,
+    /// What happens to leases.
+    pub(crate) news: &'c mut LeaseNews,
     pub(crate) txn: &'c mut RwTxn<'env>,
     pub(crate) state: &'c mut State,
     /// Overwritten by every write.
@@ -29,14 +34,10 @@ pub(crate) struct Change<'c, 'env> {
     pub(crate) overflowed: bool,
     pub(crate) progress: &'c Progress,
     pub(crate) room: &'c ReplyRoom,
-    /// How many changes were made.
+    /// How many changes were made in this revision.
     pub(crate) made: u32,
-    /// How many bytes of records were written.
-    pub(crate) bytes: usize,
-    /// How many changes were removed.
-    pub(crate) removed: u32,
-    /// How many keys left the index.
-    pub(crate) forgotten: u32,
+    /// What was written in all.
+    pub(crate) written: Written,
 }
 
 impl Change<'_, '_> {
@@ -44,6 +45,7 @@ impl Change<'_, '_> {
     pub(crate) fn view(&self) -> View<'_> {
         View {
             tables: self.tables,
+            leases: self.leases,
             txn: self.txn,
             revision: self.revision(),
             compact_revision: self.state.compact_revision,
@@ -76,9 +78,10 @@ impl Change<'_, '_> {
         self.state.revision + i64::from(self.made > 0)
     }
 
-    /// Ends the request: its revision becomes the key space's.
-    pub(crate) fn finish(self) {
+    /// Makes the changes so far a revision of the key space; those that follow are of the next.
+    pub(crate) fn end_revision(&mut self) {
         self.state.revision = self.revision();
+        self.made = 0;
     }
 
     /// Puts a key, which [`check_put`] has allowed.
@@ -141,7 +144,7 @@ impl Change<'_, '_> {
     }
 
     /// Appends the next change of a key.
-    fn append(
+    pub(crate) fn append(
         &mut self,
         key: &[u8],
         newest: Option<&Head>,
@@ -164,7 +167,7 @@ impl Change<'_, '_> {
             value,
         };
         revisions.append(self.txn, revision, &record, self.scratch)?;
-        self.bytes += self.scratch.len();
+        self.written.record_bytes += self.scratch.len();
         let length = newest.map_or(0, |head| head.length) + 1;
         let head = Head {
             revision,
@@ -179,7 +182,11 @@ impl Change<'_, '_> {
             &mut self.state.next_branch,
             self.scratch,
         )?;
+        let hangs = |meta: Meta, revision| (meta.lease != 0).then_some((meta.lease, revision));
+        let before = newest.and_then(|head| hangs(head.meta, head.revision));
+        self.reattach(before, hangs(meta, revision))?;
         self.made += 1;
+        self.written.changes += 1;
         self.progress.step(value.len());
         Ok(())
     }
@@ -187,8 +194,7 @@ impl Change<'_, '_> {
 
 /// Checks what a put asks of the key space before any change is made, in etcd's order.
 pub(crate) fn check_put(view: &View, put: &Put) -> Result<(), Failure> {
-    // No lease exists yet: they come with the commands that grant them.
-    if put.lease != 0 {
+    if put.lease != 0 && view.leases.get(view.txn, put.lease)?.is_none() {
         return Err(RequestError::LeaseNotFound.into());
     }
     if (put.ignore_value || put.ignore_lease) && view.head(&put.key)?.is_none() {

@@ -9,7 +9,7 @@ use crate::command::{Command, Txn};
 
 /// The newest encoding that this program reads. Each command is written in the oldest that has it, so that machines of an older
 /// program go on while nothing is asked of them that they do not know.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The longest command that is decoded, in bytes; the limit on a client's request must stay below it.
 pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
@@ -55,6 +55,10 @@ impl Command {
         match self {
             Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_) => 1,
             Command::Compact { .. } | Command::Scrub { .. } => 2,
+            Command::GrantLease { .. }
+            | Command::RevokeLease { .. }
+            | Command::ExpireLeases { .. }
+            | Command::NoteLeases { .. } => 3,
         }
     }
 
@@ -110,7 +114,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::command::{Operation, Put};
+    use crate::command::{Grant, LeaseTime, Operation, Put};
+
+    const GRANT: Grant = Grant {
+        id: i64::MIN,
+        entry: 9,
+    };
 
     fn nest(levels: usize) -> Command {
         let inner = (0..levels).fold(Txn::default(), |inner, _| Txn {
@@ -134,7 +143,30 @@ mod tests {
             changes: 1_000,
             bytes: u32::MAX,
         };
-        for command in [put, nest(0), nest(MAX_TXN_DEPTH), compact, scrub] {
+        let grant = Command::GrantLease { id: -1, ttl: 60 };
+        let revoke = Command::RevokeLease { id: 7 };
+        let expire = Command::ExpireLeases {
+            term: 3,
+            grants: vec![GRANT, GRANT],
+        };
+        let note = Command::NoteLeases {
+            term: u64::MAX,
+            times: vec![LeaseTime {
+                grant: GRANT,
+                remaining: Some(9),
+            }],
+        };
+        for command in [
+            put,
+            nest(0),
+            nest(MAX_TXN_DEPTH),
+            compact,
+            scrub,
+            grant,
+            revoke,
+            expire,
+            note,
+        ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
     }
@@ -151,6 +183,7 @@ mod tests {
             bytes: 1,
         };
         assert_eq!(version(scrub), 2);
+        assert_eq!(version(Command::GrantLease { id: 1, ttl: 1 }), 3);
     }
 
     #[test]

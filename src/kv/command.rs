@@ -27,6 +27,51 @@ pub enum Command {
         /// With how many bytes of keys and values to be content. At least one change is looked at.
         bytes: u32,
     },
+    /// Grants a lease.
+    GrantLease {
+        /// Its id, which must be free and not zero.
+        id: i64,
+        /// For how long, in seconds.
+        ttl: i64,
+    },
+    /// Ends a lease, and deletes the keys that hang on it.
+    RevokeLease {
+        /// Its id.
+        id: i64,
+    },
+    /// Ends leases whose time is over, unless another term has begun. No client asks for it: the machine that leads does.
+    ExpireLeases {
+        /// The term of the leader that counted their time. The next one counts anew.
+        term: u64,
+        /// Which. Those that are not there any more are passed over.
+        grants: Vec<Grant>,
+    },
+    /// Notes how much is left of leases, so that a change of leader does not renew them, unless another term has begun. No client
+    /// asks for it: the machine that leads does.
+    NoteLeases {
+        /// The term of the leader that counted their time.
+        term: u64,
+        /// What is left of each. Those that are not there any more are passed over.
+        times: Vec<LeaseTime>,
+    },
+}
+
+/// A lease, told from others that had or will have its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its id.
+    pub id: i64,
+    /// The index of the entry that granted it.
+    pub entry: u64,
+}
+
+/// What is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseTime {
+    /// Which.
+    pub grant: Grant,
+    /// What is left of it, in seconds; none if it was renewed.
+    pub remaining: Option<i64>,
 }
 
 /// A request that only reads.
@@ -36,6 +81,22 @@ pub enum Query {
     Range(Range),
     /// A transaction without writes.
     Txn(Txn),
+    /// Looks at a lease.
+    Lease {
+        /// Its id.
+        id: i64,
+        /// Whether the keys that hang on it are wanted.
+        keys: bool,
+    },
+    /// Looks which of some leases are there, at most [`crate::LEASES_MAX`].
+    KnownLeases(Vec<i64>),
+    /// Lists leases in the order of their ids, negative ones last.
+    Leases {
+        /// The one after which to begin; none for the beginning.
+        after: Option<i64>,
+        /// The most to list; never more than [`crate::LEASES_MAX`] are.
+        limit: usize,
+    },
 }
 
 /// Reads keys (etcd's RangeRequest; whether the read is linearizable is not the key space's concern).
@@ -229,6 +290,36 @@ pub enum ReplyBody {
     Compact,
     /// To a part of a scrub.
     Scrub,
+    /// To the grant of a lease: the lease.
+    GrantLease(Lease),
+    /// To the end of a lease.
+    RevokeLease,
+    /// To the end of leases whose time is over, and to a note of what is left of others: whether it was still the term for it.
+    LeasesCounted(bool),
+    /// To a look at a lease.
+    Lease(LeaseReply),
+    /// To a list of leases.
+    Leases(Vec<Lease>),
+}
+
+/// A lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which.
+    pub grant: Grant,
+    /// For how long it was granted, in seconds.
+    pub ttl: i64,
+    /// What was left of it when that was last noted, in seconds; none if it was renewed since.
+    pub remaining: Option<i64>,
+}
+
+/// What a look at a lease yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseReply {
+    /// The lease.
+    pub lease: Lease,
+    /// The keys that hang on it, in their order, if they were asked for.
+    pub keys: Vec<Bytes>,
 }
 
 /// What a range yields.

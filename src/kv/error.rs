@@ -37,6 +37,15 @@ pub enum RequestError {
     /// There is no such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// There is such a lease.
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    /// A lease would be longer than [`crate::LEASE_SECONDS_MAX`].
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTooLong,
+    /// More leases are named in one command than [`crate::LEASES_MAX`]. Not one of etcd's.
+    #[error("raftmachine: too many leases in one command; name fewer")]
+    TooManyLeases,
     /// The reply is larger than one may be. Not one of etcd's.
     #[error(
         "raftmachine: the reply is too large; ask for fewer keys at a time (a limit, a smaller range, keys only)"

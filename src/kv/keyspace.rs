@@ -7,10 +7,11 @@ use rm_raft::{EntryId, Index};
 use rm_store::{Environment, Writer};
 
 use crate::change::{Change, check_put};
-use crate::command::{Command, Query, Reply, ReplyBody};
-use crate::dirty::DirtyPages;
+use crate::command::{Command, Grant, Query, Reply, ReplyBody};
+use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
 use crate::history::{History, Past};
+use crate::lease::{LeaseNews, Leases};
 use crate::peek::{Peek, peek};
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
@@ -32,13 +33,17 @@ pub type Outcome = Option<Result<Reply, RequestError>>;
 /// inside a change the transaction is gone, and every call fails until the key space is opened again.
 pub struct Keyspace {
     tables: Tables,
+    leases: Leases,
     writer: Writer,
     state: State,
     checkpointed: State,
     /// Whether a configuration was set since the last checkpoint.
     configured: bool,
     scratch: Vec<u8>,
-    dirty: DirtyPages,
+    /// What was written since the last checkpoint.
+    written: Written,
+    /// What happened to leases and was not taken yet.
+    news: LeaseNews,
     progress: Progress,
     reply_bytes_max: usize,
 }
@@ -81,16 +86,19 @@ impl StateMachine for Keyspace {
     /// [`KvError::NewerLayout`], [`KvError::Damaged`], or LMDB's own.
     fn open(environment: &Environment) -> Result<Keyspace, KvError> {
         let tables = Tables::open(environment)?;
+        let leases = Leases::open(environment)?;
         let writer = Writer::begin(environment.clone())?;
         let state = tables.state(writer.txn().ok_or(KvError::GivenUp)?)?;
         Ok(Keyspace {
             tables,
+            leases,
             writer,
             state,
             checkpointed: state,
             configured: false,
             scratch: Vec::new(),
-            dirty: DirtyPages::default(),
+            written: Written::default(),
+            news: LeaseNews::default(),
             progress: Progress::default(),
             reply_bytes_max: MAX_REPLY_BYTES,
         })
@@ -142,7 +150,7 @@ impl StateMachine for Keyspace {
         let command = command
             .map(|bytes| Command::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
             .transpose()?;
-        let outcome = match command.map(|command| self.apply_command(&command, answer)) {
+        let outcome = match command.map(|command| self.apply_command(entry, &command, answer)) {
             None => None,
             Some(Ok(reply)) => Some(Ok(reply)),
             Some(Err(Failure::Request(error))) => Some(Err(error)),
@@ -185,9 +193,9 @@ impl StateMachine for Keyspace {
     /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
     /// keys, and close to the truth for keys in random order.
     fn dirty_bytes(&self) -> usize {
-        self.writer
-            .txn()
-            .map_or(0, |txn| self.dirty.bytes(&self.tables, txn))
+        self.writer.txn().map_or(0, |txn| {
+            self.written.dirty_bytes(&self.tables, &self.leases, txn)
+        })
     }
 
     /// Makes all that was applied durable, and begins the next transaction. Does nothing when nothing was applied since.
@@ -225,7 +233,7 @@ impl StateMachine for Keyspace {
         report.begin = committed.elapsed();
         self.checkpointed = self.state;
         self.configured = false;
-        self.dirty = DirtyPages::default();
+        self.written = Written::default();
         Ok(report)
     }
 
@@ -273,12 +281,25 @@ impl Keyspace {
         self.state.compaction()
     }
 
-    fn apply_command(&mut self, command: &Command, answer: bool) -> Result<Reply, Failure> {
+    /// What happened to leases since it was last asked, or since the key space was opened. Whoever opens the key space again hears
+    /// again of what is applied again.
+    pub fn take_lease_news(&mut self) -> LeaseNews {
+        std::mem::take(&mut self.news)
+    }
+
+    fn apply_command(
+        &mut self,
+        entry: EntryId,
+        command: &Command,
+        answer: bool,
+    ) -> Result<Reply, Failure> {
         command.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
         let (made, overflowed, reply) = self.writer.with_txn(|txn| {
             let mut change = Change {
                 tables: &self.tables,
+                leases: &self.leases,
+                news: &mut self.news,
                 txn: txn.ok_or(KvError::GivenUp)?,
                 state: &mut self.state,
                 scratch: &mut self.scratch,
@@ -287,16 +308,12 @@ impl Keyspace {
                 progress: &self.progress,
                 room: &room,
                 made: 0,
-                bytes: 0,
-                removed: 0,
-                forgotten: 0,
+                written: Written::default(),
             };
-            let reply = carry_out(&mut change, command)?;
-            let (made, overflowed) = (change.made, change.overflowed);
-            self.dirty.wrote(made, change.bytes);
-            self.dirty.removed(change.removed, change.forgotten);
-            change.finish();
-            Ok::<_, Failure>((made, overflowed, reply))
+            let reply = carry_out(&mut change, entry, command)?;
+            change.end_revision();
+            self.written += change.written;
+            Ok::<_, Failure>((change.written.changes, change.overflowed, reply))
         })?;
         match (overflowed, made) {
             (false, _) => Ok(reply),
@@ -335,6 +352,9 @@ impl Keyspace {
         let body = match query {
             Query::Range(range) => ReplyBody::Range(view.range(range)?),
             Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
+            Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
+            Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
+            Query::Leases { after, limit } => ReplyBody::Leases(view.leases_after(*after, *limit)?),
         };
         Ok(Reply {
             revision: view.revision,
@@ -345,6 +365,7 @@ impl Keyspace {
     fn view<'v>(&'v self, room: &'v ReplyRoom) -> Result<View<'v>, KvError> {
         Ok(View {
             tables: &self.tables,
+            leases: &self.leases,
             txn: self.writer.txn().ok_or(KvError::GivenUp)?,
             revision: self.state.revision,
             compact_revision: self.state.compact_revision,
@@ -354,7 +375,13 @@ impl Keyspace {
     }
 }
 
-fn carry_out(change: &mut Change<'_, '_>, command: &Command) -> Result<Reply, Failure> {
+fn carry_out(
+    change: &mut Change<'_, '_>,
+    entry: EntryId,
+    command: &Command,
+) -> Result<Reply, Failure> {
+    // Whoever leads in another term counts the time of leases anew, and may have told their holders that they live.
+    let is_term = |term: u64| entry.term.0 == term;
     Ok(match command {
         Command::Put(put) => {
             check_put(&change.view(), put)?;
@@ -381,6 +408,44 @@ fn carry_out(change: &mut Change<'_, '_>, command: &Command) -> Result<Reply, Fa
             Reply {
                 revision: change.revision(),
                 body: ReplyBody::Scrub,
+            }
+        }
+        Command::GrantLease { id, ttl } => {
+            let grant = Grant {
+                id: *id,
+                entry: entry.index.0,
+            };
+            let body = ReplyBody::GrantLease(change.grant_lease(grant, *ttl)?);
+            Reply {
+                revision: change.revision(),
+                body,
+            }
+        }
+        Command::RevokeLease { id } => {
+            change.revoke_lease(*id)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::RevokeLease,
+            }
+        }
+        Command::ExpireLeases { term, grants } => {
+            let counted = is_term(*term);
+            if counted {
+                change.expire_leases(grants)?;
+            }
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::LeasesCounted(counted),
+            }
+        }
+        Command::NoteLeases { term, times } => {
+            let counted = is_term(*term);
+            if counted {
+                change.note_leases(times)?;
+            }
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::LeasesCounted(counted),
             }
         }
     })

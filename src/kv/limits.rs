@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::codec::MAX_TXN_DEPTH;
 use crate::command::{Command, DeleteRange, Operation, Put, Query, Range, Txn};
 use crate::error::RequestError;
+use crate::lease::{LEASE_SECONDS_MAX, LEASES_MAX};
 use crate::span::Span;
 
 impl Command {
@@ -20,6 +21,10 @@ impl Command {
             Command::Txn(txn) => txn.check(max_operations),
             // What a compaction may name only the key space knows.
             Command::Compact { .. } | Command::Scrub { .. } => Ok(()),
+            Command::GrantLease { id, ttl } => check_grant(*id, *ttl),
+            Command::RevokeLease { .. } => Ok(()),
+            Command::ExpireLeases { grants, .. } => check_count(grants.len()),
+            Command::NoteLeases { times, .. } => check_count(times.len()),
         }
     }
 }
@@ -34,6 +39,8 @@ impl Query {
             Query::Range(range) => range.check(),
             Query::Txn(txn) if !txn.is_read_only() => Err(RequestError::NotReadOnly),
             Query::Txn(txn) => txn.check(max_operations),
+            Query::Lease { .. } | Query::Leases { .. } => Ok(()),
+            Query::KnownLeases(ids) => check_count(ids.len()),
         }
     }
 }
@@ -143,6 +150,22 @@ impl Txn {
         }
         Ok(())
     }
+}
+
+/// In etcd's order. How short a lease may be is decided by whoever proposes it, since it rests on the config.
+fn check_grant(id: i64, ttl: i64) -> Result<(), RequestError> {
+    match (id, ttl) {
+        (0, _) => Err(RequestError::LeaseNotFound),
+        (_, ttl) if ttl > LEASE_SECONDS_MAX => Err(RequestError::LeaseTooLong),
+        _ => Ok(()),
+    }
+}
+
+fn check_count(leases: usize) -> Result<(), RequestError> {
+    if leases > LEASES_MAX {
+        return Err(RequestError::TooManyLeases);
+    }
+    Ok(())
 }
 
 fn check_key(key: &[u8]) -> Result<(), RequestError> {

@@ -49,7 +49,7 @@ impl Revision {
         key
     }
 
-    fn from_key(key: &[u8]) -> Result<Revision, KvError> {
+    pub(crate) fn from_key(key: &[u8]) -> Result<Revision, KvError> {
         let bytes: [u8; 12] = key
             .try_into()
             .map_err(|_| KvError::damaged(TABLE, key, "the key is not a revision"))?;

@@ -116,7 +116,7 @@ impl Change<'_, '_> {
     /// Removes a change, unless an earlier scrub has.
     fn remove(&mut self, revision: Revision) -> Result<(), KvError> {
         let removed = self.tables.revisions.remove(self.txn, revision)?;
-        self.removed += u32::from(removed);
+        self.written.removed += u64::from(removed);
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Change<'_, '_> {
         let newest = index.get(self.txn, key)?;
         if newest.is_some_and(|head| head.revision == revision) {
             index.remove(self.txn, key)?;
-            self.forgotten += 1;
+            self.written.forgotten += 1;
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! | `key`       | key, or chunk of a long key      | the newest change of the key, or the number of a branch     |
 //! | `branch`    | branch number, rest of a key     | the same                                                    |
 //! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint  |
+//! | `lease`     | id of a lease                    | which entry granted it for how long, and what is left of it |
+//! | `attached`  | id of a lease, revision, place   | nothing: that change, the newest of its key, hangs on it    |
 //!
 //! Numbers in keys are big-endian, so that they sort. Every value is sealed (see [`crate::frame`]). Values lie under their
 //! revision, so that writes append; the index by key is small. A watch reads `revision` from its start on; the scrub after a
@@ -25,8 +27,10 @@ use crate::index::{BRANCH_TABLE, KEY_TABLE, KeyIndex};
 use crate::revision::{self, Revision, Revisions};
 
 /// The layout that this program writes, and the newest that it reads.
-const LAYOUT: u32 = 2;
-/// The layout whose state knows of no scrub. It is read, and becomes [`LAYOUT`] with the next checkpoint.
+const LAYOUT: u32 = 3;
+/// The layout without leases. As every earlier one it is read, and becomes [`LAYOUT`] with the next checkpoint.
+const LAYOUT_WITHOUT_LEASES: u32 = 2;
+/// The layout whose state knows of no scrub.
 const LAYOUT_WITHOUT_SCRUB: u32 = 1;
 
 const PARAMETER_TABLE: &str = "parameter";
@@ -35,7 +39,7 @@ const STATE_NAME: &[u8] = b"state";
 const CONFIGURATION_NAME: &[u8] = b"configuration";
 
 /// How many named tables the environment must have room for.
-pub const TABLES: u32 = 4;
+pub const TABLES: u32 = 6;
 
 type Table = Database<'static, Raw, Raw>;
 
@@ -195,7 +199,7 @@ impl Tables {
     /// The layout of the tables, which this program knows.
     fn layout(&self, txn: &RoTxn) -> Result<u32, KvError> {
         match self.parameter(txn, LAYOUT_NAME)? {
-            Some(known @ (LAYOUT_WITHOUT_SCRUB | LAYOUT)) => Ok(known),
+            Some(known @ (LAYOUT_WITHOUT_SCRUB | LAYOUT_WITHOUT_LEASES | LAYOUT)) => Ok(known),
             Some(found) => Err(KvError::NewerLayout {
                 found,
                 known: LAYOUT,
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_layout_1_is_read_and_becomes_layout_2_with_the_next_checkpoint() {
+    fn a_state_of_layout_1_is_read_and_gets_the_newest_layout_with_the_next_checkpoint() {
         let disk = Disk::new();
         let before = (3_u64, 8_u64, 5_i64, -1_i64, 2_u64);
         let tables = lay_out(&disk, 1, &before);
@@ -328,10 +332,36 @@ mod tests {
             applied_index: 9,
             ..state
         };
-        assert_eq!(stored(), (2, after));
+        assert_eq!(stored(), (LAYOUT, after));
         drop(keyspace);
         let keyspace = Keyspace::open(&disk.environment).unwrap();
         assert_eq!(keyspace.applied(), next);
+    }
+
+    #[test]
+    fn a_state_of_layout_2_gets_its_tables_of_leases_when_it_is_opened() {
+        let disk = Disk::new();
+        lay_out(&disk, 2, &State::FIRST);
+        crate::peek(&disk.environment).expect("a look needs no leases");
+        let mut keyspace = Keyspace::open(&disk.environment).unwrap();
+        let entry = EntryId {
+            term: Term(1),
+            index: Index(1),
+        };
+        let grant = crate::Command::GrantLease { id: 7, ttl: 60 };
+        let granted = keyspace.apply(entry, Some(&grant.encode()), true);
+        assert!(granted.unwrap().unwrap().is_ok());
+        keyspace.checkpoint().unwrap();
+        drop(keyspace);
+        let keyspace = Keyspace::open(&disk.environment).unwrap();
+        let query = crate::Query::KnownLeases(vec![7, 8]);
+        let reply = keyspace.query(&query).unwrap().unwrap();
+        let lease = crate::Lease {
+            grant: crate::Grant { id: 7, entry: 1 },
+            ttl: 60,
+            remaining: None,
+        };
+        assert_eq!(reply.body, crate::ReplyBody::Leases(vec![lease]));
     }
 
     #[test]
@@ -344,7 +374,7 @@ mod tests {
         ] {
             assert_eq!(
                 refused.map(|error| error.to_string()).as_deref(),
-                Some("the key space has layout 3, and this program knows 2; upgrade it")
+                Some("the key space has layout 4, and this program knows 3; upgrade it")
             );
         }
     }

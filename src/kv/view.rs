@@ -9,6 +9,7 @@ use crate::chain;
 use crate::command::{KeyValue, Range};
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::{Entry, Head};
+use crate::lease::Leases;
 use crate::progress::Progress;
 use crate::range::{ReplyRoom, key_value_bytes};
 use crate::revision::{Meta, Revision};
@@ -19,6 +20,7 @@ use crate::tables::Tables;
 #[derive(Clone, Copy)]
 pub(crate) struct View<'v> {
     pub(crate) tables: &'v Tables,
+    pub(crate) leases: &'v Leases,
     pub(crate) txn: &'v RoTxn<'v>,
     /// The newest revision that is to be seen.
     pub(crate) revision: i64,
@@ -141,10 +143,12 @@ mod tests {
         let disk = Disk::new();
         let environment = &disk.environment;
         let tables = Tables::open(environment).unwrap();
+        let leases = Leases::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
         let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
         let view = View {
             tables: &tables,
+            leases: &leases,
             txn: &txn,
             revision: 9,
             compact_revision: 5,

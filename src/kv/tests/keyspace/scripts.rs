@@ -4,6 +4,8 @@
 //! named as in the request's type, and `txn if=COMPARE.. then=REQUEST.. else=REQUEST..`. `define NAME ...` names a
 //! transaction, so that `txn NAME` within another one means it. `query` sends the rest as a query instead of a command.
 //! `compact REVISION` forgets, `scrub CHANGES [bytes=BYTES]` removes, and `compaction` tells how far that is.
+//! `grant ID TTL`, `revoke ID`, `expire TERM ID@ENTRY..` and `note TERM ID@ENTRY SECONDS|renewed` change leases; `lease ID` and `leases` show them,
+//! and `news` what became of them since it was last asked.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,9 +15,9 @@ use std::path::Path;
 use bytes::Bytes;
 use goldenscript::Argument;
 use rm_kv::{
-    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Keyspace,
-    Operation, Put, Query, Range, Reply, ReplyBody, RequestError, SortOrder, SortTarget,
-    StateMachine, Txn,
+    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, Grant, KeyValue,
+    Keyspace, Lease, LeaseChange, LeaseReply, LeaseTime, Operation, Put, Query, Range, Reply,
+    ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
 };
 
 use crate::support::{Disk, apply};
@@ -108,6 +110,28 @@ impl goldenscript::Runner for Runner<'_> {
                     output,
                     "compacted={revision} scrubbed={scrubbed} changes={changes}"
                 )?;
+            }
+            "grant" | "revoke" | "expire" | "note" => {
+                let request = lease_command(&command.name, &command.args)?;
+                let outcome = apply(self.keyspace(), &request)?.ok_or("no outcome")?;
+                show_outcome(&mut output, outcome.map_err(|error| error.to_string()))?;
+            }
+            "lease" | "leases" => {
+                let query = lease_query(&command.name, &command.args)?;
+                let reply = self.keyspace().query(&query)?;
+                show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
+            }
+            "news" => {
+                for change in self.keyspace().take_lease_news().changes {
+                    match change {
+                        LeaseChange::Granted(lease) => {
+                            writeln!(output, "granted {}", show_lease(&lease))?;
+                        }
+                        LeaseChange::Ended(grant) => {
+                            writeln!(output, "ended {}", show_grant(&grant))?
+                        }
+                    }
+                }
             }
             "compact" | "scrub" => {
                 let request = compaction(&command.name, &command.args)?;
@@ -237,6 +261,67 @@ fn compaction(name: &str, arguments: &[Argument]) -> Parsed<Command> {
         ("scrub", [Argument::KeyValue(option, bytes)]) if option == "bytes" => Command::Scrub {
             changes: number.parse()?,
             bytes: bytes.parse()?,
+        },
+        _ => return Err(format!("unexpected arguments of {name}").into()),
+    })
+}
+
+fn lease_command(name: &str, arguments: &[Argument]) -> Parsed<Command> {
+    let (number, rest) = split(arguments)?;
+    let numbers: Vec<&str> = rest
+        .iter()
+        .map(|argument| match argument {
+            Argument::Positional(text) => Ok(text.as_str()),
+            other => Err(format!("unexpected {other}")),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(match (name, &numbers[..]) {
+        ("grant", [ttl]) => Command::GrantLease {
+            id: number.parse()?,
+            ttl: ttl.parse()?,
+        },
+        ("revoke", []) => Command::RevokeLease {
+            id: number.parse()?,
+        },
+        ("expire", grants) => Command::ExpireLeases {
+            term: number.parse()?,
+            grants: grants
+                .iter()
+                .map(|text| grant(text))
+                .collect::<Result<_, _>>()?,
+        },
+        ("note", [text, remaining]) => Command::NoteLeases {
+            term: number.parse()?,
+            times: vec![LeaseTime {
+                grant: grant(text)?,
+                remaining: match *remaining {
+                    "renewed" => None,
+                    seconds => Some(seconds.parse()?),
+                },
+            }],
+        },
+        _ => return Err(format!("unexpected arguments of {name}").into()),
+    })
+}
+
+/// `ID@ENTRY`.
+fn grant(text: &str) -> Parsed<Grant> {
+    let (id, entry) = text.split_once('@').ok_or("an entry is missing")?;
+    Ok(Grant {
+        id: id.parse()?,
+        entry: entry.parse()?,
+    })
+}
+
+fn lease_query(name: &str, arguments: &[Argument]) -> Parsed<Query> {
+    Ok(match (name, arguments) {
+        ("lease", [Argument::Positional(id)]) => Query::Lease {
+            id: id.parse()?,
+            keys: true,
+        },
+        ("leases", []) => Query::Leases {
+            after: None,
+            limit: usize::MAX,
         },
         _ => return Err(format!("unexpected arguments of {name}").into()),
     })
@@ -376,7 +461,38 @@ fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
         }
         ReplyBody::Compact => writeln!(output, "compacted"),
         ReplyBody::Scrub => writeln!(output, "scrubbed"),
+        ReplyBody::GrantLease(lease) => writeln!(output, "granted {}", show_lease(lease)),
+        ReplyBody::RevokeLease => writeln!(output, "revoked"),
+        ReplyBody::LeasesCounted(true) => writeln!(output, "counted"),
+        ReplyBody::LeasesCounted(false) => writeln!(output, "another term: nothing counted"),
+        ReplyBody::Lease(LeaseReply { lease, keys }) => {
+            let keys: Vec<_> = keys
+                .iter()
+                .map(|key| String::from_utf8_lossy(key))
+                .collect();
+            writeln!(output, "{} keys=[{}]", show_lease(lease), keys.join(" "))
+        }
+        ReplyBody::Leases(leases) => {
+            writeln!(output, "leases={}", leases.len())?;
+            leases
+                .iter()
+                .try_for_each(|lease| writeln!(output, "{margin}  {}", show_lease(lease)))
+        }
     }
+}
+
+fn show_grant(grant: &Grant) -> String {
+    format!("{}@{}", grant.id, grant.entry)
+}
+
+fn show_lease(lease: &Lease) -> String {
+    let left = lease.remaining.map(|left| format!(" left={left}"));
+    format!(
+        "{} ttl={}{}",
+        show_grant(&lease.grant),
+        lease.ttl,
+        left.unwrap_or_default()
+    )
 }
 
 fn show_kvs<'k>(

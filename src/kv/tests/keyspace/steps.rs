@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, Query, Range,
-    SortOrder, SortTarget, Txn,
+    Command, Compare, CompareResult, CompareTarget, DeleteRange, Grant, LeaseTime, Operation, Put,
+    Query, Range, SortOrder, SortTarget, Txn,
 };
 
 /// What happens to the machine.
@@ -80,7 +80,7 @@ prop_compose! {
     fn put()(
         key in key(),
         value in prop::sample::select(vec!["", "v", "w", "x"]),
-        lease in prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 7]),
+        lease in prop::sample::select(vec![0, 0, 0, 0, 1, 2, -3, 7]),
         prev_kv in any::<bool>(),
         (ignore_value, ignore_lease) in prop::sample::select(vec![
             (false, false), (false, false), (false, false), (false, false), (true, false), (false, true), (true, true),
@@ -112,7 +112,7 @@ prop_compose! {
             (0..4i64).prop_map(CompareTarget::Version),
             small().prop_map(CompareTarget::Create),
             small().prop_map(CompareTarget::Mod),
-            (0..2i64).prop_map(CompareTarget::Lease),
+            (-3..3i64).prop_map(CompareTarget::Lease),
             Just(CompareTarget::Value(Bytes::from_static(b"v"))),
         ],
     ) -> Compare {
@@ -154,6 +154,38 @@ fn scrub() -> impl Strategy<Value = Command> {
     (0..5u32, bytes).prop_map(|(changes, bytes)| Command::Scrub { changes, bytes })
 }
 
+/// Few leases, so that requests meet; one is never granted.
+fn lease() -> impl Strategy<Value = i64> {
+    prop::sample::select(vec![1, 2, -3, 7])
+}
+
+/// Grants are the likeliest, so that puts find their lease; a term of 2 is never that of the log.
+fn lease_command() -> impl Strategy<Value = Command> {
+    let granted = prop::sample::select(vec![1, 2, -3, 0]);
+    let term = prop::sample::select(vec![1, 1, 1, 2]);
+    // Entries early in the log, where some of the grants are.
+    let grant = || (lease(), 1..12u64).prop_map(|(id, entry)| Grant { id, entry });
+    let time = (grant(), prop::option::of(-1..90i64))
+        .prop_map(|(grant, remaining)| LeaseTime { grant, remaining });
+    prop_oneof![
+        6 => (granted, 1..90i64).prop_map(|(id, ttl)| Command::GrantLease { id, ttl }),
+        2 => lease().prop_map(|id| Command::RevokeLease { id }),
+        2 => (term.clone(), prop::collection::vec(grant(), 0..12))
+            .prop_map(|(term, grants)| Command::ExpireLeases { term, grants }),
+        2 => (term, prop::collection::vec(time, 0..12))
+            .prop_map(|(term, times)| Command::NoteLeases { term, times }),
+    ]
+}
+
+fn lease_query() -> impl Strategy<Value = Query> {
+    prop_oneof![
+        (lease(), any::<bool>()).prop_map(|(id, keys)| Query::Lease { id, keys }),
+        prop::collection::vec(lease(), 0..5).prop_map(Query::KnownLeases),
+        (prop::option::of(lease()), 0..4usize)
+            .prop_map(|(after, limit)| Query::Leases { after, limit }),
+    ]
+}
+
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => put().prop_map(|put| Step::Apply(Command::Put(put))),
@@ -161,6 +193,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => txn().prop_map(|txn| Step::Apply(Command::Txn(txn))),
         3 => compact().prop_map(Step::Apply),
         3 => scrub().prop_map(Step::Apply),
+        4 => lease_command().prop_map(Step::Apply),
+        2 => lease_query().prop_map(Step::Query),
         4 => range().prop_map(|range| Step::Query(Query::Range(range))),
         1 => txn().prop_map(|txn| Step::Query(Query::Txn(txn))),
         1 => Just(Step::Checkpoint),

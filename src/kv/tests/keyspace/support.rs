@@ -67,7 +67,14 @@ impl Disk {
     pub(crate) fn dump(&self) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         let env = self.environment.env();
         let mut dump = Vec::new();
-        for name in ["branch", "key", "parameter", "revision"] {
+        for name in [
+            "attached",
+            "branch",
+            "key",
+            "lease",
+            "parameter",
+            "revision",
+        ] {
             let table = open_table(env, name);
             let txn = env.read_txn().unwrap();
             for item in table.iter(&txn).unwrap() {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use rm_kv::{
-    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, KeyValue,
-    Keyspace, MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody,
-    RequestError, SortOrder, SortTarget, StateMachine, Txn, TxnReply,
+    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Grant,
+    KeyValue, Keyspace, Lease, LeaseChange, LeaseReply, MAX_TXN_OPERATIONS, Operation, Put, Query,
+    Range, RangeReply, Reply, ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
+    TxnReply,
 };
 use rm_raft::{EntryId, Index, Term};
 
@@ -28,6 +29,11 @@ struct Twin {
     records: Records,
     /// The first change that the scrub has not looked at.
     scrub_from: Place,
+    leases: BTreeMap<i64, Lease>,
+    /// How many entries were applied.
+    entries: u64,
+    /// What happened to leases.
+    news: Vec<LeaseChange>,
 }
 
 /// A change's revision, and its place in the transaction.
@@ -44,6 +50,9 @@ impl Twin {
             compacted: -1,
             records: BTreeMap::new(),
             scrub_from: (0, 0),
+            leases: BTreeMap::new(),
+            entries: 0,
+            news: Vec::new(),
         }
     }
 
@@ -60,6 +69,7 @@ impl Twin {
     }
 
     fn apply(&mut self, command: &Command) -> Result<Reply, RequestError> {
+        self.entries += 1;
         command.check(MAX_TXN_OPERATIONS)?;
         let next = self.revision() + 1;
         let (body, changed) = match command {
@@ -86,12 +96,69 @@ impl Twin {
                 self.scrub(*changes, *bytes as usize);
                 (ReplyBody::Scrub, false)
             }
+            Command::GrantLease { id, ttl } => {
+                let lease = Lease {
+                    grant: Grant {
+                        id: *id,
+                        entry: self.entries,
+                    },
+                    ttl: *ttl,
+                    remaining: None,
+                };
+                if self.leases.contains_key(id) {
+                    return Err(RequestError::LeaseExists);
+                }
+                self.leases.insert(*id, lease);
+                self.news.push(LeaseChange::Granted(lease));
+                (ReplyBody::GrantLease(lease), false)
+            }
+            Command::RevokeLease { id } => {
+                let changed = self.revoke(*id, next).ok_or(RequestError::LeaseNotFound)?;
+                (ReplyBody::RevokeLease, changed)
+            }
+            Command::ExpireLeases { term, grants } => {
+                for grant in grants.iter().filter(|_| *term == 1) {
+                    if self.leases.get(&grant.id).map(|lease| lease.grant) != Some(*grant) {
+                        continue;
+                    }
+                    let changed = self.revoke(grant.id, self.revision() + 1);
+                    self.changes += i64::from(changed == Some(true));
+                }
+                (ReplyBody::LeasesCounted(*term == 1), false)
+            }
+            Command::NoteLeases { term, times } => {
+                for time in times.iter().filter(|_| *term == 1) {
+                    if let Some(lease) = self.leases.get_mut(&time.grant.id)
+                        && lease.grant == time.grant
+                    {
+                        lease.remaining = time.remaining.map(|left| left.clamp(0, lease.ttl));
+                    }
+                }
+                (ReplyBody::LeasesCounted(*term == 1), false)
+            }
         };
         self.changes += i64::from(changed);
         Ok(Reply {
             revision: self.revision(),
             body,
         })
+    }
+
+    /// Ends a lease, if there is one; whether keys hung on it.
+    fn revoke(&mut self, id: i64, revision: i64) -> Option<bool> {
+        let lease = self.leases.remove(&id)?;
+        self.news.push(LeaseChange::Ended(lease.grant));
+        let keys = self.keys_of(id);
+        for key in &keys {
+            self.change(key, revision, None);
+        }
+        Some(!keys.is_empty())
+    }
+
+    fn keys_of(&self, id: i64) -> Vec<Bytes> {
+        let all = self.now(&Bytes::new(), &Bytes::from_static(&[0]));
+        let hangs = all.into_iter().filter(|kv| kv.lease == id);
+        hangs.map(|kv| kv.key).collect()
     }
 
     fn compact(&mut self, revision: i64) -> Result<(), RequestError> {
@@ -156,6 +223,23 @@ impl Twin {
                 let decided = self.decide(txn);
                 self.check(&decided)?;
                 self.clone().execute(&decided, &mut false)
+            }
+            Query::Lease { id, keys } => {
+                let lease = *self.leases.get(id).ok_or(RequestError::LeaseNotFound)?;
+                let keys = if *keys { self.keys_of(*id) } else { Vec::new() };
+                ReplyBody::Lease(LeaseReply { lease, keys })
+            }
+            Query::KnownLeases(ids) => {
+                let known = ids.iter().filter_map(|id| self.leases.get(id));
+                ReplyBody::Leases(known.copied().collect())
+            }
+            Query::Leases { after, limit } => {
+                // Negative ids come last, as their bytes do.
+                let mut leases: Vec<Lease> = self.leases.values().copied().collect();
+                leases.sort_by_key(|lease| lease.grant.id as u64);
+                leases.retain(|lease| after.is_none_or(|id| lease.grant.id as u64 > id as u64));
+                leases.truncate(*limit);
+                ReplyBody::Leases(leases)
             }
         };
         Ok(Reply {
@@ -231,7 +315,7 @@ impl Twin {
     }
 
     fn check_put(&self, put: &Put) -> Result<(), RequestError> {
-        if put.lease != 0 {
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
             return Err(RequestError::LeaseNotFound);
         }
         let keeps = put.ignore_value || put.ignore_lease;
@@ -249,13 +333,16 @@ impl Twin {
             mod_revision: revision,
             version: 1,
             value: put.value.clone(),
-            lease: 0,
+            lease: put.lease,
         };
         if let Some(old) = &old {
             new.create_revision = old.create_revision;
             new.version = old.version + 1;
             if put.ignore_value {
                 new.value = old.value.clone();
+            }
+            if put.ignore_lease {
+                new.lease = old.lease;
             }
         }
         self.change(&put.key, revision, Some(new));
@@ -424,7 +511,9 @@ proptest! {
             match step {
                 Step::Apply(command) => {
                     let outcome = apply(&mut keyspace, &command).unwrap().unwrap();
+                    let news = keyspace.take_lease_news().changes;
                     prop_assert_eq!(&outcome, &twin.apply(&command), "{:?}", command);
+                    prop_assert_eq!(news, std::mem::take(&mut twin.news));
                     log.push((command, outcome));
                 }
                 Step::Query(query) => {
@@ -439,6 +528,7 @@ proptest! {
                     drop(keyspace);
                     keyspace = disk.open();
                     replay(&mut keyspace, &log);
+                    keyspace.take_lease_news();
                 }
             }
             prop_assert_eq!(keyspace.revision(), twin.revision());
@@ -456,7 +546,11 @@ proptest! {
         );
         prop_assert_eq!(disk.dump(), other_disk.dump());
         // One that has scrubbed nothing answers by the same hash, at every revision that can be read.
-        log.retain(|(command, _)| !matches!(command, Command::Scrub { .. }));
+        for (command, _) in &mut log {
+            if let Command::Scrub { changes, .. } = command {
+                *changes = 0;
+            }
+        }
         replay(&mut dusty, &log);
         for revision in twin.compacted.max(1)..=twin.revision() {
             prop_assert_eq!(
