@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rm_kv::Compaction;
-use rm_raft::{Index, MachineId, Role, Status, Term};
+use rm_raft::{FollowerStatus, Index, MachineId, Role, Status, Term};
 use tokio::sync::watch;
 
 use crate::ActorName;
@@ -15,6 +15,7 @@ use crate::report::PeerRefusal;
 /// The numbers of one machine.
 pub(crate) struct Board {
     raft: Mutex<RaftNumbers>,
+    followers: Mutex<Vec<FollowerStatus>>,
     applied: AtomicU64,
     revision: AtomicI64,
     compaction: watch::Sender<Compaction>,
@@ -63,6 +64,7 @@ impl Board {
                 last: Index(0),
                 commit: Index(0),
             }),
+            followers: Mutex::default(),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(1),
             compaction: watch::Sender::new(Compaction::NONE),
@@ -92,6 +94,21 @@ impl Board {
 
     pub(crate) fn raft(&self) -> RaftNumbers {
         *self.raft.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Posts how far the machine has got with each that it sends the log to; none when it leads no more.
+    pub(crate) fn post_followers(&self, now: impl Iterator<Item = FollowerStatus>) {
+        let mut followers = self.followers_slot();
+        followers.clear();
+        followers.extend(now);
+    }
+
+    pub(crate) fn followers(&self) -> Vec<FollowerStatus> {
+        self.followers_slot().clone()
+    }
+
+    fn followers_slot(&self) -> MutexGuard<'_, Vec<FollowerStatus>> {
+        self.followers.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Posts what a key space holds. Never goes back: a restarted Applier that has yet to catch up posts nothing new,

@@ -322,6 +322,7 @@ impl LogicCenter {
             // Before what is to be applied, for which clients wait.
             self.machine.shared.members.set_committed(committed);
         }
+        self.machine.shared.board.post_followers(raft.followers());
         let leader_is_new = self.post(&status);
         for effect in effects {
             self.perform(effect);

@@ -10,7 +10,9 @@ pub use rm_kv::{
     KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
-pub use rm_raft::{Change, ChangeRefused, Index, MachineId, Role, Step, Term, TransferOutcome};
+pub use rm_raft::{
+    Change, ChangeRefused, FollowerStatus, Index, MachineId, Role, Step, Term, TransferOutcome,
+};
 pub use rm_store::Era;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 

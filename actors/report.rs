@@ -1,7 +1,7 @@
 //! What a machine shows to whoever asks: who it is, how it stands, and how its actors fare.
 
 use rm_config::Level;
-use rm_raft::{Index, MachineId, Role, Term};
+use rm_raft::{FollowerStatus, Index, MachineId, Role, Term};
 use rm_store::Era;
 
 use crate::ActorName;
@@ -63,6 +63,8 @@ pub struct Report {
     pub first: Index,
     /// The bytes of its log that are in use.
     pub log_bytes: u64,
+    /// How far it has got with each machine that it sends the log to, in the order of their numbers; none unless it leads.
+    pub followers: Vec<FollowerStatus>,
     /// The snapshots that it sends.
     pub sending: Vec<Transfer>,
     /// The snapshot that it receives.
@@ -164,6 +166,7 @@ impl Port {
             leader: raft.leader,
             first: raft.base.next(),
             log_bytes: board.log_bytes(),
+            followers: board.followers(),
             sending: sending
                 .map(|(to, (bytes, all))| transfer((to, bytes, all)))
                 .collect(),

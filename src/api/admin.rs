@@ -1,7 +1,8 @@
 //! Our own service for rmctl: the machine's view of itself, its actors, their logs and their faults.
 
 use rm_actors::port::{
-    ActorReport, Failure, Fault, Level, MachineId, PeerRefusal, Port, Role, SnapshotTransfer,
+    ActorReport, Failure, Fault, FollowerStatus, Level, MachineId, PeerRefusal, Port, Role,
+    SnapshotTransfer,
 };
 use rm_proto::raftmachine::v1 as pb;
 use rm_proto::raftmachine::v1::admin_server::Admin;
@@ -48,6 +49,7 @@ impl Admin for AdminService {
             leader: report.leader.map_or(0, |leader| leader.0),
             first_index: report.first.0,
             log_bytes: report.log_bytes,
+            followers: report.followers.iter().map(follower).collect(),
             sending: report.sending.iter().map(snapshot_transfer).collect(),
             receiving: report.receiving.as_ref().map(snapshot_transfer),
             last_index: report.last.0,
@@ -190,6 +192,16 @@ fn snapshot_transfer(transfer: &SnapshotTransfer) -> pb::SnapshotTransfer {
         peer: transfer.peer.0,
         bytes: transfer.bytes,
         bytes_all: transfer.bytes_all,
+    }
+}
+
+fn follower(follower: &FollowerStatus) -> pb::Follower {
+    pb::Follower {
+        peer: follower.machine.0,
+        matched_index: follower.matched.0,
+        inflight_requests: follower.requests as u64,
+        inflight_entries: follower.entries as u64,
+        inflight_bytes: follower.bytes as u64,
     }
 }
 

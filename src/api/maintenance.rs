@@ -193,6 +193,7 @@ mod tests {
             no_space,
             first: Index(1),
             log_bytes: 0,
+            followers: Vec::new(),
             sending: Vec::new(),
             receiving: None,
             refused: 0,

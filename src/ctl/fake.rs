@@ -35,6 +35,7 @@ struct State {
     refusal: Option<String>,
     machines: Vec<admin::Machine>,
     refusals: Vec<admin::PeerRefusal>,
+    followers: Vec<admin::Follower>,
     killed: Vec<(String, String)>,
     levels_set: Vec<(String, String)>,
     transfers: Vec<u64>,
@@ -128,6 +129,11 @@ impl Fake {
             peer: peer.to_owned(),
             reason: reason.to_owned(),
         });
+    }
+
+    /// It tells how far it has got with another machine.
+    pub(crate) fn tell_follower(&self, follower: admin::Follower) {
+        self.state().followers.push(follower);
     }
 
     /// Which actors were killed, and how.
@@ -290,6 +296,7 @@ impl Admin for Service {
             machines,
             revision: state.revision,
             refusals: state.refusals.clone(),
+            followers: state.followers.clone(),
             ..Default::default()
         }))
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, describe};
 use crate::output::{
     Format, grid, human_bytes, human_duration, print, print_json, print_table, right_align,
 };
-use crate::proto::{InfoRequest, InfoResponse, PeerRefusal, SnapshotTransfer};
+use crate::proto::{Follower, InfoRequest, InfoResponse, PeerRefusal, SnapshotTransfer};
 
 /// Asks one endpoint for the list of machines, then every machine, and prints a row for each, and below a table a line for each
 /// refusal.
@@ -77,6 +77,8 @@ pub(crate) struct Reached {
     pub(crate) file_bytes: u64,
     pub(crate) used_bytes: u64,
     pub(crate) log_bytes: u64,
+    /// How far it has got with each machine that it sends the log to.
+    pub(crate) followers: Vec<Sent>,
     /// The snapshots that it sends, and the one that it receives.
     pub(crate) sending: Vec<Transfer>,
     pub(crate) receiving: Option<Transfer>,
@@ -106,6 +108,31 @@ impl From<PeerRefusal> for Refusal {
         Refusal {
             peer: refusal.peer,
             reason: refusal.reason,
+        }
+    }
+}
+
+/// How far a leader has got with one machine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Sent {
+    /// The machine's name.
+    pub(crate) peer: String,
+    /// Up to where its durable log is known to match.
+    pub(crate) matched_index: u64,
+    /// What is on its way and not answered.
+    pub(crate) inflight_requests: u64,
+    pub(crate) inflight_entries: u64,
+    pub(crate) inflight_bytes: u64,
+}
+
+impl Sent {
+    fn new(follower: Follower, name: impl Fn(u64) -> String) -> Self {
+        Sent {
+            peer: name(follower.peer),
+            matched_index: follower.matched_index,
+            inflight_requests: follower.inflight_requests,
+            inflight_entries: follower.inflight_entries,
+            inflight_bytes: follower.inflight_bytes,
         }
     }
 }
@@ -215,6 +242,11 @@ impl Reached {
             term: answer.term,
             first_index: answer.first_index,
             log_bytes: answer.log_bytes,
+            followers: answer
+                .followers
+                .into_iter()
+                .map(|follower| Sent::new(follower, &name))
+                .collect(),
             sending: answer
                 .sending
                 .into_iter()
@@ -249,8 +281,22 @@ impl Reached {
 /// A row for each machine.
 pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = grid([
-        "#", "name", "client", "domain", "role", "term", "leader", "commit", "applied", "revision",
-        "size", "log", "snapshot", "boot", "up",
+        "#",
+        "name",
+        "client",
+        "domain",
+        "role",
+        "term",
+        "leader",
+        "commit",
+        "applied",
+        "revision",
+        "size",
+        "log",
+        "in flight",
+        "snapshot",
+        "boot",
+        "up",
     ]);
     for row in rows {
         let mut cells = vec![row.number.to_string(), row.name.clone(), row.client.clone()];
@@ -265,6 +311,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
                 state.revision.to_string(),
                 size(state),
                 log(state),
+                in_flight(state),
                 snapshots(state),
                 state.boot.to_string(),
                 human_duration(state.uptime_ms),
@@ -275,7 +322,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         }
         table.add_row(cells);
     }
-    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 13, 14]);
+    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 14, 15]);
     table
 }
 
@@ -302,6 +349,19 @@ fn size(state: &Reached) -> String {
 fn log(state: &Reached) -> String {
     let entries = (state.last_index + 1).saturating_sub(state.first_index);
     format!("{entries}, {}", human_bytes(state.log_bytes))
+}
+
+/// The machines to which something is on its way that they have not answered.
+fn in_flight(state: &Reached) -> String {
+    let busy = state.followers.iter().filter(|it| it.inflight_requests > 0);
+    let told = busy.map(|follower| {
+        let (peer, requests) = (&follower.peer, follower.inflight_requests);
+        format!(
+            "to {peer} {requests}, {}",
+            human_bytes(follower.inflight_bytes)
+        )
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn snapshots(state: &Reached) -> String {
@@ -360,5 +420,39 @@ mod tests {
         let json = serde_json::to_value(&rows).expect("JSON");
         assert_eq!(json[0]["refusals"][0]["peer"], "RM.02");
         assert_eq!(json[0]["refusals"][0]["reason"], "it refuses this machine");
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_to_a_follower_is_shown_unless_it_is_nothing() {
+        let fake = Fake::start();
+        fake.name_machines(&[fake.endpoint(), fake.endpoint()].map(|it| it.to_string()));
+        for (peer, inflight_requests) in [(2, 3), (3, 0)] {
+            fake.tell_follower(Follower {
+                peer,
+                matched_index: 40,
+                inflight_requests,
+                inflight_entries: 5,
+                inflight_bytes: 6 << 10,
+            });
+        }
+        let endpoints = Endpoints {
+            list: vec![fake.endpoint()],
+            timeout: Duration::from_secs(5),
+        };
+        let rows = collect(&endpoints).await.expect("rows");
+        let State::Reached(leader) = &rows[0].state else {
+            panic!("it answers");
+        };
+        assert_eq!(in_flight(leader), "to RM.02 3, 6.00 KiB");
+        assert!(table(&rows).to_string().contains("to RM.02 3"));
+        let json = serde_json::to_value(&rows).expect("JSON");
+        let told = &json[0]["followers"][0];
+        assert_eq!(
+            (&told["peer"], &told["matched_index"]),
+            (&"RM.02".into(), &40.into())
+        );
+        assert_eq!(told["inflight_requests"], 3);
+        assert_eq!(told["inflight_entries"], 5);
+        assert_eq!(told["inflight_bytes"], 6 << 10);
     }
 }

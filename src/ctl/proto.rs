@@ -10,7 +10,7 @@ pub(crate) use rm_proto::mvccpb::KeyValue;
 pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;
 pub(crate) use rm_proto::raftmachine::v1::change_members_request::Change;
 pub(crate) use rm_proto::raftmachine::v1::{
-    Actor, ActorsRequest, AddMember, ArmFaultRequest, ChangeMembersRequest, InfoRequest,
+    Actor, ActorsRequest, AddMember, ArmFaultRequest, ChangeMembersRequest, Follower, InfoRequest,
     InfoResponse, KillActorRequest, LogLevelsRequest, Machine, MembersRequest, PeerRefusal,
     ReplaceMember, SetLogLevelRequest, SnapshotTransfer, TransferRequest, UpdateMember,
 };

@@ -250,3 +250,19 @@ pub struct Status {
     /// Up to where it knows the log to be committed.
     pub commit: Index,
 }
+
+/// How far a leader has got with one machine that it sends the log to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// Which.
+    pub machine: MachineId,
+    /// Up to where its durable log is known to match.
+    pub matched: Index,
+    /// How many appends are on their way to it and not answered: at most `Config::inflight_requests_max`. Of one that looks for where
+    /// the logs meet, what it carries is not counted below, since it is alone.
+    pub requests: usize,
+    /// The entries in them: at most `Config::inflight_entries_max`.
+    pub entries: usize,
+    /// Their bytes: at most `Config::inflight_bytes_max` before the last append.
+    pub bytes: usize,
+}

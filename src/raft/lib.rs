@@ -42,7 +42,7 @@ pub use configuration::{
 };
 pub use entries::Entries;
 pub use entry::{Entry, HardState, Payload, Proposal, RequestId};
-pub use interface::{Effect, Input, Member, Persist, Role, Status};
+pub use interface::{Effect, FollowerStatus, Input, Member, Persist, Role, Status};
 pub use membership::{Change, ChangeRefused, STEPS_MAX, Step};
 pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;

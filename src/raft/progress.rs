@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::{Config, Index, Time};
+use crate::{Config, FollowerStatus, Index, MachineId, Time};
 
 /// A leader's view of one follower (§5.3, figure 2).
 ///
@@ -282,6 +282,25 @@ impl Progress {
         }
     }
 
+    /// What is on its way to this machine, for whoever asks.
+    pub(crate) fn status(&self, machine: MachineId) -> FollowerStatus {
+        let (requests, entries, bytes) = match &self.state {
+            State::Probe { sent } => (usize::from(*sent), 0, 0),
+            State::Replicate { inflight, bytes } => {
+                let entries = self.next.previous().0 - self.matched.0;
+                (inflight.len(), entries as usize, *bytes)
+            }
+            State::Snapshot { .. } => (0, 0, 0),
+        };
+        FollowerStatus {
+            machine,
+            matched: self.matched,
+            requests,
+            entries,
+            bytes,
+        }
+    }
+
     /// Whether the follower's log has met the leader's, so that many requests may be on their way.
     pub(crate) fn is_replicating(&self) -> bool {
         matches!(self.state, State::Replicate { .. })
@@ -322,5 +341,36 @@ impl Progress {
             let sum: usize = inflight.iter().map(|&(_, size)| size).sum();
             assert_eq!(*bytes, sum, "the bytes in flight are counted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_is_what_was_sent_and_is_not_acknowledged() {
+        let now = Time::default();
+        let told = |follower: &Progress| {
+            let status = follower.status(MachineId(2));
+            assert_eq!(status.matched, follower.matched);
+            (status.requests, status.entries, status.bytes)
+        };
+        let mut follower = Progress::new(Index(10), now);
+        assert_eq!(told(&follower), (0, 0, 0));
+        follower.sent(Index(10), 0, now);
+        assert_eq!(told(&follower), (1, 0, 0), "a probe is one request");
+        follower.appended(Index(10), Index(10), now);
+        assert_eq!(told(&follower), (0, 0, 0));
+        follower.sent(Index(13), 300, now);
+        follower.sent(Index(14), 50, now);
+        assert_eq!(told(&follower), (2, 4, 350));
+        // An acknowledgement that ends amid a request leaves its bytes on their way.
+        follower.appended(Index(11), Index(10), now);
+        assert_eq!(told(&follower), (2, 3, 350));
+        follower.appended(Index(13), Index(10), now);
+        assert_eq!(told(&follower), (1, 1, 50));
+        follower.send_snapshot(1, Index(20), now);
+        assert_eq!(told(&follower), (0, 0, 0));
     }
 }

@@ -4,7 +4,20 @@
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::progress::{Next, Progress};
-use crate::{Body, Entries, Entry, EntryId, Index, MachineId};
+use crate::raft::State;
+use crate::{Body, Entries, Entry, EntryId, FollowerStatus, Index, MachineId, Raft};
+
+impl Raft {
+    /// How far this machine has got with each that it sends the log to, in the order of their numbers; none unless it leads.
+    pub fn followers(&self) -> impl Iterator<Item = FollowerStatus> {
+        let followers = match &self.state {
+            State::Leader(leader) => Some(&leader.followers),
+            State::Follower(_) | State::Candidate(_) => None,
+        };
+        let each = followers.into_iter().flatten();
+        each.map(|(&machine, follower)| follower.status(machine))
+    }
+}
 
 /// One append for all followers that need the same.
 struct Append {
