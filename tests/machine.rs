@@ -110,6 +110,20 @@ impl Machine {
         self.child().id()
     }
 
+    /// The bytes of memory that are its own: without the pages of files that it has mapped, which the operating system takes back when
+    /// it wants.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn anonymous_bytes(&self) -> u64 {
+        let file = format!("/proc/{}/status", self.process());
+        let status = std::fs::read_to_string(file).expect("Linux tells the memory of a process");
+        let line = status.lines().find_map(|it| it.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("Linux tells it in KiB") << 10
+    }
+
     /// Kills it as a loss of power would (SIGKILL), and waits until the process is gone.
     ///
     /// # Panics

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rm_tests::rmctl::{done, json};
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Client, Cluster, Settings, Writers, until};
+use rm_tests::{Client, Cluster, Prober, Settings, Writers, until};
+use serde_json::Value;
+use tokio::task::JoinSet;
 
 /// How long a leader's disk may do nothing; longer than the domain bears to hear nothing of its leader.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -11,6 +14,21 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 const STALL: Duration = Duration::from_secs(6);
 /// The shortest election timeout.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// What may be on its way to one machine, as these tests set it: far less than is written while a follower's disk stalls.
+const REQUESTS_MAX: u64 = 16;
+const ENTRIES_MAX: u64 = 256;
+const BYTES_MAX: u64 = 1 << 20;
+/// The entries of one append, which may begin while there is room for some of it.
+const APPEND_BYTES_MAX: u64 = 256 << 10;
+
+/// What is written then: so many values, each so large, by so many clients.
+const VALUES: usize = 1_024;
+const VALUE_BYTES: usize = 32 << 10;
+const CLIENTS: usize = 8;
+
+/// How much more memory the leader may take for all that is written then: half of it.
+const MEMORY_BYTES_MAX: u64 = (VALUES * VALUE_BYTES / 2) as u64;
 
 /// The machine that this one takes for the leader, and the term.
 async fn leader_by(client: &Client, machine: usize) -> (u64, u64) {
@@ -72,5 +90,140 @@ async fn a_leader_whose_disk_stalls_gives_up_the_lead_in_time_and_writes_go_on()
     writers.progress(20).await;
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    cluster.assert_nobody_panicked();
+}
+
+/// What is on its way from the leader to a follower, as `rmctl info` tells it.
+#[derive(Debug, Default)]
+struct InFlight {
+    matched: u64,
+    requests: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl InFlight {
+    /// Asks the machine at this endpoint, which leads.
+    fn of(leader: &str, follower: &str) -> InFlight {
+        let rows = json(leader, &["info"]);
+        let told = rows.as_array().into_iter().flatten();
+        let leader = told.clone().find(|row| row["role"] == "leader");
+        let followers = leader.and_then(|row| row["followers"].as_array());
+        let of_it = |told: &&Value| told["peer"] == follower;
+        let found = followers.into_iter().flatten().find(of_it);
+        let found = found.unwrap_or_else(|| panic!("no leader tells of {follower}: {rows}"));
+        let number = |key: &str| found[key].as_u64().expect("a number");
+        InFlight {
+            matched: number("matched_index"),
+            requests: number("inflight_requests"),
+            entries: number("inflight_entries"),
+            bytes: number("inflight_bytes"),
+        }
+    }
+
+    fn assert_within_its_window(&self) {
+        let is_within = self.requests <= REQUESTS_MAX
+            && self.entries <= ENTRIES_MAX
+            && self.bytes < BYTES_MAX + APPEND_BYTES_MAX;
+        assert!(is_within, "beyond its window: {self:?}");
+    }
+
+    fn fills_its_window(&self) -> bool {
+        self.requests == REQUESTS_MAX || self.entries == ENTRIES_MAX || self.bytes >= BYTES_MAX
+    }
+}
+
+/// Writes all that is to be written through the first machine, the same few keys again and again.
+fn write_much(client: &Client) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = client.clone();
+        clients.spawn(async move {
+            for round in 0..VALUES / CLIENTS {
+                let value = vec![round as u8; VALUE_BYTES];
+                let put = client.put_on(0, format!("large/{number}"), value).await;
+                put.expect("no write fails");
+            }
+        });
+    }
+    clients
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_answers() {
+    let settings = Settings::trio()
+        .with("limits.inflight_requests_max", REQUESTS_MAX)
+        .with("limits.inflight_entries_max", ENTRIES_MAX)
+        .with("limits.inflight_bytes_max", BYTES_MAX)
+        .with("limits.append_bytes_max", APPEND_BYTES_MAX)
+        // So that what the leader's memory is full of is not this.
+        .with("limits.log_cache_bytes_max", 2 << 20)
+        .with("storage.checkpoint_bytes", 2 << 20);
+    let cluster = Cluster::start(settings).await;
+    let leader = cluster.leader().await;
+    let (stalled, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let sound = [leader, other].map(|place| cluster.machines[place].client);
+    let client = Client::new(sound);
+    let endpoint = |place: usize| cluster.machines[place].client.to_string();
+    let in_flight = || InFlight::of(&endpoint(leader), &cluster.machines[stalled].name);
+    // As much as is written later, so that memory is as it is then.
+    write_much(&client).join_all().await;
+    cluster.converged().await;
+    let (term, memory) = (
+        leader_by(&client, 0).await,
+        cluster.machines[leader].anonymous_bytes(),
+    );
+
+    let stall = format!("delay:{}", STALL.as_millis());
+    let point = ["fault", "arm", "storage", "commit", &stall];
+    let often = ["--times", "1000000"];
+    done(&endpoint(stalled), &[&point[..], &often].concat());
+    let writers = Writers::start(&client, 3);
+    let prober = Prober::start(&client, &cluster.folder());
+    let mut much = write_much(&client);
+    let (mut peak, mut fills) = (0, false);
+    while !much.is_empty() {
+        let now = in_flight();
+        now.assert_within_its_window();
+        fills |= now.fills_its_window();
+        peak = peak.max(cluster.machines[leader].anonymous_bytes());
+        while let Some(ended) = much.try_join_next() {
+            ended.expect("no write fails");
+        }
+    }
+    writers.progress(200).await;
+    let (now, log) = (in_flight(), client.info(0).await.expect("it answers"));
+    assert!(
+        fills || now.fills_its_window(),
+        "more would be sent: {now:?}"
+    );
+    assert!(
+        now.matched + VALUES as u64 <= log.commit_index,
+        "its disk does not stall: {now:?} of {}",
+        log.commit_index
+    );
+    let gap = prober.longest();
+    println!(
+        "while {} of {} entries were at the stalled disk, no write for at most {gap:?}; memory of the leader {memory} and then up to {peak} bytes",
+        now.matched, log.commit_index
+    );
+    assert!(gap.own() < ELECTION_TIMEOUT, "no write for {gap:?}");
+    let more = peak.saturating_sub(memory);
+    assert!(more < MEMORY_BYTES_MAX, "{more} bytes more than before");
+    assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
+    prober.finish().await;
+
+    done(
+        &endpoint(stalled),
+        &["fault", "disarm", "storage", "commit"],
+    );
+    writers.progress(200).await;
+    let acknowledged = writers.finish().await;
+    cluster.same_history_everywhere().await;
+    let pairs = client.dump(0).await;
+    assert_nothing_lost(&acknowledged, &pairs);
+    let now = in_flight();
+    assert_eq!((now.requests, now.entries, now.bytes), (0, 0, 0), "{now:?}");
+    assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
     cluster.assert_nobody_panicked();
 }
