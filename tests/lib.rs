@@ -7,6 +7,7 @@ pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod curl;
 pub mod etcd;
 pub mod exploration;
 pub mod history;

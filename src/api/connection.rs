@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::transport::server::Connected;
 
-/// How long a client may take for the preface of HTTP/2. Nothing else ends a connection that never sends it: HTTP/2's
-/// own keepalive begins with the preface, and so does the stop in good order.
+/// How long a client may take for its first bytes: the preface of HTTP/2, or as much of a request of HTTP/1.1. Nothing else ends a
+/// connection that never sends them: HTTP/2's own keepalive begins with the preface, HTTP/1.1's limit on the head of a request
+/// with its first byte, and the stop in good order with either.
 pub(crate) const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// How many bytes the preface has (RFC 9113, section 3.4).

@@ -1,4 +1,4 @@
-//! Finds the service that a request is for.
+//! Finds the service that a request is for, or leaves it to what answers HTTP.
 
 use std::convert::Infallible;
 use std::future;
@@ -18,6 +18,7 @@ use tonic_health::pb::health_server;
 
 use crate::error::{NO_LEADER, unserved};
 use crate::kv::KvService;
+use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
 pub(crate) const SERVED: [&str; 6] = [
@@ -35,6 +36,7 @@ pub(crate) struct Services {
     pub(crate) port: Port,
     pub(crate) kv: KvServer<KvService>,
     pub(crate) others: Routes,
+    pub(crate) web: Web,
 }
 
 impl Service<Request<Body>> for Services {
@@ -47,6 +49,9 @@ impl Service<Request<Body>> for Services {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !is_grpc(request.version(), request.headers()) {
+            return Box::pin(self.web.clone().answer(request).map(Ok));
+        }
         if wants_leader(request.headers()) && self.port.report().leader.is_none() {
             return answer(Status::unavailable(NO_LEADER));
         }

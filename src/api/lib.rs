@@ -1,4 +1,4 @@
-//! The gRPC services of a machine, one file each: thin, between the wire and the machine's port.
+//! The gRPC services of a machine, one file each, and HTTP beside them: thin, between the wire and the machine's port.
 //!
 //! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
 //! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
@@ -22,6 +22,7 @@ mod response;
 mod server;
 mod transfer;
 mod watch;
+mod web;
 
 pub use departure::learn_of_removal;
 pub use join::{JoinError, find_admission};

@@ -11,10 +11,10 @@ use crate::header::header_now;
 use crate::transfer::transfer;
 
 /// The version of etcd whose API is served; clients read it to learn what they may ask.
-const ETCD_VERSION: &str = "3.6.0";
+pub(crate) const ETCD_VERSION: &str = "3.6.0";
 
 /// Our own version, which says how the data is laid out.
-const STORAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const STORAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Reports on the machine that is asked.
 pub(crate) struct MaintenanceService {
@@ -125,7 +125,7 @@ impl Maintenance for MaintenanceService {
 }
 
 /// The alarms that are raised, of one kind or of all (`AlarmType::None`).
-fn alarms(identity: &Identity, report: &Report, wanted: i32) -> Vec<pb::AlarmMember> {
+pub(crate) fn alarms(identity: &Identity, report: &Report, wanted: i32) -> Vec<pb::AlarmMember> {
     let no_space = i32::from(pb::AlarmType::Nospace);
     let all = i32::from(pb::AlarmType::None);
     if report.no_space && [no_space, all].contains(&wanted) {

@@ -1,4 +1,4 @@
-//! The gRPC server on the client port: its limits, its settings, its end.
+//! The server on the client port: its limits, its settings, its end.
 
 use std::future::Future;
 use std::io;
@@ -25,6 +25,7 @@ use crate::kv::KvService;
 use crate::maintenance::MaintenanceService;
 use crate::reflection;
 use crate::watch::WatchService;
+use crate::web::Web;
 
 /// How many bytes a message may have beyond the largest request (etcd: grpcOverheadBytes).
 const OVERHEAD_BYTES: usize = 512 << 10;
@@ -105,12 +106,13 @@ pub async fn serve(
     }
 }
 
-/// The settings of HTTP/2. A request fits into its stream's window, so that no client waits in the middle of one.
+/// The settings of HTTP. By HTTP/2 a request fits into its stream's window, so that no client waits in the middle of one.
 fn builder(config: &Config) -> Server {
     let window = u32::try_from(message_bytes_max(config))
         .map_or(WINDOW_BYTES_MAX, |bytes| bytes.min(WINDOW_BYTES_MAX));
     let streams = config.limits.client_streams_max;
     Server::builder()
+        .accept_http1(true)
         .initial_stream_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(window))
         .max_concurrent_streams(streams)
@@ -137,7 +139,13 @@ fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, Ser
         draining,
     )));
     let others = reflection::add_to(others)?.prepare();
-    Ok(Services { port, kv, others })
+    let web = Web::new(port.clone());
+    Ok(Services {
+        port,
+        kv,
+        others,
+        web,
+    })
 }
 
 /// The largest message that is read at all, in bytes.

@@ -1,0 +1,91 @@
+//! HTTP beside gRPC on the client port, at etcd's paths: for probes, monitors, and clients that speak no gRPC.
+
+mod answer;
+mod probes;
+mod version;
+
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use rm_actors::port::Port;
+use tonic::body::Body;
+
+use answer::{not_allowed, not_found, without_body};
+
+/// Answers what is no gRPC.
+#[derive(Clone)]
+pub(crate) struct Web {
+    port: Port,
+}
+
+impl Web {
+    pub(crate) fn new(port: Port) -> Web {
+        Web { port }
+    }
+
+    /// The answer to one request. It never fails: what is wrong with a request is an answer, too.
+    pub(crate) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (head, _) = request.into_parts();
+        let answer = self.look(&head.method, &head.uri).await;
+        match head.method {
+            Method::HEAD => without_body(answer),
+            _ => answer,
+        }
+    }
+
+    /// What there is to look at, which a request does not change.
+    async fn look(&self, method: &Method, uri: &Uri) -> Response<Body> {
+        let Some(page) = Page::at(uri.path()) else {
+            return not_found();
+        };
+        if ![Method::GET, Method::HEAD].contains(method) {
+            return not_allowed("GET, HEAD");
+        }
+        let query = uri.query().unwrap_or_default();
+        match page {
+            Page::Health => probes::health(&self.port, query).await,
+            Page::Checks(checks) => probes::run(&self.port, checks, query).await,
+            Page::Version => version::page(),
+        }
+    }
+}
+
+/// What a path names.
+enum Page {
+    Health,
+    Checks(&'static [probes::Check]),
+    Version,
+}
+
+impl Page {
+    fn at(path: &str) -> Option<Page> {
+        match path {
+            "/health" => Some(Page::Health),
+            "/version" => Some(Page::Version),
+            _ => probes::checks_at(path).map(Page::Checks),
+        }
+    }
+}
+
+/// Whether a request is gRPC, which needs HTTP/2 and says so in its type (gRPC over HTTP/2, "Requests").
+pub(crate) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    version == Version::HTTP_2
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn grpc_is_known_by_its_type_and_needs_http_2() {
+        let of = |kind: &'static str| {
+            HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))])
+        };
+        assert!(is_grpc(Version::HTTP_2, &of("application/grpc")));
+        assert!(is_grpc(Version::HTTP_2, &of("application/grpc+proto")));
+        assert!(!is_grpc(Version::HTTP_11, &of("application/grpc")));
+        assert!(!is_grpc(Version::HTTP_2, &of("application/json")));
+        assert!(!is_grpc(Version::HTTP_2, &HeaderMap::new()));
+    }
+}
