@@ -36,8 +36,7 @@ async fn main() {
     };
     // The timings of an operator, not the short ones of the tests.
     let settings = Settings::trio()
-        .with("timings.heartbeat_ms", 100)
-        .with("timings.election_timeout_ms", 1_000)
+        .with_timings_of_an_operator()
         .with("supervision.hang_ms", 2_000);
     let mut cluster = Cluster::start(settings).await;
     let client = cluster.client();

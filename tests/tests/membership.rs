@@ -18,8 +18,8 @@ use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Prober, Settings, Workload, Writers, until};
 use serde_json::{Value, json};
 
-/// As in the settings of these tests.
-const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+/// That of an operator.
+const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 /// How long clients may go without at any change.
 const GAP_MAX: Duration = ELECTION_TIMEOUT.saturating_mul(2);
@@ -117,7 +117,8 @@ impl Mover {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
-    let mut cluster = begun_alone(Settings::trio().of(5)).await;
+    let settings = Settings::trio().of(5).with_timings_of_an_operator();
+    let mut cluster = begun_alone(settings).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use rm_proto::etcdserverpb::MoveLeaderRequest;
 use rm_proto::raftmachine::v1::TransferRequest;
+use rm_tests::rmctl::done;
 use rm_tests::times::spread;
-use rm_tests::{Client, Cluster, Settings, Workload, rounds, until};
+use rm_tests::writers::assert_nothing_lost;
+use rm_tests::{Client, Cluster, Prober, Settings, Workload, Writers, rounds, until};
 use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
 use tonic::Code;
 
 /// How many operations must be answered between two faults.
@@ -16,6 +19,12 @@ const PROGRESS: usize = 50;
 
 /// Election timeouts long enough to be told from a transfer.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(2_000);
+
+/// The election timeout of an operator.
+const USUAL_ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// How often an operator asks for another leader.
+const HAND_OVER_PACE: Duration = Duration::from_secs(1);
 
 /// Asks the leader to hand over, whoever leads, until one does: who leads then.
 async fn transfer(cluster: &Cluster, to: u64) -> u64 {
@@ -48,6 +57,46 @@ async fn leadership_that_moves_again_and_again_breaks_no_history() {
     cluster.same_everywhere().await;
     cluster.assert_nobody_panicked();
     println!("{operations} operations linearizable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rmctl_moves_leadership_every_second_under_load_and_nobody_waits_for_an_election() {
+    let cluster = Cluster::start(Settings::trio().with_timings_of_an_operator()).await;
+    let (client, endpoints) = (cluster.client(), cluster.endpoints());
+    let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
+    let prober = Prober::start(&client, &cluster.folder());
+    writers.progress(PROGRESS).await;
+    prober.longest();
+    let mut gaps = Vec::new();
+    let mut pace = interval(HAND_OVER_PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace.tick().await;
+    for round in 0..rounds(10) {
+        let leader = cluster.leader().await;
+        let to = &cluster.machines[(leader + 1 + round % 2) % 3].name;
+        let told = done(&endpoints, &["transfer", to]);
+        assert_eq!(told.trim(), format!("{to} leads"));
+        pace.tick().await;
+        let gap = prober.longest();
+        // Nobody stands by itself sooner than that.
+        assert!(
+            gap.own() < USUAL_ELECTION_TIMEOUT,
+            "no write for {gap:?} while {} handed over to {to}",
+            cluster.machines[leader].name
+        );
+        gaps.push(gap.own());
+    }
+    prober.finish().await;
+    let operations = workload.finish().await;
+    let acknowledged = writers.finish().await;
+    assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
+    cluster.assert_nobody_panicked();
+    println!(
+        "{} hand-overs, {operations} operations linearizable, {} writes kept; the longest time without a write at each (min / median / max, ms): {}",
+        gaps.len(),
+        acknowledged.len(),
+        spread(&gaps)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
