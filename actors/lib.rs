@@ -42,6 +42,7 @@ mod snapshot_inbox;
 mod snapshot_maker;
 mod snapshot_receiver;
 mod snapshot_sender;
+mod snapshot_stream;
 mod states;
 mod storage;
 mod supervisor;

@@ -27,6 +27,7 @@ pub use crate::refusal::Refusal;
 pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
 };
+pub use crate::snapshot_stream::{SnapshotPiece, SnapshotStream};
 pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
 /// The pause before a read that was lost with an actor is asked again.
@@ -154,7 +155,7 @@ impl Port {
 
     /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing
     /// it is asked again.
-    async fn read(
+    pub(crate) async fn read(
         &self,
         query: Option<Query>,
         consistency: Consistency,
@@ -263,7 +264,7 @@ impl Port {
     }
 
     /// Has a checkpoint written; the revision that it holds.
-    async fn write_down(&self) -> Result<i64, Refusal> {
+    pub(crate) async fn write_down(&self) -> Result<i64, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.shared.slots.applier.tell(WriteDown(answer));
         let newest = tokio::time::timeout(self.shared.request_timeout(), answered).await;

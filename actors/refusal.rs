@@ -20,6 +20,11 @@ pub enum Refusal {
     /// The disk of this machine is full, and what the read must see did not fit on it.
     #[error("the disk of this machine is full and it lags behind: ask another machine")]
     Behind,
+    /// The client took nothing of what it asked for, for too long.
+    #[error(
+        "nothing of the snapshot was taken for longer than timings.snapshot_stall_ms: ask for it again"
+    )]
+    Stalled,
     /// The machine stops. The request has not been carried out.
     #[error("the machine stops")]
     Stopped,

@@ -55,6 +55,8 @@ pub struct Member {
 pub struct Report {
     /// Its role.
     pub role: Role,
+    /// Whether it only receives the log, by the configuration in force.
+    pub is_learner: bool,
     /// Its term.
     pub term: Term,
     /// Whom it takes for the leader.
@@ -160,8 +162,13 @@ impl Port {
             bytes_all,
         };
         let sending = snapshots.sending.into_iter();
+        let members = self.shared.members.present();
+        let own = members
+            .iter()
+            .find(|member| member.machine == self.shared.local());
         Report {
             role: raft.role,
+            is_learner: own.is_some_and(|own| own.standing == Standing::Learner),
             term: raft.term,
             leader: raft.leader,
             first: raft.base.next(),

@@ -23,6 +23,7 @@ use crate::members::{self, listed};
 use crate::report::{Member, Standing};
 use crate::snapshot_inbox::Inbox;
 use crate::snapshot_maker::Maker;
+use crate::snapshot_stream::ClientSnapshots;
 use crate::states::States;
 
 /// The numbers of one boot's requests; more would take centuries to give out.
@@ -47,6 +48,8 @@ pub(crate) struct Resources {
     pub(crate) snapshots: Snapshots,
     /// The snapshot that was made here, for whoever needs one.
     pub(crate) maker: Maker,
+    /// The snapshots that clients take.
+    pub(crate) client_snapshots: ClientSnapshots,
     /// The snapshot that came, until it is installed.
     pub(crate) inbox: Inbox,
     pub(crate) peer_socket: UdpSocket,
@@ -158,6 +161,7 @@ impl Resources {
             states,
             snapshots,
             maker: Maker::default(),
+            client_snapshots: ClientSnapshots::new(config.config.limits.snapshot_clients_max),
             inbox: Inbox::default(),
             peer_socket,
             credentials,

@@ -58,8 +58,8 @@ impl Maker {
             return Ok(made.clone());
         }
         write_down(shared).await;
-        let goes_on = GoesOn(Arc::new(AtomicBool::new(true)));
-        let wanted = goes_on.0.clone();
+        let goes_on = GoesOn::new();
+        let wanted = goes_on.flag();
         let made = blocking(shared, move |shared| make(shared, &wanted)).await?;
         *newest = Some(made.clone());
         if made.last.index < at_least {
@@ -90,7 +90,18 @@ impl Maker {
 }
 
 /// Ends the copying when nobody waits for it any more.
-struct GoesOn(Arc<AtomicBool>);
+pub(crate) struct GoesOn(Arc<AtomicBool>);
+
+impl GoesOn {
+    pub(crate) fn new() -> GoesOn {
+        GoesOn(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// True for as long as somebody waits.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+}
 
 impl Drop for GoesOn {
     fn drop(&mut self) {
@@ -106,7 +117,7 @@ async fn write_down(shared: &Shared) {
     let _ = tokio::time::timeout(shared.request_timeout(), answered).await;
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
     work: impl FnOnce(&Shared) -> Result<T, MakeError> + Send + 'static,
 ) -> Result<T, MakeError> {
@@ -122,19 +133,26 @@ fn find(shared: &Shared) -> Result<Option<Arc<Made>>, MakeError> {
 }
 
 fn make(shared: &Shared, wanted: &AtomicBool) -> Result<Arc<Made>, MakeError> {
-    let bytes_per_second = shared.config.config.limits.snapshot_bytes_per_second;
+    let state = shared.resources.states.present().environment;
+    let file = shared
+        .resources
+        .snapshots
+        .make(&state, goes_on_at_pace(shared, wanted))?;
+    look_into(shared, file)
+}
+
+/// Asked with the bytes so far, it lets a copy go on at the pace of the config, and only as long as somebody wants it.
+pub(crate) fn goes_on_at_pace(shared: &Shared, wanted: &AtomicBool) -> impl Fn(u64) -> bool {
     let pace = Pace {
-        bytes_per_second,
+        bytes_per_second: shared.config.config.limits.snapshot_bytes_per_second,
         began: Instant::now(),
     };
-    let state = shared.resources.states.present().environment;
-    let file = shared.resources.snapshots.make(&state, |copied| {
+    move |copied| {
         let strike = shared.strike_disk_of(ActorName::Sender, Point::Copy);
         let goes_on = || wanted.load(Ordering::Relaxed);
         pace.wait(copied, goes_on);
         goes_on() && strike.is_ok()
-    })?;
-    look_into(shared, file)
+    }
 }
 
 fn look_into(shared: &Shared, file: Arc<SnapshotFile>) -> Result<Arc<Made>, MakeError> {

@@ -22,6 +22,9 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
         Refusal::Behind => Status::unavailable(
             "raftmachine: the disk of this machine is full and it lags behind: ask another machine",
         ),
+        Refusal::Stalled => Status::deadline_exceeded(
+            "raftmachine: nothing of the snapshot was taken for too long (timings.snapshot_stall_ms): ask for it again",
+        ),
         Refusal::Stopped => Status::unavailable("etcdserver: server stopped"),
         Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
         Refusal::LeaderLost => Status::unavailable(

@@ -1,8 +1,12 @@
-//! etcd's Maintenance service: how the machine is.
+//! etcd's Maintenance service: how the machine is, and what is done to its data.
 
-use rm_actors::port::{Identity, KeyspaceHash, MachineId, Port, Report};
+use futures::stream;
+use rm_actors::port::{
+    Identity, KeyspaceHash, MachineId, Port, Refusal, Report, SnapshotPiece, SnapshotStream,
+};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::maintenance_server::Maintenance;
+use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -19,11 +23,13 @@ pub(crate) const STORAGE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Reports on the machine that is asked.
 pub(crate) struct MaintenanceService {
     port: Port,
+    /// True once the server stops; its sender lives as long as the server.
+    draining: watch::Receiver<bool>,
 }
 
 impl MaintenanceService {
-    pub(crate) fn new(port: Port) -> MaintenanceService {
-        MaintenanceService { port }
+    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> MaintenanceService {
+        MaintenanceService { port, draining }
     }
 }
 
@@ -44,7 +50,7 @@ impl Maintenance for MaintenanceService {
             raft_applied_index: report.applied.0,
             errors: errors(self.port.identity(), &report),
             db_size_in_use: signed(report.used_bytes),
-            is_learner: false,
+            is_learner: report.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: signed(self.port.config().limits.map_bytes_max),
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -98,11 +104,23 @@ impl Maintenance for MaintenanceService {
 
     type SnapshotStream = BoxStream<pb::SnapshotResponse>;
 
+    /// Sends the state in pieces, and behind it its SHA-256 as one more piece: what a client writes one after the other is a file
+    /// that says by its length that a digest is in it, as etcd's does.
     async fn snapshot(
         &self,
         _: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unserved("a snapshot"))
+        let snapshot = self.port.snapshot().map_err(refused)?;
+        let state = Some((snapshot, self.draining.clone()));
+        let responses = stream::unfold(state, |state| async move {
+            let (mut snapshot, mut draining) = state?;
+            match next_piece(&mut snapshot, &mut draining).await {
+                Ok(None) => None,
+                Ok(Some(piece)) => Some((Ok(snapshot_response(piece)), Some((snapshot, draining)))),
+                Err(refusal) => Some((Err(refused(refusal)), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn move_leader(
@@ -116,11 +134,41 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
+    /// Nothing here goes down to an earlier version: data that a newer program has written is refused by an older one.
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(unserved("a downgrade"))
+        use pb::downgrade_request::DowngradeAction;
+        let request = request.into_inner();
+        let action = DowngradeAction::try_from(request.action)
+            .map_err(|_| unknown_value("action of a downgrade", request.action))?;
+        let feature = match action {
+            DowngradeAction::Validate => "VALIDATE of a downgrade",
+            DowngradeAction::Enable => "ENABLE of a downgrade",
+            DowngradeAction::Cancel => "CANCEL of a downgrade",
+        };
+        Err(unserved(feature))
+    }
+}
+
+/// The next piece, or a refusal as soon as the server stops: a client that takes its time must not hold that up.
+async fn next_piece(
+    snapshot: &mut SnapshotStream,
+    draining: &mut watch::Receiver<bool>,
+) -> Result<Option<SnapshotPiece>, Refusal> {
+    tokio::select! {
+        piece = snapshot.next() => piece,
+        _ = draining.wait_for(|draining| *draining) => Err(Refusal::Stopped),
+    }
+}
+
+fn snapshot_response(piece: SnapshotPiece) -> pb::SnapshotResponse {
+    pb::SnapshotResponse {
+        header: None,
+        remaining_bytes: piece.remaining_bytes,
+        blob: piece.bytes,
+        version: STORAGE_VERSION.to_owned(),
     }
 }
 
@@ -182,6 +230,7 @@ mod tests {
     fn report(leader: Option<MachineId>, no_space: bool) -> Report {
         Report {
             role: Role::Follower,
+            is_learner: false,
             term: Term(1),
             leader,
             last: Index(1),

@@ -127,6 +127,7 @@ fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, Ser
     let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
     let others = Routes::new(MaintenanceServer::new(MaintenanceService::new(
         port.clone(),
+        draining.clone(),
     )))
     .add_service(ClusterServer::new(ClusterService::new(port.clone())))
     .add_service(

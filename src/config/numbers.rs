@@ -61,6 +61,7 @@ impl Rules {
             election_timeout_ms,
             disk_patience_ms,
             request_timeout_ms,
+            snapshot_stall_ms,
             shutdown_timeout_ms,
             reconnect_min_ms,
             reconnect_max_ms,
@@ -95,6 +96,7 @@ impl Rules {
             ));
         }
         self.within("timings.request_timeout_ms", request_timeout_ms, 1..=MS_MAX);
+        self.within("timings.snapshot_stall_ms", snapshot_stall_ms, 1..=MS_MAX);
         self.within(
             "timings.shutdown_timeout_ms",
             shutdown_timeout_ms,
@@ -174,6 +176,7 @@ impl Rules {
             disk_reserve_bytes,
             snapshot_reserve_bytes,
             snapshot_bytes_per_second,
+            snapshot_clients_max,
             map_bytes_max,
         } = *limits;
         let request = ("limits.request_bytes_max", request_bytes_max as u64);
@@ -203,6 +206,7 @@ impl Rules {
                 "limits.client_connections_max",
                 client_connections_max as u64,
             ),
+            ("limits.snapshot_clients_max", snapshot_clients_max as u64),
             ("limits.client_streams_max", u64::from(client_streams_max)),
         ] {
             self.within(key, count, 1..=COUNT_MAX);

@@ -105,6 +105,8 @@ pub struct Timings {
     pub disk_patience_ms: Option<u64>,
     /// How long a request of a client may take before it is answered with an error.
     pub request_timeout_ms: u64,
+    /// How long a client may take nothing of a snapshot that waits for it before it gets no more.
+    pub snapshot_stall_ms: u64,
     /// How long a stop may take before what is left is cut off.
     pub shutdown_timeout_ms: u64,
     /// The first pause before a lost peer is dialled again.
@@ -120,6 +122,7 @@ impl Default for Timings {
             election_timeout_ms: 1_000,
             disk_patience_ms: None,
             request_timeout_ms: 7_000,
+            snapshot_stall_ms: 60_000,
             shutdown_timeout_ms: 5_000,
             reconnect_min_ms: 10,
             reconnect_max_ms: 1_000,
@@ -177,6 +180,8 @@ pub struct Limits {
     pub snapshot_reserve_bytes: u64,
     /// The most bytes of a snapshot that are copied, and that leave to one machine, in a second; 0 for no bound.
     pub snapshot_bytes_per_second: u64,
+    /// The most clients that take a snapshot from one machine at a time; more are refused.
+    pub snapshot_clients_max: usize,
     /// The largest file that the log or the state may become.
     pub map_bytes_max: u64,
 }
@@ -201,6 +206,7 @@ impl Default for Limits {
             disk_reserve_bytes: 16 << 20,
             snapshot_reserve_bytes: 64 << 20,
             snapshot_bytes_per_second: 64 << 20,
+            snapshot_clients_max: 4,
             map_bytes_max: 1 << 40,
         }
     }

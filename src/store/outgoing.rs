@@ -16,33 +16,50 @@ use std::{
 use heed::CompactionOption;
 
 use crate::{
-    Environment, Point, SnapshotError, SnapshotOptions,
-    snapshot::{Description, Digest, PIECE_BYTES, require_space},
+    Environment, Point, SnapshotError, SnapshotFile, SnapshotOptions,
+    snapshot::{Description, Digest, PIECE_BYTES, remove_file, require_space},
 };
 
 /// After so many bytes the copy looks at the space of the disk again and makes durable what it has.
 const SYNC_BYTES: u64 = 16 << 20;
 
-/// Copies the last commit of an environment into a new file, durably.
-pub(crate) fn copy(
+/// A new file for a copy, in the place of one that was left there.
+pub(crate) fn create(path: &Path) -> Result<File, SnapshotError> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|error| SnapshotError::io("write", path, error))
+}
+
+/// A new file that has no name any more: it goes with its last handle, even after a crash.
+pub(crate) fn create_unnamed(path: &Path) -> Result<File, SnapshotError> {
+    let file = create(path)?;
+    remove_file(path)?;
+    Ok(file)
+}
+
+/// Copies the last commit of an environment into a new file, durably. The path is what errors tell.
+pub(crate) fn fill(
     environment: &Environment,
     path: &Path,
+    mut file: File,
     options: &SnapshotOptions,
     goes_on: &dyn Fn(u64) -> bool,
-) -> Result<Description, SnapshotError> {
-    let failed = |error| SnapshotError::io("write", path, error);
-    let mut file = File::create(path).map_err(failed)?;
+) -> Result<SnapshotFile, SnapshotError> {
     let used_bytes = environment.space()?.used_bytes;
     require_space(path, &file, used_bytes, options)?;
-    let (from, to) = io::pipe().map_err(failed)?;
+    let (from, to) = io::pipe().map_err(|error| SnapshotError::io("write", path, error))?;
     let mut target = Target {
         path,
         file: &mut file,
         options,
         goes_on,
     };
-    thread::scope(|scope| {
-        let copying = scope.spawn(|| fill(environment, to));
+    let description = thread::scope(|scope| {
+        let copying = scope.spawn(|| pour(environment, to));
         // When it fails, the pipe is closed behind it, and LMDB's next write ends the copy.
         let written = target.take(from);
         let copied = copying
@@ -50,11 +67,16 @@ pub(crate) fn copy(
             .unwrap_or_else(|payload| panic::resume_unwind(payload));
         let description = written?;
         copied?;
-        Ok(description)
+        Ok::<_, SnapshotError>(description)
+    })?;
+    Ok(SnapshotFile {
+        description,
+        path: path.to_owned(),
+        file,
     })
 }
 
-fn fill(environment: &Environment, to: PipeWriter) -> heed::Result<()> {
+fn pour(environment: &Environment, to: PipeWriter) -> heed::Result<()> {
     let mut to = File::from(OwnedFd::from(to));
     environment
         .env()

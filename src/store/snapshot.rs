@@ -26,6 +26,9 @@ const FOLDER: &str = "snapshot";
 /// What the name of a file that is sent begins with; its id follows.
 const OUTGOING: &str = "outgoing-";
 
+/// The name that a passing copy has while it is begun. What begins like a file that is sent and is none is removed at the next opening.
+const PASSING: &str = "outgoing.passing";
+
 /// How much of a file is held in memory at once.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
 
@@ -171,16 +174,19 @@ impl Snapshots {
     ) -> Result<Arc<SnapshotFile>, SnapshotError> {
         let _turn = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let partial = self.folder.join("outgoing.partial");
-        let made = outgoing::copy(environment, &partial, &self.options, &goes_on);
+        let created = outgoing::create(&partial);
+        let made = created
+            .and_then(|file| outgoing::fill(environment, &partial, file, &self.options, &goes_on));
         if made.is_err() {
             // Nothing is lost with it; should it stay, the next opening removes it.
             let _ = fs::remove_file(&partial);
         }
-        let description = made?;
+        let SnapshotFile {
+            description, file, ..
+        } = made?;
         let path = self.folder.join(format!("{OUTGOING}{}", description.id));
-        let file = fs::rename(&partial, &path)
+        fs::rename(&partial, &path)
             .and_then(|()| sealed::sync_parent(&path))
-            .and_then(|()| File::open(&path))
             .map_err(|error| SnapshotError::io("rename", &path, error))?;
         let file = Arc::new(SnapshotFile {
             description,
@@ -193,6 +199,21 @@ impl Snapshots {
             remove_file(&older.path)?;
         }
         Ok(file)
+    }
+
+    /// Makes a snapshot as [`make`](Snapshots::make) does, for whoever takes it away: it replaces none, and its file has no name, so that
+    /// its space comes back with the last reader, however that ends. One at a time is the caller's to see to.
+    ///
+    /// # Errors
+    /// Those of [`make`](Snapshots::make).
+    pub fn make_passing(
+        &self,
+        environment: &Environment,
+        goes_on: impl Fn(u64) -> bool,
+    ) -> Result<SnapshotFile, SnapshotError> {
+        let path = self.folder.join(PASSING);
+        let file = outgoing::create_unnamed(&path)?;
+        outgoing::fill(environment, &path, file, &self.options, &goes_on)
     }
 
     /// Begins to receive a snapshot, or goes on with the same one after a break: [`Incoming::received`] tells from where. Another
@@ -229,9 +250,9 @@ impl Snapshots {
 /// A snapshot that was made here, to be read piece by piece.
 #[derive(Debug)]
 pub struct SnapshotFile {
-    description: Description,
-    path: PathBuf,
-    file: File,
+    pub(crate) description: Description,
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
 }
 
 impl SnapshotFile {
@@ -261,7 +282,7 @@ impl SnapshotFile {
     /// Opens the snapshot to look into it, read-only.
     ///
     /// # Errors
-    /// As of an environment; also when a newer snapshot has replaced this one.
+    /// As of an environment; also when a newer snapshot has replaced this one, and of one whose file has no name.
     pub fn inspect(&self, options: &Options) -> Result<Environment, SnapshotError> {
         Ok(Environment::inspect(&self.path, options)?)
     }

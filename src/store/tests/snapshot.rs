@@ -61,6 +61,27 @@ fn a_snapshot_of_a_large_state_is_of_one_commit_while_a_writer_goes_on() {
 }
 
 #[test]
+fn a_passing_snapshot_replaces_none_and_leaves_no_file_behind() {
+    let _turn = alone();
+    let (folder, leader) = machine(3);
+    let made = make(&leader).description();
+    write(&leader.state, 4, 300, 3000);
+    let passing = leader.snapshots.make_passing(&leader.state, |_| true);
+    let passing = passing.unwrap();
+    assert_ne!(passing.description().id, made.id);
+    assert_eq!(content(&passing).len() as u64, passing.description().bytes);
+    let (_to, follower) = machine(1);
+    let mut incoming = follower.snapshots.receive(passing.description()).unwrap();
+    transfer(&passing, &mut incoming, 64 << 10).unwrap();
+    let received = incoming.finish().unwrap();
+    assert_eq!(version(&received.inspect(&options()).unwrap()), 4);
+    let newest = leader.snapshots.newest().expect("it is there");
+    assert_eq!(newest.description(), made);
+    let names = fs::read_dir(folder.path().join("snapshot")).unwrap();
+    assert_eq!(names.count(), 1, "the other has a name, and this one none");
+}
+
+#[test]
 fn a_break_costs_no_more_than_what_was_not_yet_durable() {
     let _turn = alone();
     let (_from, leader) = machine(3);
