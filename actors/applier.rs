@@ -15,8 +15,8 @@ use crate::ahead::Ahead;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answers, Apply, Ask, Attach, Attached, Changed, CompactionMoved, Flush, Follow, Poke, Retire,
-    Serve, Switch, Tick, WriteDown,
+    Answers, Apply, Ask, Attach, Attached, Changed, CompactionMoved, Flush, Follow, KeyspaceOpened,
+    LeasesChanged, Poke, Retire, Serve, Switch, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -103,6 +103,7 @@ impl Actor for Applier {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.machine.strike(Point::Started);
+        self.machine.shared.slots.lessor.tell(KeyspaceOpened);
         context.notify(Tick);
     }
 }
@@ -206,6 +207,7 @@ impl Applier {
         let outcome = self.apply_slice(&mut answers);
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
         self.post();
+        self.tell_of_leases();
         trace!(self.machine.log, "applied"; "up_to" => self.applied().0, "target" => self.target.0, "answers" => answers.len());
         if !answers.is_empty() {
             self.machine.shared.slots.gate.tell(Answers(answers));
@@ -222,6 +224,14 @@ impl Applier {
             // A backlog is no reason not to hear a stop, or to let a timer wait.
             context.wait(actix::fut::wrap_future(tokio::task::yield_now()));
             self.plan_work(context);
+        }
+    }
+
+    /// Leases are told of as soon as they are granted: their time begins.
+    fn tell_of_leases(&mut self) {
+        let news = self.keyspace.as_mut().map(Keyspace::take_lease_news);
+        if let Some(news) = news.filter(|news| !news.changes.is_empty()) {
+            self.machine.shared.slots.lessor.tell(LeasesChanged(news));
         }
     }
 
@@ -355,6 +365,7 @@ impl Applier {
                 info!(self.machine.log, "the key space is open again"; "applied" => keyspace.applied().index.0);
                 self.keyspace = Some(keyspace);
                 self.checkpoint_at = Instant::now();
+                self.machine.shared.slots.lessor.tell(KeyspaceOpened);
                 self.tell_attached();
                 self.plan_work(context);
             }

@@ -22,6 +22,8 @@ mod group;
 mod guard;
 mod happened;
 mod launch;
+mod leasing;
+mod lessor;
 mod life;
 mod listener;
 mod logic_center;

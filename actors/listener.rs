@@ -9,7 +9,7 @@ use slog::{debug, info, trace, warn};
 
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
-use crate::message::{Incoming, PeerGone, PeersChanged, Poke, Received, Retire, Tick};
+use crate::message::{FromLessor, Incoming, PeerGone, PeersChanged, Poke, Received, Retire, Tick};
 use crate::roster::{Slot, Slots};
 use crate::snapshot_receiver::Sink;
 
@@ -148,6 +148,7 @@ impl Listener {
                     slots.logic_center.tell(PeerGone(from));
                 }
             }
+            Event::Lessor { from, message } => slots.lessor.tell(FromLessor { from, message }),
             Event::Refused { address, reason } => self.log_refusal(address, &reason),
         }
     }

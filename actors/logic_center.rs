@@ -331,6 +331,7 @@ impl LogicCenter {
         if leader_is_new {
             self.machine.shared.slots.gate.tell(LeaderKnown);
             self.machine.shared.slots.compactor.tell(LeaderKnown);
+            self.machine.shared.slots.lessor.tell(LeaderKnown);
         }
     }
 

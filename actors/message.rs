@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
-use rm_kv::{Event, Query, Reply, RequestError};
+use rm_kv::{Event, LeaseNews, Query, Reply, RequestError};
 use rm_raft::{
     Entries, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
     RequestId, Snapshot, Term, TransferOutcome,
 };
 use rm_store::Loaded;
+use rm_wire::LessorMessage;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::lessor::Question;
 use crate::port::Refusal;
 use crate::snapshot_inbox::Installation;
 use crate::watcher::{Sending, StreamId};
@@ -82,7 +84,7 @@ pub(crate) struct Unsettled {
     pub(crate) reason: Refusal,
 }
 
-/// LogicCenter -> Gate, LogicCenter -> Compactor: another leader than before is known.
+/// LogicCenter -> Gate, LogicCenter -> Compactor, LogicCenter -> Lessor: another leader than before is known.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct LeaderKnown;
@@ -96,6 +98,37 @@ pub(crate) struct Answers(pub(crate) Vec<(u64, Result<Reply, RequestError>)>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CompactionMoved;
+
+/// Applier -> Lessor: this has become of leases.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeasesChanged(pub(crate) LeaseNews);
+
+/// Applier -> Lessor: the key space was opened, and some of what became of leases before may not have been told.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct KeyspaceOpened;
+
+/// Port -> Lessor: a client renews a lease, or looks how much is left of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AskLessor(pub(crate) Question);
+
+/// Listener -> Lessor: another machine's lessor says this.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FromLessor {
+    pub(crate) from: MachineId,
+    pub(crate) message: LessorMessage,
+}
+
+/// Lessor -> Sender: say this to the lessor of another machine.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SendToLessor {
+    pub(crate) to: MachineId,
+    pub(crate) message: LessorMessage,
+}
 
 /// A client's read on its way: it carries its own answer, so that none can be lost in silence.
 pub(crate) struct Read {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub use rm_config::{Address, Config, Level};
 pub use rm_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Event, KeyValue,
-    KeyspaceHash, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
+    KeyspaceHash, Lease, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
     SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{
@@ -22,6 +22,7 @@ use crate::machine::Shared;
 use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
 
 pub use crate::admission::Newcomer;
+pub use crate::leasing::{LeaseLeft, LeaseReport};
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
 pub use crate::report::{
@@ -54,6 +55,8 @@ pub struct Port {
     room: Arc<Semaphore>,
     /// Bounds the bytes of their commands.
     room_bytes: Arc<Semaphore>,
+    /// Bounds the questions about leases: one more waits.
+    pub(crate) room_for_leases: Arc<Semaphore>,
 }
 
 impl Port {
@@ -63,6 +66,7 @@ impl Port {
         Port {
             room: Arc::new(Semaphore::new(limits.requests_max)),
             room_bytes: Arc::new(Semaphore::new(room_bytes)),
+            room_for_leases: Arc::new(Semaphore::new(limits.requests_max)),
             shared,
         }
     }

@@ -1,4 +1,4 @@
-//! Who lives in a machine: the nine actors, the groups they are restarted in, and the slots by which they reach each
+//! Who lives in a machine: the ten actors, the groups they are restarted in, and the slots by which they reach each
 //! other across restarts.
 
 use std::fmt;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::applier::Applier;
 use crate::compactor::Compactor;
 use crate::gate::Gate;
+use crate::lessor::Lessor;
 use crate::life::Life;
 use crate::listener::Listener;
 use crate::logic_center::LogicCenter;
@@ -44,11 +45,13 @@ pub enum ActorName {
     Watcher,
     /// Compactions of the key space.
     Compactor,
+    /// The time of leases.
+    Lessor,
 }
 
 impl ActorName {
     /// All of them, in the order in which they are started.
-    pub const ALL: [ActorName; 9] = [
+    pub const ALL: [ActorName; 10] = [
         ActorName::Storage,
         ActorName::Applier,
         ActorName::LogicCenter,
@@ -58,6 +61,7 @@ impl ActorName {
         ActorName::Gate,
         ActorName::Watcher,
         ActorName::Compactor,
+        ActorName::Lessor,
     ];
 
     /// The name in the config, in the logs and in `rmctl`.
@@ -72,6 +76,7 @@ impl ActorName {
             ActorName::Gate => "gate",
             ActorName::Watcher => "watcher",
             ActorName::Compactor => "compactor",
+            ActorName::Lessor => "lessor",
         }
     }
 
@@ -82,7 +87,9 @@ impl ActorName {
                 GroupName::Brain
             }
             ActorName::Listener | ActorName::Sender => GroupName::Net,
-            ActorName::Gate | ActorName::Watcher | ActorName::Compactor => GroupName::Front,
+            ActorName::Gate | ActorName::Watcher | ActorName::Compactor | ActorName::Lessor => {
+                GroupName::Front
+            }
         }
     }
 
@@ -119,7 +126,7 @@ pub enum GroupName {
     Brain,
     /// Listener and Sender.
     Net,
-    /// Gate, Watcher and Compactor.
+    /// Gate, Watcher, Compactor and Lessor.
     Front,
 }
 
@@ -218,6 +225,7 @@ pub(crate) struct Slots {
     pub(crate) gate: Slot<Gate>,
     pub(crate) watcher: Slot<Watcher>,
     pub(crate) compactor: Slot<Compactor>,
+    pub(crate) lessor: Slot<Lessor>,
 }
 
 impl Slots {
@@ -241,6 +249,7 @@ impl Slots {
             ActorName::Gate => poke(&self.gate),
             ActorName::Watcher => poke(&self.watcher),
             ActorName::Compactor => poke(&self.compactor),
+            ActorName::Lessor => poke(&self.lessor),
         }
     }
 
@@ -250,6 +259,7 @@ impl Slots {
             ActorName::LogicCenter => self.logic_center.leave_behind(),
             ActorName::Gate => self.gate.leave_behind(),
             ActorName::Watcher => self.watcher.leave_behind(),
+            ActorName::Lessor => self.lessor.leave_behind(),
             // Nobody waits for an answer from the others; Storage and Applier end the process.
             _ => {}
         }
@@ -267,6 +277,7 @@ impl Slots {
             ActorName::Gate => self.gate.clear(),
             ActorName::Watcher => self.watcher.clear(),
             ActorName::Compactor => self.compactor.clear(),
+            ActorName::Lessor => self.lessor.clear(),
         }
     }
 }

@@ -11,7 +11,7 @@ use slog::{crit, trace, warn};
 
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
-use crate::message::{PeersChanged, Poke, Retire, Send, Tick};
+use crate::message::{PeersChanged, Poke, Retire, Send, SendToLessor, Tick};
 use crate::report::PeerRefusal;
 use crate::roster::{Slot, Slots};
 use crate::snapshot_sender::Sending;
@@ -89,6 +89,15 @@ impl Sender {
         trace!(self.machine.log, "send"; "to" => ?request.to, "message" => ?request.message);
         if let Some(outbound) = &self.outbound {
             outbound.send(&request.to, &request.message);
+        }
+    }
+
+    fn send_to_lessor(&self, request: &SendToLessor) {
+        if self.machine.strike(Point::Send) == Some(Action::Lose) {
+            return;
+        }
+        if let Some(outbound) = &self.outbound {
+            outbound.send_to_lessor(request.to, &request.message);
         }
     }
 
@@ -175,6 +184,14 @@ impl Handler<Send> for Sender {
     fn handle(&mut self, message: Send, context: &mut Context<Self>) {
         self.enter(context);
         self.send(message);
+    }
+}
+
+impl Handler<SendToLessor> for Sender {
+    type Result = ();
+    fn handle(&mut self, message: SendToLessor, context: &mut Context<Self>) {
+        self.enter(context);
+        self.send_to_lessor(&message);
     }
 }
 

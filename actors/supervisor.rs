@@ -20,6 +20,7 @@ use crate::compactor::Compactor;
 use crate::gate::Gate;
 use crate::group::{Group, Verdict};
 use crate::guard::{self, Birth, End};
+use crate::lessor::Lessor;
 use crate::life::Life;
 use crate::listener::Listener;
 use crate::logic_center::LogicCenter;
@@ -290,6 +291,7 @@ impl Supervisor {
             ActorName::Gate => guard::begin::<Gate>,
             ActorName::Watcher => guard::begin::<Watcher>,
             ActorName::Compactor => guard::begin::<Compactor>,
+            ActorName::Lessor => guard::begin::<Lessor>,
         };
         charge.arbiter.spawn_fn(move || begin(birth));
         info!(self.log, "an actor starts"; "starts" => actor.as_str(), "incarnation" => charge.incarnation);

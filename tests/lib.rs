@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod exploration;
 pub mod history;
 pub mod host;
+pub mod leases;
 pub mod logs;
 pub mod machine;
 pub mod members;

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use rm_actors::port::Port;
 use rm_proto::etcdserverpb::kv_server::{self, KvServer};
-use rm_proto::etcdserverpb::{cluster_server, maintenance_server, watch_server};
+use rm_proto::etcdserverpb::{cluster_server, lease_server, maintenance_server, watch_server};
 use rm_proto::raftmachine::v1::admin_server;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -21,9 +21,10 @@ use crate::kv::KvService;
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
-pub(crate) const SERVED: [&str; 6] = [
+pub(crate) const SERVED: [&str; 7] = [
     kv_server::SERVICE_NAME,
     cluster_server::SERVICE_NAME,
+    lease_server::SERVICE_NAME,
     maintenance_server::SERVICE_NAME,
     watch_server::SERVICE_NAME,
     admin_server::SERVICE_NAME,

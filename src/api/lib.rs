@@ -14,6 +14,8 @@ mod header;
 mod health;
 mod join;
 mod kv;
+mod lease;
+mod lookout;
 mod maintenance;
 mod members;
 mod reflection;

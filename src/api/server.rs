@@ -7,6 +7,7 @@ use std::time::Duration;
 use rm_actors::port::{Config, Port};
 use rm_proto::etcdserverpb::cluster_server::ClusterServer;
 use rm_proto::etcdserverpb::kv_server::KvServer;
+use rm_proto::etcdserverpb::lease_server::LeaseServer;
 use rm_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use rm_proto::etcdserverpb::watch_server::WatchServer;
 use rm_proto::raftmachine::v1::admin_server::AdminServer;
@@ -22,6 +23,7 @@ use crate::connection::{Door, PREFACE_TIME};
 use crate::dispatch::Services;
 use crate::health::HealthService;
 use crate::kv::KvService;
+use crate::lease::LeaseService;
 use crate::maintenance::MaintenanceService;
 use crate::reflection;
 use crate::watch::WatchService;
@@ -134,6 +136,10 @@ fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, Ser
         WatchServer::new(WatchService::new(port.clone(), draining.clone()))
             .max_decoding_message_size(limit),
     )
+    .add_service(LeaseServer::new(LeaseService::new(
+        port.clone(),
+        draining.clone(),
+    )))
     .add_service(AdminServer::new(AdminService::new(port.clone())))
     .add_service(HealthServer::new(HealthService::new(
         port.clone(),

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::{Stream, stream};
 use prost::Message;
@@ -15,23 +14,16 @@ use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_proto::etcdserverpb::watch_server::Watch;
 use rm_proto::mvccpb;
 use tokio::sync::watch;
-use tokio::time::Interval;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::dispatch::wants_leader;
-use crate::error::{NO_LEADER, refused};
+use crate::error::refused;
 use crate::header::header;
+use crate::lookout::Lookout;
 use crate::response;
 
 /// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
 const NO_WATCHER: i64 = -1;
-
-/// For how many election timeouts there may be no leader before a stream that wants one is ended; as in etcd.
-const TIMEOUTS_WITHOUT_LEADER: u64 = 3;
-
-/// How often to look whether there is a leader.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tells of changes.
 pub(crate) struct WatchService {
@@ -54,11 +46,7 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let headers = request.metadata().clone().into_headers();
-        let lookout = wants_leader(&headers).then(|| Lookout {
-            looks: tokio::time::interval(LOOK_PAUSE),
-            seen: Instant::now(),
-        });
+        let lookout = Lookout::new(&self.port, request.metadata());
         let conversation = Conversation {
             watching: self.port.watch().map_err(refused)?,
             port: self.port.clone(),
@@ -80,22 +68,13 @@ struct Conversation {
     requests: Option<Streaming<pb::WatchRequest>>,
     /// What is to be sent next.
     ready: VecDeque<pb::WatchResponse>,
-    /// Where the client wants to be told if there is no leader.
-    lookout: Option<Lookout>,
-}
-
-/// Looks for a leader.
-struct Lookout {
-    looks: Interval,
-    /// When there was one last.
-    seen: Instant,
+    lookout: Lookout,
 }
 
 /// What a conversation waits for.
 enum Next {
     Request(Room, Option<pb::WatchRequest>),
     Notice(Notice),
-    Look,
 }
 
 impl Conversation {
@@ -119,7 +98,6 @@ impl Conversation {
                 Next::Request(room, Some(request)) => self.ask(request, room),
                 Next::Request(_, None) => self.requests = None,
                 Next::Notice(notice) => self.tell(notice),
-                Next::Look => self.look_for_leader()?,
             }
         }
     }
@@ -137,34 +115,13 @@ impl Conversation {
                 None => std::future::pending().await,
             }
         };
-        let lookout = &mut self.lookout;
-        let look = async {
-            match lookout {
-                Some(lookout) => lookout.looks.tick().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             request = request => request,
             notice = self.watching.next() => notice.map(Next::Notice).map_err(refused),
             // An error says that the server is gone.
             _ = self.draining.wait_for(|draining| *draining) => Err(refused(Refusal::Stopped)),
-            _ = look => Ok(Next::Look),
+            status = self.lookout.lost() => Err(status),
         }
-    }
-
-    fn look_for_leader(&mut self) -> Result<(), Status> {
-        let election_ms = self.port.config().timings.election_timeout_ms;
-        let patience = Duration::from_millis(TIMEOUTS_WITHOUT_LEADER * election_ms);
-        let Some(lookout) = &mut self.lookout else {
-            return Ok(());
-        };
-        if self.port.report().leader.is_some() {
-            lookout.seen = Instant::now();
-        } else if lookout.seen.elapsed() >= patience {
-            return Err(Status::unavailable(NO_LEADER));
-        }
-        Ok(())
     }
 
     fn ask(&self, request: pb::WatchRequest, room: Room) {

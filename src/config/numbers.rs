@@ -19,6 +19,8 @@ const RETENTION_REVISIONS_MAX: u64 = 1_000_000_000_000;
 const COUNT_MAX: u64 = 1_000_000;
 /// The shortest `watch.progress_interval_ms` (etcd: minWatchProgressInterval).
 const PROGRESS_MS_MIN: u64 = 100;
+/// The longest `leases.checkpoint_interval_seconds`: longer than any lease (etcd: MaxLeaseTTL), so that nothing is noted.
+const LEASE_NOTE_SECONDS_MAX: u64 = 9_000_000_000;
 /// The most entries that a log is told to keep.
 const ENTRIES_MAX: u64 = 1_000_000_000;
 /// The most bytes of anything that is held in memory.
@@ -48,6 +50,11 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.supervision(&config.supervision);
     rules.reads(&config.reads);
     rules.watch(&config.watch);
+    rules.within(
+        "leases.checkpoint_interval_seconds",
+        config.leases.checkpoint_interval_seconds,
+        1..=LEASE_NOTE_SECONDS_MAX,
+    );
     rules.priorities(&config.machines);
     rules.0
 }

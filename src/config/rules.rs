@@ -11,7 +11,7 @@ use crate::{Address, numbers};
 
 /// The logs of a machine, by the names that `log.actors` uses: one for each actor, and one for each part of a machine that
 /// is no actor (`machine`, `supervisor` and `api`).
-pub const LOGGERS: [&str; 12] = [
+pub const LOGGERS: [&str; 13] = [
     "machine",
     "supervisor",
     "listener",
@@ -23,6 +23,7 @@ pub const LOGGERS: [&str; 12] = [
     "gate",
     "watcher",
     "compactor",
+    "lessor",
     "api",
 ];
 

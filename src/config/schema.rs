@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Watch};
+use crate::{Address, Leases, Watch};
 
 /// A config file as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Config {
     /// How clients watch keys.
     #[serde(default)]
     pub watch: Watch,
+    /// How the time of leases is counted.
+    #[serde(default)]
+    pub leases: Leases,
     /// How failed actors are restarted.
     #[serde(default)]
     pub supervision: Supervision,
@@ -64,6 +67,7 @@ impl Config {
             log: Log::default(),
             reads: Reads::default(),
             watch: Watch::default(),
+            leases: Leases::default(),
             supervision: Supervision::default(),
             peers: Peers::default(),
             fault_injection: false,
@@ -396,7 +400,7 @@ pub struct Supervision {
     pub brain: Restarts,
     /// Listener and Sender.
     pub net: Restarts,
-    /// Gate, Watcher and Compactor.
+    /// Gate, Watcher, Compactor and Lessor.
     pub front: Restarts,
     /// How long an actor may be busy with one message before it counts as hung, in milliseconds.
     pub hang_ms: u64,

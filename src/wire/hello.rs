@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The version of the protocol: what streams there are and what is said on them.
-pub(crate) const PROTOCOL_VERSION: u16 = 4;
+pub(crate) const PROTOCOL_VERSION: u16 = 5;
 
 /// The longest hello that is read, in bytes.
 pub(crate) const HELLO_BYTES_MAX: usize = 2 << 10;

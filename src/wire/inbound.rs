@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    Credentials, DataId, DataIds, Identity, Options, Peer, Refusals, RefusedBecause, SnapshotSink,
-    WireError, close,
+    Credentials, DataId, DataIds, Identity, LessorMessage, Options, Peer, Refusals, RefusedBecause,
+    SnapshotSink, WireError, close,
     endpoint::{self, LeasedSocket},
     farewell,
     hello::Hello,
@@ -50,6 +50,13 @@ pub enum Event {
         from: MachineId,
         /// The messages, at least one.
         messages: Vec<Message>,
+    },
+    /// A peer's lessor says something. Ordered among the messages of lessors only.
+    Lessor {
+        /// From whom.
+        from: MachineId,
+        /// What.
+        message: LessorMessage,
     },
     /// A peer's connection ended and no newer one is there.
     Gone {

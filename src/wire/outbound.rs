@@ -7,8 +7,9 @@ use rm_raft::{Body, MachineId, Message};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::{
-    Credentials, DataIds, Identity, Options, Peer, SnapshotError, SnapshotHeader, SnapshotOutcome,
-    SnapshotSource, WireError, close, encode, endpoint::Dialler, link::Link, snapshot_sender,
+    Credentials, DataIds, Identity, LessorMessage, Options, Peer, SnapshotError, SnapshotHeader,
+    SnapshotOutcome, SnapshotSource, WireError, close, encode, endpoint::Dialler, lessor,
+    link::Link, snapshot_sender,
 };
 
 /// How long an ending process waits for its farewells to leave.
@@ -184,6 +185,13 @@ impl Outbound {
         let unreliable = may_overtake(&message.body);
         for way in to.iter().filter_map(|id| self.ways.get(id)) {
             way.link.send(frame.clone(), unreliable);
+        }
+    }
+
+    /// Sends the message of a lessor to a machine, as [`Outbound::send`] does: it may be lost.
+    pub fn send_to_lessor(&self, to: MachineId, message: &LessorMessage) {
+        if let Some(way) = self.ways.get(&to) {
+            way.link.send(lessor::encode(message), false);
         }
     }
 

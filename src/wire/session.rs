@@ -8,11 +8,11 @@ use quinn::{Connection, ConnectionError, Incoming, RecvStream, VarInt};
 use rm_raft::Message;
 
 use crate::{
-    Event, FrameError, Identity, Peer, RefusedBecause, close, decode, farewell,
+    Event, FrameError, Identity, LessorMessage, Peer, RefusedBecause, close, decode, farewell,
     frame::{self, HEADER_BYTES},
     hello::{HELLO_BYTES_MAX, Hello},
     inbound::{Shared, Slot},
-    presence, snapshot_receiver, stranger,
+    lessor, presence, snapshot_receiver, stranger,
 };
 
 /// The first byte of a stream says what it carries. This is one-way: messages, in order.
@@ -26,6 +26,13 @@ const CHUNKS_MAX: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 /// The most datagrams that are handed on at once.
 const DATAGRAMS_MAX: usize = 256;
+
+/// What one read brought, in order.
+#[derive(Default)]
+struct Came {
+    messages: Vec<Message>,
+    lessors: Vec<LessorMessage>,
+}
 
 /// Who dialled.
 pub(crate) struct Proved {
@@ -105,12 +112,19 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
             data_id: sender.data_id,
         },
     });
-    let received = |mut messages: Vec<Message>| {
+    let received = |came: Came| {
+        let Came {
+            mut messages,
+            lessors,
+        } = came;
         if peer.stranger {
             messages.retain(stranger::may_say);
         }
         if !messages.is_empty() {
             shared.tell(Event::Received { from, messages });
+        }
+        for message in lessors.into_iter().filter(|_| !peer.stranger) {
+            shared.tell(Event::Lessor { from, message });
         }
     };
     let limit = shared.options.frame_bytes_max;
@@ -168,7 +182,7 @@ fn says_process_ends(ended: &ConnectionError) -> bool {
 async fn read_streams(
     connection: &Connection,
     limit: usize,
-    received: &impl Fn(Vec<Message>),
+    received: &impl Fn(Came),
 ) -> Option<RefusedBecause> {
     let mut streams = FuturesUnordered::new();
     loop {
@@ -189,7 +203,7 @@ async fn read_streams(
 async fn read_stream(
     mut stream: RecvStream,
     limit: usize,
-    received: &impl Fn(Vec<Message>),
+    received: &impl Fn(Came),
 ) -> Result<(), RefusedBecause> {
     let mut kind = [0];
     if stream.read_exact(&mut kind).await.is_err() {
@@ -204,7 +218,7 @@ async fn read_stream(
 async fn read_messages(
     mut stream: RecvStream,
     limit: usize,
-    received: &impl Fn(Vec<Message>),
+    received: &impl Fn(Came),
 ) -> Result<(), RefusedBecause> {
     let mut buffer = BytesMut::new();
     let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
@@ -216,47 +230,45 @@ async fn read_messages(
         for chunk in &mut chunks[..count] {
             buffer.extend_from_slice(&std::mem::take(chunk));
         }
-        let mut messages = Vec::new();
-        let broken = take_messages(&mut buffer, limit, &mut messages);
-        if !messages.is_empty() {
-            received(messages);
-        }
+        let mut came = Came::default();
+        let broken = take_messages(&mut buffer, limit, &mut came);
+        received(came);
         broken?;
     }
     Ok(())
 }
 
 /// Decodes all frames that are complete.
-fn take_messages(
-    buffer: &mut BytesMut,
-    limit: usize,
-    messages: &mut Vec<Message>,
-) -> Result<(), FrameError> {
+fn take_messages(buffer: &mut BytesMut, limit: usize, came: &mut Came) -> Result<(), FrameError> {
     while let Some(frame) = frame::split(buffer, limit)? {
-        messages.push(decode(frame)?);
+        if lessor::is_lessors(&frame) {
+            came.lessors.push(lessor::decode(frame)?);
+        } else {
+            came.messages.push(decode(frame)?);
+        }
     }
     Ok(())
 }
 
-/// Reads datagrams, each of one frame, until one breaks the protocol; `None` when the connection ends.
+/// Reads datagrams, each of one frame with one of Raft's messages, until one breaks the protocol; `None` when the connection ends.
 async fn read_datagrams(
     connection: &Connection,
-    received: &impl Fn(Vec<Message>),
+    received: &impl Fn(Came),
 ) -> Option<RefusedBecause> {
     loop {
         let mut next = Some(connection.read_datagram().await);
-        let mut messages = Vec::new();
+        let mut came = Came::default();
         while let Some(datagram) = next {
             match decode(datagram.ok()?) {
-                Ok(message) => messages.push(message),
+                Ok(message) => came.messages.push(message),
                 Err(error) => return Some(error.into()),
             }
-            if messages.len() == DATAGRAMS_MAX {
+            if came.messages.len() == DATAGRAMS_MAX {
                 break;
             }
             next = connection.read_datagram().now_or_never();
         }
-        received(messages);
+        received(came);
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 const KEYS: usize = 100;
 
 /// The actors of a machine.
-const ACTORS: [&str; 9] = [
+const ACTORS: [&str; 10] = [
     "storage",
     "applier",
     "logic_center",
@@ -22,6 +22,7 @@ const ACTORS: [&str; 9] = [
     "gate",
     "watcher",
     "compactor",
+    "lessor",
 ];
 
 /// Three machines that write their states down often.

@@ -61,9 +61,10 @@ async fn what_one_machine_acknowledged_every_other_reads_at_once() {
 }
 
 /// The services of which a client may ask.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "etcdserverpb.Cluster",
     "etcdserverpb.KV",
+    "etcdserverpb.Lease",
     "etcdserverpb.Maintenance",
     "etcdserverpb.Watch",
     "grpc.health.v1.Health",

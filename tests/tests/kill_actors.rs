@@ -18,7 +18,7 @@ use tonic::Code;
 const BRAIN: [&str; 4] = ["storage", "applier", "logic_center", "timer"];
 
 /// All of them.
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     "listener",
     "sender",
     "logic_center",
@@ -28,10 +28,11 @@ const ALL: [&str; 9] = [
     "gate",
     "watcher",
     "compactor",
+    "lessor",
 ];
 
 /// Those that can be replaced while they hang: LMDB's lock on the writer goes with a hung Storage or Applier.
-const REPLACEABLE: [&str; 7] = [
+const REPLACEABLE: [&str; 8] = [
     "listener",
     "sender",
     "logic_center",
@@ -39,6 +40,7 @@ const REPLACEABLE: [&str; 7] = [
     "gate",
     "watcher",
     "compactor",
+    "lessor",
 ];
 
 /// The ways to fail.

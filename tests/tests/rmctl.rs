@@ -10,10 +10,11 @@ use rm_tests::{Cluster, Settings, until};
 use serde_json::Value;
 
 /// All actors of a machine.
-const ACTORS: [&str; 9] = [
+const ACTORS: [&str; 10] = [
     "applier",
     "compactor",
     "gate",
+    "lessor",
     "listener",
     "logic_center",
     "sender",

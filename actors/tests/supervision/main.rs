@@ -51,7 +51,7 @@ async fn whoever_fails_comes_back_with_those_that_rest_on_it_and_nothing_is_lost
             assert!(report.last_failure.is_some(), "{report:?}");
         }
     }
-    assert_eq!(count, 25);
+    assert_eq!(count, 28);
     assert_eq!(solo.running.stop().await, Outcome::Stopped);
 }
 
@@ -78,6 +78,7 @@ async fn a_fault_inside_an_actors_work_is_a_failure_and_the_next_life_goes_on() 
         ("sender", "future", "panic"),
         ("gate", "future", "panic"),
         ("compactor", "future", "panic"),
+        ("lessor", "future", "panic"),
     ] {
         let what = format!("{actor} {point} {action}");
         solo.put("key", &what).await;

@@ -1,7 +1,7 @@
 //! What is sent arrives.
 
 use rm_raft::MachineId;
-use rm_wire::Event;
+use rm_wire::{Event, LeaseStanding, LessorBody, LessorMessage};
 
 use crate::harness::{append, cluster, every_kind, machines, numbered};
 
@@ -19,6 +19,31 @@ async fn two_machines_exchange_every_kind_of_message() {
         );
         second.send(&[first], &message);
         assert_eq!(first.received(second.id(), 1).await, [message]);
+    }
+}
+
+#[tokio::test]
+async fn lessors_speak_to_each_other_among_the_messages() {
+    let mut machines = cluster(2).await;
+    let [first, second] = &mut machines[..] else {
+        unreachable!("there are two");
+    };
+    let held = LeaseStanding::Held {
+        ttl: 60,
+        left_ms: 59_000,
+    };
+    let bodies = [
+        LessorBody::Renew((0..4_096).collect()),
+        LessorBody::Look(vec![-1]),
+        LessorBody::Standing(vec![LeaseStanding::None, held, LeaseStanding::Unsettled]),
+        LessorBody::NotNow,
+    ];
+    for (number, body) in (1..).zip(bodies) {
+        let message = LessorMessage { number, body };
+        first.send(&[second], &numbered(number));
+        first.outbound().send_to_lessor(second.id(), &message);
+        assert_eq!(second.received(first.id(), 1).await, [numbered(number)]);
+        assert_eq!(second.lessor_said(first.id()).await, message);
     }
 }
 

@@ -86,7 +86,7 @@ impl Deaf {
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint =
             Endpoint::server(config, ([127, 0, 0, 1], 0).into()).expect("loopback has free ports");
-        let answer = hello(4, &machine.identity, ("RM.01", 1));
+        let answer = hello(5, &machine.identity, ("RM.01", 1));
         let snapshot_answer = Arc::new(OnceLock::new());
         let answers: Arc<OnceLock<Bytes>> = snapshot_answer.clone();
         let accepting = endpoint.clone();
@@ -181,7 +181,7 @@ pub(crate) async fn dial_proved(
 ) -> (Endpoint, Connection) {
     let (endpoint, connection) = dial(machine).await;
     let (mut say, mut hear) = connection.open_bi().await.expect("the stream is allowed");
-    say.write_all(&hello(4, second, ("RM.01", 1)))
+    say.write_all(&hello(5, second, ("RM.01", 1)))
         .await
         .expect("the machine listens");
     let mut answer = [0; 12];
@@ -198,12 +198,12 @@ async fn another_protocol_is_refused_by_its_version() {
     let second = machines[1].identity.clone();
     let first = &mut machines[0];
     first.start_inbound();
-    for theirs in [1, 3, 5] {
+    for theirs in [1, 4, 6] {
         let reason = refusal_of(first, &hello(theirs, &second, ("RM.01", 1))).await;
-        assert_eq!(reason, RefusedBecause::Version { theirs, ours: 4 });
+        assert_eq!(reason, RefusedBecause::Version { theirs, ours: 5 });
     }
 
-    let mut newer_frame = BytesMut::from(&hello(4, &second, ("RM.01", 1))[..]);
+    let mut newer_frame = BytesMut::from(&hello(5, &second, ("RM.01", 1))[..]);
     newer_frame[2] = 9;
     let reason = refusal_of(first, &newer_frame).await;
     assert!(reason.to_string().contains("version 9"), "{reason}");
@@ -218,7 +218,7 @@ async fn a_first_frame_that_is_none_is_refused() {
     first.start_inbound();
     refusal_of(first, b"GET / HTTP/1.1\r\n\r\n").await;
     refusal_of(first, &rm_wire::encode(&numbered(1))).await;
-    let mut damaged = BytesMut::from(&hello(4, &second, ("RM.01", 1))[..]);
+    let mut damaged = BytesMut::from(&hello(5, &second, ("RM.01", 1))[..]);
     damaged[20] ^= 1;
     refusal_of(first, &damaged).await;
     // A hello that claims to be huge is refused by its header alone.

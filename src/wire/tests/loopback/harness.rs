@@ -12,8 +12,8 @@ use rm_raft::{
     RequestId, Term,
 };
 use rm_wire::{
-    Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, Options, Outbound, Peer,
-    PeerStatus,
+    Credentials, DataId, DataIds, Event, Handler, Identity, Inbound, LessorMessage, Options,
+    Outbound, Peer, PeerStatus,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -238,6 +238,15 @@ impl Machine {
             all.extend(some);
         }
         all
+    }
+
+    /// Waits for what a machine's lessor says.
+    pub(crate) async fn lessor_said(&mut self, from: MachineId) -> LessorMessage {
+        self.event(|event| match event {
+            Event::Lessor { from: who, message } if *who == from => Some(message.clone()),
+            _ => None,
+        })
+        .await
     }
 
     /// Sends until one arrives, as Raft does: what was on its way when something broke is lost.
