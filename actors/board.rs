@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use crate::ActorName;
 use crate::life::Life;
 use crate::report::PeerRefusal;
+use crate::silence::Silence;
 
 /// The numbers of one machine.
 pub(crate) struct Board {
     raft: Mutex<RaftNumbers>,
     followers: Mutex<Vec<FollowerStatus>>,
+    silence: Mutex<Option<Silence>>,
     applied: AtomicU64,
     revision: AtomicI64,
     compaction: watch::Sender<Compaction>,
@@ -65,6 +67,7 @@ impl Board {
                 commit: Index(0),
             }),
             followers: Mutex::default(),
+            silence: Mutex::default(),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(1),
             compaction: watch::Sender::new(Compaction::NONE),
@@ -109,6 +112,15 @@ impl Board {
 
     fn followers_slot(&self) -> MutexGuard<'_, Vec<FollowerStatus>> {
         self.followers.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Posts the silences of the machine's leader; none when it knows of none, or leads itself.
+    pub(crate) fn post_silence(&self, now: Option<Silence>) {
+        *self.silence.lock().unwrap_or_else(|e| e.into_inner()) = now;
+    }
+
+    pub(crate) fn silence(&self) -> Option<Silence> {
+        *self.silence.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Posts what a key space holds. Never goes back: a restarted Applier that has yet to catch up posts nothing new,

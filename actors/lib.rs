@@ -40,6 +40,7 @@ mod report;
 mod resources;
 mod roster;
 mod sender;
+mod silence;
 mod snapshot_inbox;
 mod snapshot_maker;
 mod snapshot_receiver;

@@ -5,7 +5,9 @@ mod handlers;
 use std::collections::HashMap;
 
 use actix::{Actor, AsyncContext, Context};
-use rm_raft::{Configured, Durable, Effect, Entries, Index, Input, Raft, ReadId, ReadMode, Role};
+use rm_raft::{
+    Configured, Durable, Effect, Entries, Index, Input, Raft, ReadId, ReadMode, Role, Time,
+};
 use rm_store::Loaded;
 use slog::{debug, info, trace};
 
@@ -21,6 +23,7 @@ use crate::participation;
 use crate::port::Refusal;
 use crate::refusal::refusal;
 use crate::roster::{Slot, Slots};
+use crate::silence::Silence;
 use crate::transfers::Transfers;
 
 /// The most messages in one batch, so that a flood cannot put its effects off for ever.
@@ -45,6 +48,8 @@ pub(crate) struct LogicCenter {
     /// The entry of the latest configuration that was told as committed.
     committed: Option<Index>,
     data_ids: Finds,
+    /// Those of the leader that it follows.
+    silence: Option<Silence>,
     /// Whether it was told that this machine takes part no more.
     left: bool,
     batched: usize,
@@ -82,6 +87,7 @@ impl Derived for LogicCenter {
             configured: None,
             committed: None,
             data_ids: Finds::default(),
+            silence: None,
             left: false,
             batched: 0,
             flush_is_due: false,
@@ -209,7 +215,11 @@ impl LogicCenter {
     }
 
     fn received(&mut self, message: Received, context: &mut Context<Self>) {
+        let now = self.machine.shared.clock.now();
         for each in message.messages {
+            if let Some(silence) = &mut self.silence {
+                silence.heard(message.from, each.term, now);
+            }
             trace!(self.machine.log, "received"; "from" => message.from.0, "message" => ?each);
             let from = message.from;
             self.step(
@@ -323,6 +333,7 @@ impl LogicCenter {
             self.machine.shared.members.set_committed(committed);
         }
         self.machine.shared.board.post_followers(raft.followers());
+        self.note_leader(&status, now);
         let leader_is_new = self.post(&status);
         for effect in effects {
             self.perform(effect);
@@ -333,6 +344,16 @@ impl LogicCenter {
             self.machine.shared.slots.compactor.tell(LeaderKnown);
             self.machine.shared.slots.lessor.tell(LeaderKnown);
         }
+    }
+
+    /// Begins to listen for silences anew when there is another leader to follow, and shows them.
+    fn note_leader(&mut self, status: &rm_raft::Status, now: Time) {
+        let followed = status.leader.filter(|_| status.role != Role::Leader);
+        self.silence = followed.map(|leader| match self.silence {
+            Some(silence) if silence.is_of(leader, status.term) => silence,
+            _ => Silence::of(leader, status.term, now),
+        });
+        self.machine.shared.board.post_silence(self.silence);
     }
 
     /// Shows the status; tells whether it names another leader than before.

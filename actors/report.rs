@@ -61,6 +61,9 @@ pub struct Report {
     pub term: Term,
     /// Whom it takes for the leader.
     pub leader: Option<MachineId>,
+    /// The longest time, in milliseconds, in which it heard nothing of that leader since it follows it, the one that lasts among them;
+    /// none when it knows of no leader, or leads itself.
+    pub leader_silence_ms: Option<u64>,
     /// The first index of its log that is not compacted.
     pub first: Index,
     /// The bytes of its log that are in use.
@@ -171,6 +174,10 @@ impl Port {
             is_learner: own.is_some_and(|own| own.standing == Standing::Learner),
             term: raft.term,
             leader: raft.leader,
+            leader_silence_ms: board.silence().map(|silence| {
+                let longest = silence.longest(self.shared.clock.now()).as_millis();
+                u64::try_from(longest).unwrap_or(u64::MAX)
+            }),
             first: raft.base.next(),
             log_bytes: board.log_bytes(),
             followers: board.followers(),

@@ -47,6 +47,7 @@ impl Admin for AdminService {
             role: role_name(report.role).to_owned(),
             term: report.term.0,
             leader: report.leader.map_or(0, |leader| leader.0),
+            leader_silence_ms: report.leader_silence_ms,
             first_index: report.first.0,
             log_bytes: report.log_bytes,
             followers: report.followers.iter().map(follower).collect(),

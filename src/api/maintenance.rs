@@ -233,6 +233,7 @@ mod tests {
             is_learner: false,
             term: Term(1),
             leader,
+            leader_silence_ms: None,
             last: Index(1),
             commit: Index(1),
             applied: Index(1),

@@ -295,6 +295,7 @@ impl Admin for Service {
             leader: 1,
             machines,
             revision: state.revision,
+            leader_silence_ms: Some(107),
             refusals: state.refusals.clone(),
             followers: state.followers.clone(),
             ..Default::default()

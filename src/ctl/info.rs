@@ -69,6 +69,8 @@ pub(crate) struct Reached {
     pub(crate) term: u64,
     /// The leader's name; none when it knows of none.
     pub(crate) leader: Option<String>,
+    /// The longest time in which it heard nothing of that leader; none when it leads itself.
+    pub(crate) leader_silence_ms: Option<u64>,
     pub(crate) first_index: u64,
     pub(crate) last_index: u64,
     pub(crate) commit_index: u64,
@@ -240,6 +242,7 @@ impl Reached {
             machine_id: answer.machine_id,
             role: answer.role,
             term: answer.term,
+            leader_silence_ms: answer.leader_silence_ms,
             first_index: answer.first_index,
             log_bytes: answer.log_bytes,
             followers: answer
@@ -288,6 +291,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         "role",
         "term",
         "leader",
+        "silence",
         "commit",
         "applied",
         "revision",
@@ -306,6 +310,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
                 state.role.clone(),
                 state.term.to_string(),
                 state.leader.clone().unwrap_or_else(|| "none".to_owned()),
+                silence(state),
                 state.commit_index.to_string(),
                 state.applied_index.to_string(),
                 state.revision.to_string(),
@@ -322,7 +327,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         }
         table.add_row(cells);
     }
-    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 14, 15]);
+    right_align(&mut table, &[0, 5, 7, 8, 9, 10, 11, 12, 15, 16]);
     table
 }
 
@@ -349,6 +354,11 @@ fn size(state: &Reached) -> String {
 fn log(state: &Reached) -> String {
     let entries = (state.last_index + 1).saturating_sub(state.first_index);
     format!("{entries}, {}", human_bytes(state.log_bytes))
+}
+
+fn silence(state: &Reached) -> String {
+    let longest = state.leader_silence_ms;
+    longest.map_or_else(String::new, |ms| format!("{ms} ms"))
 }
 
 /// The machines to which something is on its way that they have not answered.
@@ -398,6 +408,8 @@ mod tests {
         let json = serde_json::to_value(&rows).expect("JSON");
         assert_eq!(json[0]["leader"], "RM.01");
         assert_eq!(json[0]["term"], 3);
+        assert_eq!(json[0]["leader_silence_ms"], 107);
+        assert!(shown.contains("107 ms"), "{shown}");
         assert!(json[1]["error"].is_string() && json[1]["term"].is_null());
     }
 
