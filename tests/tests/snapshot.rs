@@ -5,8 +5,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rm_proto::raftmachine::v1::{InfoResponse, TransferRequest};
+use rm_tests::host::Host;
+use rm_tests::rmctl::json;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Settings, Workload, Writers, rounds, until};
 
@@ -272,6 +275,57 @@ async fn etcd_18055_snapshots_in_short_order_take_the_place_of_each_other() {
     caught_up(&cluster, &client, (follower, at_least)).await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
     assert_only_the_state_in_force_is_left(&cluster, follower).await;
+    cluster.assert_nobody_panicked();
+}
+
+/// How large the state is whose snapshot could delay heartbeats: so many values of so many bytes, 100 MiB.
+const LARGE_VALUES: (usize, usize) = (100, 1 << 20);
+
+/// For how long a machine may hear nothing of its leader meanwhile: two heartbeats of an operator's config are due within it, so
+/// that one may come late, and five such times are an election timeout.
+const SILENCE_MAX: Duration = Duration::from_millis(200);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_snapshot_delays_no_heartbeat() {
+    let settings = settings()
+        .with_timings_of_an_operator()
+        .with("supervision.hang_ms", 2_000)
+        // As fast as it goes.
+        .with("limits.snapshot_bytes_per_second", 1_u64 << 30);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    let (follower, at_least) = left_behind_by(&mut cluster, &client, LARGE_VALUES).await;
+    let leader = cluster.leader().await;
+    let other = (0..3).find(|place| ![leader, follower].contains(place));
+    let other = other.expect("one of three");
+    // So that silences from before do not count.
+    let killed = client.kill_actor(other, "logic_center", "stop").await;
+    killed.expect("faults are allowed");
+    until("it follows its leader again", async || {
+        let info = client.info_until(other).await;
+        let again = info.leader_silence_ms.is_some_and(|it| it < 100);
+        again.then_some(()).ok_or(format!("{info:?}"))
+    })
+    .await;
+    let term = client.info_until(leader).await.term;
+
+    let host = Host::watch(&cluster.folder());
+    cluster.machines[follower].start();
+    caught_up(&cluster, &client, (follower, at_least)).await;
+    let stood_still = host.stood_still();
+    let rows = json(&cluster.endpoints(), &["info"]);
+    for place in [follower, other] {
+        let (row, name) = (&rows[place], &cluster.machines[place].name);
+        let silence = row["leader_silence_ms"].as_u64();
+        let silence = silence.unwrap_or_else(|| panic!("{name} follows nobody: {row}"));
+        let told = format!(
+            "{name} heard nothing of its leader for at most {silence} ms; the host stood still for {stood_still:.0?} in all"
+        );
+        println!("{told}");
+        let bound = SILENCE_MAX + stood_still;
+        assert!(Duration::from_millis(silence) <= bound, "{told}");
+        assert_eq!(row["term"], term, "an election: {row}");
+    }
     cluster.assert_nobody_panicked();
 }
 
