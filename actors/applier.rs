@@ -120,6 +120,9 @@ impl Applier {
             let (board, slots) = (&self.machine.shared.board, &self.machine.shared.slots);
             let (applied, revision) = (keyspace.applied().index, keyspace.revision());
             board.post_applied(applied, revision);
+            if let Ok(keys) = keyspace.keys() {
+                board.meters.keys.set(keys);
+            }
             // One that has yet to catch up with what was shown tells of how it was before.
             let is_behind = applied < board.applied();
             if !is_behind && board.post_compaction(keyspace.compaction()) {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::ActorName;
 use crate::life::Life;
+use crate::meters::Meters;
 use crate::report::PeerRefusal;
 use crate::silence::Silence;
 
@@ -30,6 +31,7 @@ pub(crate) struct Board {
     refused: AtomicU64,
     refusals: Mutex<Refusals>,
     stopping: AtomicBool,
+    pub(crate) meters: Meters,
     actors: [ActorBoard; ActorName::ALL.len()],
 }
 
@@ -80,12 +82,13 @@ impl Board {
             refused: AtomicU64::new(0),
             refusals: Mutex::default(),
             stopping: AtomicBool::new(false),
+            meters: Meters::default(),
             actors: Default::default(),
         }
     }
 
     pub(crate) fn post_raft(&self, status: &Status) {
-        *self.raft.lock().unwrap_or_else(|e| e.into_inner()) = RaftNumbers {
+        let now = RaftNumbers {
             role: status.role,
             term: status.term,
             leader: status.leader,
@@ -93,6 +96,12 @@ impl Board {
             last: status.last.index,
             commit: status.commit,
         };
+        let mut raft = self.raft.lock().unwrap_or_else(|e| e.into_inner());
+        let before = std::mem::replace(&mut *raft, now);
+        drop(raft);
+        if now.leader.is_some() && now.leader != before.leader {
+            self.meters.leader_changes.add(1);
+        }
     }
 
     pub(crate) fn raft(&self) -> RaftNumbers {

@@ -78,6 +78,8 @@ impl Applier {
         match keyspace.checkpoint() {
             Ok(report) => {
                 debug!(self.machine.log, "checkpoint"; "report" => ?report);
+                let checkpoints = &self.machine.shared.board.meters.checkpoints;
+                checkpoints.add(report.commit);
                 self.checkpoint_at = Instant::now();
                 self.post_sizes();
                 self.tell_checkpoint();

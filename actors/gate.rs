@@ -88,6 +88,7 @@ impl Actor for Gate {
 
     fn started(&mut self, _: &mut Self::Context) {
         self.machine.strike(Point::Started);
+        self.post_pending();
     }
 }
 
@@ -147,13 +148,20 @@ impl Gate {
             let batch = std::mem::take(&mut self.batch);
             trace!(self.machine.log, "propose"; "count" => batch.len(), "parked" => self.parked.len());
             self.machine.shared.slots.logic_center.tell(Propose(batch));
+            self.post_pending();
         }
+    }
+
+    fn post_pending(&self) {
+        let meters = &self.machine.shared.board.meters;
+        meters.writes_pending.set(self.parked.len());
     }
 
     fn answer(&mut self, answers: Answers) {
         for (number, reply) in answers.0 {
             self.settle(number, reply.map_err(Refusal::Request));
         }
+        self.post_pending();
     }
 
     /// Answers a request, unless it was answered before.
@@ -212,6 +220,7 @@ impl Gate {
         }
         self.propose_again(context);
         self.expire();
+        self.post_pending();
         if !self.parked.is_empty() || !self.changes.is_empty() {
             self.plan_tick(context);
         }

@@ -31,6 +31,7 @@ mod logs;
 mod machine;
 mod members;
 mod message;
+mod meters;
 mod operator;
 mod participation;
 pub mod port;

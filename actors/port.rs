@@ -23,6 +23,7 @@ use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transf
 
 pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
+pub use crate::meters::{Distribution, Readings};
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::refusal::Refusal;
 pub use crate::report::{
@@ -76,6 +77,14 @@ impl Port {
     /// # Errors
     /// Each [`Refusal`] says whether the command is known not to have been carried out.
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
+        let outcome = self.propose_once(command).await;
+        if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
+            self.shared.board.meters.writes_failed.add(1);
+        }
+        outcome
+    }
+
+    async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
         let _room = self.admit()?;
         let command = command.encode();
         // Whatever gets into the log, every machine must be able to apply.
@@ -160,6 +169,19 @@ impl Port {
     /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing
     /// it is asked again.
     pub(crate) async fn read(
+        &self,
+        query: Option<Query>,
+        consistency: Consistency,
+    ) -> Result<Option<Reply>, Refusal> {
+        let outcome = self.read_until_answered(query, consistency).await;
+        let failed = outcome.as_ref().is_err_and(|refusal| !refusal.is_clients());
+        if failed && consistency != Consistency::Serializable {
+            self.shared.board.meters.reads_failed.add(1);
+        }
+        outcome
+    }
+
+    async fn read_until_answered(
         &self,
         query: Option<Query>,
         consistency: Consistency,

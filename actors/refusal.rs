@@ -51,6 +51,28 @@ pub enum Refusal {
     Operator(String),
 }
 
+impl Refusal {
+    /// Whether the request itself is at fault, so that the machine has not failed.
+    pub(crate) fn is_clients(&self) -> bool {
+        match self {
+            Refusal::Stalled
+            | Refusal::Request(_)
+            | Refusal::TooLarge
+            | Refusal::Change(_)
+            | Refusal::Operator(_) => true,
+            Refusal::NoLeader
+            | Refusal::TooManyRequests
+            | Refusal::NoSpace
+            | Refusal::Behind
+            | Refusal::Stopped
+            | Refusal::TimedOut
+            | Refusal::LeaderLost
+            | Refusal::Restarted
+            | Refusal::Damaged(_) => false,
+        }
+    }
+}
+
 /// What a client is told when the core refuses.
 pub(crate) fn refusal(reason: RaftRefusal) -> Refusal {
     match reason {

@@ -165,7 +165,14 @@ impl Storage {
         if installs {
             self.machine.strike_disk(Point::Install)?;
         }
+        let began = Instant::now();
         append.commit()?;
+        self.machine
+            .shared
+            .board
+            .meters
+            .log_commits
+            .add(began.elapsed());
         if installs {
             self.machine.strike(Point::Installed);
         }

@@ -413,6 +413,7 @@ impl Watcher {
         self.ask_again();
         self.found_nothing = false;
         self.plan_turn(context);
+        self.post_numbers();
         context.notify_later(Tick, TICK);
     }
 }

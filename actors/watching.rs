@@ -240,6 +240,10 @@ impl WatchStream {
         if is_low {
             self.tell(StreamRequest::Low);
         }
+        if let Notice::Happened { parts, .. } = &notice {
+            let events: usize = parts.iter().map(|part| part.events.len()).sum();
+            self.shared.board.meters.events.add(events as u64);
+        }
         Ok(notice)
     }
 }

@@ -19,6 +19,7 @@ pub mod members;
 pub mod panics;
 pub mod ports;
 pub mod prober;
+pub mod prometheus;
 pub mod rmctl;
 pub mod settings;
 pub mod simulation;

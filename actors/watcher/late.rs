@@ -52,6 +52,15 @@ impl Watcher {
         }
     }
 
+    /// Posts how many watch, and how many of them are late.
+    pub(super) fn post_numbers(&self) {
+        let meters = &self.machine.shared.board.meters;
+        meters.streams.set(self.streams.len());
+        meters.watchers.set(self.watchers.len());
+        let late = self.streams.values().map(|stream| stream.late.len());
+        meters.watchers_late.set(late.sum());
+    }
+
     pub(super) fn plan_turn(&mut self, context: &mut Context<Self>) {
         let is_wanted = !self.line.is_empty() && !self.reading && !self.found_nothing;
         if is_wanted && !self.turn_is_due && self.recent.is_some() {

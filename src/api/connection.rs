@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,8 +42,48 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// What is there until the preface is.
     opening: Option<Opening>,
-    /// Held as long as the connection is open; the references are counted.
-    _open: Arc<()>,
+    place: Place,
+}
+
+/// Held as long as a connection is open.
+struct Place(Arc<Traffic>);
+
+impl Place {
+    fn taken(traffic: &Arc<Traffic>) -> Place {
+        traffic.connections.fetch_add(1, Ordering::Relaxed);
+        Place(traffic.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How much went to and fro on all connections.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    connections: AtomicU64,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+}
+
+impl Traffic {
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What clients have sent, in bytes.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What clients were sent, in bytes.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// The time before the preface is there.
@@ -61,7 +102,7 @@ pub(crate) struct Door {
     pub(crate) preface_time: Duration,
     /// Whether the server stops: then whoever has sent no preface is sent away.
     pub(crate) draining: watch::Receiver<bool>,
-    open: Arc<()>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Door {
@@ -76,7 +117,7 @@ impl Door {
             connections_max,
             preface_time,
             draining,
-            open: Arc::new(()),
+            traffic: Arc::default(),
         }
     }
 
@@ -92,8 +133,7 @@ impl Door {
     async fn accept(&self) -> Connection {
         loop {
             match self.listener.accept().await {
-                // The first reference is the counter's own.
-                Ok(_) if Arc::strong_count(&self.open) > self.connections_max => {}
+                Ok(_) if self.traffic.connections() >= self.connections_max as u64 => {}
                 Ok((stream, _)) => return self.admit(stream),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
@@ -123,7 +163,7 @@ impl Door {
                 missing_bytes: PREFACE_BYTES,
                 over: over.boxed(),
             }),
-            _open: Arc::clone(&self.open),
+            place: Place::taken(&self.traffic),
         }
     }
 }
@@ -142,13 +182,15 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let bytes = buf.filled().len() - before;
+        let received = &self.place.0.received_bytes;
+        received.fetch_add(bytes as u64, Ordering::Relaxed);
         let Some(opening) = &mut self.opening else {
             return read;
         };
         if read.is_pending() && opening.over.poll_unpin(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let bytes = buf.filled().len() - before;
         opening.missing_bytes = opening.missing_bytes.saturating_sub(bytes);
         if opening.missing_bytes == 0 {
             self.opening = None;
@@ -163,7 +205,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = written {
+            let sent = &self.place.0.sent_bytes;
+            sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

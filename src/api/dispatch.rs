@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
@@ -16,6 +17,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server;
 
+use crate::calls::Calls;
 use crate::error::{NO_LEADER, unserved};
 use crate::kv::KvService;
 use crate::web::{Web, is_grpc};
@@ -35,6 +37,7 @@ pub(crate) const SERVED: [&str; 7] = [
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) port: Port,
+    pub(crate) calls: Arc<Calls>,
     pub(crate) kv: KvServer<KvService>,
     pub(crate) others: Routes,
     pub(crate) web: Web,
@@ -53,26 +56,35 @@ impl Service<Request<Body>> for Services {
         if !is_grpc(request.version(), request.headers()) {
             return Box::pin(self.web.clone().answer(request).map(Ok));
         }
+        let call = self.calls.begin(request.uri().path());
+        let counted = |response| match call {
+            Some(call) => call.answered(response),
+            None => response,
+        };
         if wants_leader(request.headers()) && self.port.report().leader.is_none() {
-            return answer(Status::unavailable(NO_LEADER));
+            return answer(counted(Status::unavailable(NO_LEADER).into_http()));
         }
         let service = service_name(request.uri().path());
         if service == kv_server::SERVICE_NAME {
             Box::pin(
                 self.kv
                     .call(request)
-                    .map(|response| response.map(in_etcds_words)),
+                    .map(|response| response.map(in_etcds_words).map(counted)),
             )
         } else if SERVED.contains(&service) || crate::reflection::NAMES.contains(&service) {
-            Box::pin(self.others.call(request))
+            Box::pin(
+                self.others
+                    .call(request)
+                    .map(|response| response.map(counted)),
+            )
         } else {
-            answer(unserved(service))
+            answer(counted(unserved(service).into_http()))
         }
     }
 }
 
-fn answer(status: Status) -> BoxFuture<Response<Body>, Infallible> {
-    Box::pin(future::ready(Ok(status.into_http())))
+fn answer(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
+    Box::pin(future::ready(Ok(response)))
 }
 
 /// The service in a path of the form `/service/method`.

@@ -4,10 +4,12 @@
 //! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
 
 mod admin;
+mod calls;
 mod cluster;
 mod connection;
 mod consistency;
 mod departure;
+mod descriptors;
 mod dispatch;
 mod error;
 mod header;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rm_actors::port::{Config, Port};
@@ -18,8 +19,9 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::admin::AdminService;
+use crate::calls::Calls;
 use crate::cluster::ClusterService;
-use crate::connection::{Door, PREFACE_TIME};
+use crate::connection::{Door, PREFACE_TIME, Traffic};
 use crate::dispatch::Services;
 use crate::health::HealthService;
 use crate::kv::KvService;
@@ -91,7 +93,7 @@ pub async fn serve(
     let (stop, mut draining) = watch::channel(false);
     let door = Door::new(listener, connections_max, PREFACE_TIME, draining.clone());
     let server = builder(port.config());
-    let services = services(port, draining.clone())?;
+    let services = services(port, door.traffic.clone(), draining.clone())?;
     let stopping = async {
         shutdown.await;
         stop.send_replace(true);
@@ -124,7 +126,11 @@ fn builder(config: &Config) -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
-fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, ServeError> {
+fn services(
+    port: Port,
+    traffic: Arc<Traffic>,
+    draining: watch::Receiver<bool>,
+) -> Result<Services, ServeError> {
     let limit = message_bytes_max(port.config());
     let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
     let others = Routes::new(MaintenanceServer::new(MaintenanceService::new(
@@ -146,9 +152,11 @@ fn services(port: Port, draining: watch::Receiver<bool>) -> Result<Services, Ser
         draining,
     )));
     let others = reflection::add_to(others)?.prepare();
-    let web = Web::new(port.clone());
+    let calls = Arc::new(Calls::new());
+    let web = Web::new(port.clone(), calls.clone(), traffic);
     Ok(Services {
         port,
+        calls,
         kv,
         others,
         web,

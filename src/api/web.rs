@@ -1,24 +1,42 @@
 //! HTTP beside gRPC on the client port, at etcd's paths: for probes, monitors, and clients that speak no gRPC.
 
 mod answer;
+mod exposition;
+mod metrics;
 mod probes;
+mod process;
 mod version;
+
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use rm_actors::port::Port;
 use tonic::body::Body;
 
 use answer::{not_allowed, not_found, without_body};
+use metrics::Metrics;
+use probes::{Asked, Tally};
+
+use crate::calls::Calls;
+use crate::connection::Traffic;
 
 /// Answers what is no gRPC.
 #[derive(Clone)]
 pub(crate) struct Web {
     port: Port,
+    tally: Arc<Tally>,
+    metrics: Metrics,
 }
 
 impl Web {
-    pub(crate) fn new(port: Port) -> Web {
-        Web { port }
+    pub(crate) fn new(port: Port, calls: Arc<Calls>, traffic: Arc<Traffic>) -> Web {
+        let tally = Arc::<Tally>::default();
+        let metrics = Metrics::new(port.clone(), calls, traffic, tally.clone());
+        Web {
+            port,
+            tally,
+            metrics,
+        }
     }
 
     /// The answer to one request. It never fails: what is wrong with a request is an answer, too.
@@ -41,8 +59,9 @@ impl Web {
         }
         let query = uri.query().unwrap_or_default();
         match page {
-            Page::Health => probes::health(&self.port, query).await,
-            Page::Checks(checks) => probes::run(&self.port, checks, query).await,
+            Page::Health => probes::health(&self.port, query, &self.tally).await,
+            Page::Checks(asked) => probes::run(&self.port, asked, query, &self.tally).await,
+            Page::Metrics => self.metrics.clone().page().await,
             Page::Version => version::page(),
         }
     }
@@ -51,7 +70,8 @@ impl Web {
 /// What a path names.
 enum Page {
     Health,
-    Checks(&'static [probes::Check]),
+    Checks(Asked),
+    Metrics,
     Version,
 }
 
@@ -60,7 +80,8 @@ impl Page {
         match path {
             "/health" => Some(Page::Health),
             "/version" => Some(Page::Version),
-            _ => probes::checks_at(path).map(Page::Checks),
+            "/metrics" => Some(Page::Metrics),
+            _ => Asked::at(path).map(Page::Checks),
         }
     }
 }

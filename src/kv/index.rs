@@ -90,6 +90,11 @@ impl<'k> Slot<'k> {
 }
 
 impl KeyIndex {
+    /// How many entries the index has: one a key, and one more for each branch.
+    pub(crate) fn entries(&self, txn: &RoTxn) -> Result<u64, KvError> {
+        Ok(self.keys.len(txn)? + self.branches.len(txn)?)
+    }
+
     /// The newest change of a key, if one is known: a key whose deletion was compacted is forgotten.
     pub(crate) fn get(&self, txn: &RoTxn, key: &[u8]) -> Result<Option<Head>, KvError> {
         let (mut level, mut rest) = (Level::Root, key);

@@ -345,6 +345,17 @@ impl Keyspace {
         })
     }
 
+    /// How many keys there are, with those that are deleted and not compacted yet; one of more than 500 bytes counts more than once.
+    /// It costs the same however many there are.
+    ///
+    /// # Errors
+    /// LMDB's own.
+    pub fn keys(&self) -> Result<usize, KvError> {
+        let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
+        let entries = self.tables.index.entries(txn)?;
+        Ok(usize::try_from(entries).unwrap_or(usize::MAX))
+    }
+
     fn read(&self, query: &Query) -> Result<Reply, Failure> {
         query.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);

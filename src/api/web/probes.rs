@@ -2,16 +2,18 @@
 //! `/livez` and `/readyz` with their checks for Kubernetes.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use form_urlencoded::parse;
 use http::{Response, StatusCode};
-use rm_actors::port::{Consistency, Port, Query, Range, Standing};
+use rm_actors::port::{Consistency, Port, Query, Range};
 use rm_proto::etcdserverpb::AlarmType;
 use serde_json::json;
 use tonic::body::Body;
 
 use super::answer;
+use super::exposition::Page;
 use crate::error::refused;
 use crate::maintenance::alarms;
 
@@ -28,16 +30,35 @@ pub(crate) enum Check {
     NonLearner,
 }
 
-/// What `/livez` asks: whether a restart would help. What others must do for it is no part of that.
-const LIVE: &[Check] = &[Check::SerializableRead];
+/// Checks under one name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    name: &'static str,
+    checks: &'static [Check],
+}
 
-/// What `/readyz` asks: whether clients can be sent here.
-const READY: &[Check] = &[
-    Check::DataCorruption,
-    Check::SerializableRead,
-    Check::LinearizableRead,
-    Check::NonLearner,
-];
+/// Whether a restart would help. What others must do for it is no part of that.
+const LIVE: Probe = Probe {
+    name: "livez",
+    checks: &[Check::SerializableRead],
+};
+
+/// Whether clients can be sent here.
+const READY: Probe = Probe {
+    name: "readyz",
+    checks: &[
+        Check::DataCorruption,
+        Check::SerializableRead,
+        Check::LinearizableRead,
+        Check::NonLearner,
+    ],
+};
+
+/// All probes with checks.
+static PROBES: [Probe; 2] = [LIVE, READY];
+
+/// The most checks of a probe.
+const CHECKS_MAX: usize = READY.checks.len();
 
 impl Check {
     fn name(self) -> &'static str {
@@ -55,43 +76,60 @@ impl Check {
             Check::DataCorruption => no_alarm(port, AlarmType::Corrupt),
             Check::SerializableRead => read(port, Consistency::Serializable).await,
             Check::LinearizableRead => read(port, Consistency::Quorum).await,
-            Check::NonLearner if is_learner(port) => Err("not supported for learner".to_owned()),
+            Check::NonLearner if port.report().is_learner => {
+                Err("not supported for learner".to_owned())
+            }
             Check::NonLearner => Ok(()),
         }
     }
 }
 
-/// The checks at a path: all of a probe, or one of them.
-pub(crate) fn checks_at(path: &str) -> Option<&'static [Check]> {
-    let (probe, check) = match path.strip_prefix('/')?.split_once('/') {
-        Some((probe, check)) => (probe, Some(check)),
-        None => (path.strip_prefix('/')?, None),
-    };
-    let all = match probe {
-        "livez" => LIVE,
-        "readyz" => READY,
-        _ => return None,
-    };
-    match check {
-        None => Some(all),
-        Some(name) => {
-            let place = all.iter().position(|check| check.name() == name)?;
-            Some(&all[place..=place])
-        }
+/// What a path of checks names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The place of the probe.
+    probe: usize,
+    /// The place of the one check that is wanted; none for all.
+    check: Option<usize>,
+}
+
+impl Asked {
+    /// What a path names, if it does.
+    pub(crate) fn at(path: &str) -> Option<Asked> {
+        let path = path.strip_prefix('/')?;
+        let (probe, check) = match path.split_once('/') {
+            Some((probe, check)) => (probe, Some(check)),
+            None => (path, None),
+        };
+        let probe = PROBES.iter().position(|each| each.name == probe)?;
+        let mut checks = PROBES[probe].checks.iter();
+        let check = match check {
+            Some(name) => Some(checks.position(|check| check.name() == name)?),
+            None => None,
+        };
+        Some(Asked { probe, check })
+    }
+
+    /// The checks that are wanted, with their places.
+    fn checks(self) -> impl Iterator<Item = (usize, Check)> {
+        let checks = PROBES[self.probe].checks.iter().copied().enumerate();
+        checks.filter(move |(place, _)| self.check.is_none_or(|wanted| wanted == *place))
     }
 }
 
 /// Runs checks but for those that the query excludes, and says which failed; with `verbose` all of them.
-pub(crate) async fn run(port: &Port, checks: &[Check], query: &str) -> Response<Body> {
+pub(crate) async fn run(port: &Port, asked: Asked, query: &str, tally: &Tally) -> Response<Body> {
     let excluded = values(query, "exclude");
     let mut report = String::new();
     let mut holds = true;
-    for check in checks {
+    for (place, check) in asked.checks() {
         let name = check.name();
         if excluded.contains(name) {
             continue;
         }
-        match check.run(port).await {
+        let outcome = check.run(port).await;
+        tally.checks[asked.probe][place].count(outcome.is_ok());
+        match outcome {
             Ok(()) => report += &format!("[+]{name} ok\n"),
             Err(reason) => {
                 holds = false;
@@ -108,12 +146,14 @@ pub(crate) async fn run(port: &Port, checks: &[Check], query: &str) -> Response<
 }
 
 /// Whether the machine can serve. With `serializable=true` it need know no leader; `exclude=NOSPACE` passes over that alarm.
-pub(crate) async fn health(port: &Port, query: &str) -> Response<Body> {
+pub(crate) async fn health(port: &Port, query: &str, tally: &Tally) -> Response<Body> {
     let excluded = values(query, "exclude");
     let mut wishes = parse(query.as_bytes());
     let serializable = wishes.find(|(key, _)| key == "serializable");
     let serializable = serializable.is_some_and(|(_, value)| value == "true");
-    match wellness(port, &excluded, serializable).await {
+    let outcome = wellness(port, &excluded, serializable).await;
+    tally.health.count(outcome.is_ok());
+    match outcome {
         Ok(()) => {
             let health = json!({ "health": "true", "reason": "" }).to_string();
             answer::text(StatusCode::OK, health)
@@ -174,17 +214,58 @@ fn raised(port: &Port) -> impl Iterator<Item = AlarmType> {
     alarms.into_iter().map(|member| member.alarm())
 }
 
-fn is_learner(port: &Port) -> bool {
-    let local = port.identity().machine;
-    let members = port.members();
-    let member = members.iter().find(|member| member.machine == local);
-    member.is_some_and(|member| member.standing == Standing::Learner)
-}
-
 /// All that a query says of one word, but for nothing.
 fn values(query: &str, word: &str) -> BTreeSet<String> {
     let said = parse(query.as_bytes()).filter(|(key, value)| key == word && !value.is_empty());
     said.map(|(_, value)| value.into_owned()).collect()
+}
+
+/// How often checks held, and how often they did not.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    health: Outcomes,
+    /// By probe and check, in the order of [`PROBES`].
+    checks: [[Outcomes; CHECKS_MAX]; PROBES.len()],
+}
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    held: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Outcomes {
+    fn count(&self, holds: bool) {
+        let counted = if holds { &self.held } else { &self.failed };
+        counted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Tally {
+    /// Tells it, under etcd's names.
+    pub(crate) fn write(&self, page: &mut Page) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        page.counter("etcd_server_health_success", "How often /health told well.")
+            .is(read(&self.health.held));
+        page.counter("etcd_server_health_failures", "How often /health told ill.")
+            .is(read(&self.health.failed));
+        let mut checks = page.counter(
+            "etcd_server_healthchecks_total",
+            "How often each check of /livez and /readyz was made, by what it came to.",
+        );
+        for (probe, counted) in PROBES.iter().zip(&self.checks) {
+            for (check, outcomes) in probe.checks.iter().zip(counted) {
+                for (status, count) in [("success", &outcomes.held), ("error", &outcomes.failed)] {
+                    let labels = [
+                        ("type", probe.name),
+                        ("name", check.name()),
+                        ("status", status),
+                    ];
+                    checks.sample(&labels, read(count));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,14 +274,19 @@ mod tests {
 
     #[test]
     fn a_path_names_all_checks_of_a_probe_or_one() {
-        assert_eq!(checks_at("/livez"), Some(LIVE));
-        assert_eq!(checks_at("/readyz"), Some(READY));
-        let one = checks_at("/readyz/linearizable_read");
-        assert_eq!(one, Some(&[Check::LinearizableRead][..]));
-        assert_eq!(checks_at("/livez/linearizable_read"), None);
-        assert_eq!(checks_at("/readyz/"), None);
-        assert_eq!(checks_at("/ready"), None);
-        assert_eq!(checks_at("/"), None);
+        let names = |path: &str| {
+            let asked = Asked::at(path)?;
+            let names: Vec<&str> = asked.checks().map(|(_, check)| check.name()).collect();
+            Some((PROBES[asked.probe].name, names.join(" ")))
+        };
+        let all = "data_corruption serializable_read linearizable_read non_learner";
+        assert_eq!(names("/readyz"), Some(("readyz", all.to_owned())));
+        let one = "serializable_read".to_owned();
+        assert_eq!(names("/livez"), Some(("livez", one.clone())));
+        assert_eq!(names("/readyz/serializable_read"), Some(("readyz", one)));
+        for path in ["/livez/linearizable_read", "/readyz/", "/ready", "/", ""] {
+            assert_eq!(names(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -1,0 +1,230 @@
+//! The page for Prometheus on real machines: in its format, with counts that only go up, and that count what was done.
+
+use rm_proto::etcdserverpb::RangeRequest;
+use rm_tests::curl::{curl, get};
+use rm_tests::prometheus::Page;
+use rm_tests::watching::{Watching, everything, prefix};
+use rm_tests::{Cluster, Settings, until};
+
+/// Metrics of etcd that the boards and alarms which come with it look at, with their kinds.
+const ETCDS: [(&str, &str); 20] = [
+    ("etcd_server_has_leader", "gauge"),
+    ("etcd_server_is_leader", "gauge"),
+    ("etcd_server_is_learner", "gauge"),
+    ("etcd_server_leader_changes_seen_total", "counter"),
+    ("etcd_server_proposals_committed_total", "gauge"),
+    ("etcd_server_proposals_applied_total", "gauge"),
+    ("etcd_server_proposals_pending", "gauge"),
+    ("etcd_server_proposals_failed_total", "counter"),
+    ("etcd_server_quota_backend_bytes", "gauge"),
+    ("etcd_disk_wal_fsync_duration_seconds", "histogram"),
+    ("etcd_disk_backend_commit_duration_seconds", "histogram"),
+    ("etcd_mvcc_db_total_size_in_bytes", "gauge"),
+    ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge"),
+    ("etcd_debugging_mvcc_keys_total", "gauge"),
+    ("etcd_network_client_grpc_received_bytes_total", "counter"),
+    ("etcd_network_client_grpc_sent_bytes_total", "counter"),
+    ("grpc_server_started_total", "counter"),
+    ("grpc_server_handled_total", "counter"),
+    ("process_resident_memory_bytes", "gauge"),
+    ("process_cpu_seconds_total", "counter"),
+];
+
+fn page(cluster: &Cluster, machine: usize) -> Page {
+    let url = format!("http://{}/metrics", cluster.machines[machine].client);
+    let answer = get(&url);
+    assert_eq!(answer.status, 200);
+    let kind = answer.header("content-type");
+    assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));
+    Page::parse(&answer.body).unwrap_or_else(|error| panic!("{error} in:\n{}", answer.body))
+}
+
+fn handled(page: &Page, method: &str, code: &str) -> f64 {
+    let labels = [
+        ("grpc_code", code),
+        ("grpc_method", method),
+        ("grpc_service", "etcdserverpb.KV"),
+        ("grpc_type", "unary"),
+    ];
+    page.value("grpc_server_handled_total", &labels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_machine_tells_etcds_metrics_in_the_format_and_one_of_them_leads() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    cluster.client().put("key", "value").await;
+    cluster.converged().await;
+    let pages: Vec<Page> = (0..3).map(|machine| page(&cluster, machine)).collect();
+    for page in &pages {
+        for (name, kind) in ETCDS {
+            let family = page
+                .0
+                .get(name)
+                .unwrap_or_else(|| panic!("there is no {name}"));
+            assert_eq!(family.kind, kind, "{name}");
+        }
+        assert_eq!(page.value("etcd_server_has_leader", &[]), 1.0);
+        assert!(page.value("etcd_server_leader_changes_seen_total", &[]) >= 1.0);
+        assert!(page.value("etcd_mvcc_db_total_size_in_bytes", &[]) > 0.0);
+        assert!(page.value("process_resident_memory_bytes", &[]) > 1e6);
+        assert_eq!(page.value("etcd_debugging_mvcc_current_revision", &[]), 2.0);
+        assert_eq!(page.value("etcd_debugging_mvcc_keys_total", &[]), 1.0);
+    }
+    let leaders: f64 = pages
+        .iter()
+        .map(|page| page.value("etcd_server_is_leader", &[]))
+        .sum();
+    assert_eq!(leaders, 1.0);
+    let head = curl(&[
+        "--head",
+        &format!("http://{}/metrics", cluster.machines[0].client),
+    ]);
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_counted_is_what_was_done_and_no_count_ever_falls() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let client = cluster.client();
+    client.put("key", "value").await;
+    let before = page(&cluster, 0);
+    for _ in 0..10 {
+        client.put_on(0, "key", "value").await.expect("it is taken");
+    }
+    let empty = client.kv(0).range(RangeRequest::default()).await;
+    empty.expect_err("a key must be given");
+    let after = page(&cluster, 0);
+    assert_eq!(after.fallen_since(&before), [""; 0]);
+    let rise = |name: &str| after.value(name, &[]) - before.value(name, &[]);
+    assert_eq!(
+        handled(&after, "Put", "OK") - handled(&before, "Put", "OK"),
+        10.0
+    );
+    assert_eq!(handled(&after, "Range", "InvalidArgument"), 1.0);
+    assert_eq!(rise("etcd_debugging_mvcc_current_revision"), 10.0);
+    // A machine has entries of its own, too.
+    assert!(rise("etcd_server_proposals_applied_total") >= 10.0);
+    let commits = rise("etcd_disk_wal_fsync_duration_seconds_count");
+    assert!(commits >= 10.0, "each write waits for a commit: {commits}");
+    assert!(rise("etcd_disk_wal_fsync_duration_seconds_sum") > 0.0);
+    assert!(rise("etcd_network_client_grpc_received_bytes_total") > 10.0 * 13.0);
+    assert!(rise("etcd_network_client_grpc_sent_bytes_total") > 0.0);
+    assert!(after.value("raft_machine_client_connections", &[]) >= 1.0);
+    assert_eq!(rise("etcd_server_proposals_failed_total"), 0.0);
+    // It is posted just after the answers have left.
+    until("no write waits", async || {
+        match page(&cluster, 0).value("etcd_server_proposals_pending", &[]) {
+            0.0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_and_who_is_restarted_is_counted() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    client.put("key", "value").await;
+    let before = page(&cluster, 0);
+    let restarts = |page: &Page, actor: &str| {
+        page.value("raft_machine_actor_restarts_total", &[("actor", actor)])
+    };
+    assert_eq!(restarts(&before, "timer"), 0.0);
+    client
+        .kill_actor(0, "timer", "stop")
+        .await
+        .expect("faults are allowed");
+    until(
+        "the timer is restarted and counted",
+        async || match restarts(&page(&cluster, 0), "timer") {
+            1.0 => Ok(()),
+            other => Err(other.to_string()),
+        },
+    )
+    .await;
+    let timer = [("actor", "timer")];
+    let now = page(&cluster, 0);
+    assert_eq!(now.value("raft_machine_actor_incarnation", &timer), 2.0);
+    assert_eq!(now.value("raft_machine_actor_failures_total", &timer), 1.0);
+    assert_eq!(restarts(&now, "gate"), 0.0);
+    assert_eq!(now.fallen_since(&before), [""; 0]);
+
+    cluster.machines[1].kill();
+    cluster.machines[2].kill();
+    client
+        .put_on(0, "key", "value")
+        .await
+        .expect_err("there is no majority");
+    client
+        .get_on(0, "key", false)
+        .await
+        .expect_err("there is no majority");
+    let now = page(&cluster, 0);
+    let rise = |name: &str| now.value(name, &[]) - before.value(name, &[]);
+    assert_eq!(rise("etcd_server_proposals_failed_total"), 1.0);
+    assert_eq!(rise("etcd_server_read_indexes_failed_total"), 1.0);
+    until("the leader is given up", async || {
+        match page(&cluster, 0).value("etcd_server_has_leader", &[]) {
+            0.0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(handled(&now, "Put", "Unavailable"), 1.0);
+    let unwell = format!("http://{}/health", cluster.machines[0].client);
+    assert_eq!(get(&unwell).status, 503);
+    let now = page(&cluster, 0);
+    assert_eq!(now.value("etcd_server_health_failures", &[]), 1.0);
+    assert_eq!(now.fallen_since(&before), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_are_counted_while_they_are_there_and_their_events_for_good() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let client = cluster.client();
+    let numbers = || {
+        let page = page(&cluster, 0);
+        let value = |name: &str| page.value(&format!("etcd_debugging_mvcc_{name}"), &[]);
+        (
+            value("watch_stream_total"),
+            value("watcher_total"),
+            value("events_total"),
+        )
+    };
+    let told = async |wanted: (f64, f64, f64)| {
+        until(
+            &format!("streams, watchers and events are {wanted:?}"),
+            async || match numbers() {
+                numbers if numbers == wanted => Ok(()),
+                numbers => Err(format!("{numbers:?}")),
+            },
+        )
+        .await;
+    };
+    told((0.0, 0.0, 0.0)).await;
+    let mut watching = Watching::open(&client, 0).await.expect("it can be watched");
+    watching.create(everything()).await;
+    watching.create(prefix("a")).await;
+    for key in ["a", "b"] {
+        client.put_on(0, key, "value").await.expect("it is taken");
+    }
+    watching.events(3).await;
+    told((1.0, 2.0, 3.0)).await;
+    let watch = |name: &str, code: Option<&str>| {
+        let mut labels = vec![
+            ("grpc_method", "Watch"),
+            ("grpc_service", "etcdserverpb.Watch"),
+            ("grpc_type", "bidi_stream"),
+        ];
+        labels.extend(code.map(|code| ("grpc_code", code)));
+        page(&cluster, 0).value(name, &labels)
+    };
+    assert_eq!(watch("grpc_server_started_total", None), 1.0);
+    assert_eq!(watch("grpc_server_handled_total", Some("OK")), 0.0);
+    drop(watching);
+    told((0.0, 0.0, 3.0)).await;
+    assert_eq!(watch("grpc_server_handled_total", Some("Canceled")), 1.0);
+}
