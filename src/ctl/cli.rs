@@ -16,6 +16,7 @@ use crate::kv::{self, DelFlags, GetFlags, PutFlags};
 use crate::log::{self, LogCommand};
 use crate::member::{self, MemberCommand};
 use crate::output::{Format, print};
+use crate::snapshot::{self, SnapshotCommand};
 use crate::transfer::{self, TransferFlags};
 
 /// Operates Raft Machine: looks into it, reads and writes its keys, measures it, and breaks it on purpose.
@@ -73,6 +74,9 @@ enum Command {
     /// Show or change who takes part in the domain
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Save the state of a machine in a file, look into such a file, or restore a domain from it
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Show the actors inside the machines
     Actors(ActorsFlags),
     /// Act on one actor
@@ -126,6 +130,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Del(flags) => kv::del(&endpoints, or(Format::Text), flags).await,
         Command::Transfer(flags) => transfer::run(&endpoints, flags).await,
         Command::Member(command) => member::run(&endpoints, or(Format::Table), command).await,
+        Command::Snapshot(command) => snapshot::run(&endpoints, or(Format::Table), command).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
         Command::Actor(command) => actor::run(&endpoints, command).await,
         Command::Fault(command) => actor::fault(&endpoints, command).await,

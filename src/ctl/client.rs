@@ -11,6 +11,12 @@ use tonic::transport::Channel;
 use crate::error::{Error, Result};
 use crate::proto::{AdminClient, KvClient, MaintenanceClient};
 
+/// While an answer is awaited, however long that takes, the machine is asked so often whether it is still there; etcd takes no offence at
+/// a question every five seconds.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to say so.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Where a machine listens for clients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Endpoint(Address);
@@ -72,6 +78,8 @@ impl Endpoints {
             .connect_timeout(self.timeout)
             .timeout(self.timeout)
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect()
             .await
             .map_err(|error| unreachable(innermost(&error)))?;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rm_backup::BackupError;
 use tonic::{Code, Status};
 
 use crate::client::Endpoint;
@@ -69,6 +70,9 @@ pub(crate) enum Error {
     /// A demonstration could not be set up, or could not go on.
     #[error("the demonstration ended: {0}")]
     Demo(String),
+    /// A snapshot file is refused, or cannot be restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// rmctl itself is at fault.
     #[error("{0} panicked; this is a fault of rmctl, please report it")]
     Panicked(&'static str),
@@ -102,6 +106,7 @@ impl Error {
             Error::Request { .. }
             | Error::Bench { .. }
             | Error::Demo(_)
+            | Error::Backup(_)
             | Error::Panicked(_)
             | Error::Io { .. } => 1,
         }

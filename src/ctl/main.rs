@@ -27,6 +27,8 @@ mod proto;
 mod random;
 mod range;
 mod screen;
+mod snapshot;
+mod snapshot_save;
 mod statistics;
 mod transfer;
 mod wish;

@@ -20,11 +20,13 @@ pub(crate) enum Format {
     Json,
 }
 
-/// An empty table with these headings.
+/// An empty table with these headings; without any, one whose rows name themselves.
 pub(crate) fn grid<const N: usize>(headings: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(headings);
+    if N > 0 {
+        table.set_header(headings);
+    }
     table
 }
 

@@ -113,6 +113,21 @@ pub enum KvError {
         /// The layout of this program.
         known: u32,
     },
+    /// The environment holds no key space.
+    #[error("no key space is in it")]
+    NoKeyspace,
+    /// The revision of a key space that begins anew cannot be what was asked for.
+    #[error(
+        "the revision is {revision} and cannot be raised by {raise}: give a number from 0 to {raise_max}"
+    )]
+    Revision {
+        /// What it is.
+        revision: i64,
+        /// By how much it was to be raised.
+        raise: i64,
+        /// The largest step.
+        raise_max: i64,
+    },
     /// The disk or its quota is full.
     #[error("no space is left for the key space; free some, then open it again")]
     NoSpace,

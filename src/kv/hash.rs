@@ -11,6 +11,9 @@ use crate::scrub::for_each_left_over;
 use crate::tables::{State, Tables};
 use crate::view::revision_to_read;
 
+/// After how many changes whoever waits for the hash of a snapshot is told.
+const TOLD_EVERY: u64 = 1_024;
+
 /// A hash over all changes up to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyspaceHash {
@@ -40,7 +43,7 @@ pub fn hash(environment: &Environment, revision: i64) -> Result<KeyspaceHash, Fa
     };
     let revision = revision_to_read(revision, state.revision, state.compact_revision)?;
     let hash = match &tables {
-        Some(tables) => sum(tables, &txn, &state, revision)?,
+        Some(tables) => sum(tables, &txn, &state, revision, &|_| ())?.0,
         None => 0,
     };
     Ok(KeyspaceHash {
@@ -50,19 +53,40 @@ pub fn hash(environment: &Environment, revision: i64) -> Result<KeyspaceHash, Fa
     })
 }
 
+/// The hash of the newest revision, and how many changes were read for it, which is also told `each` time that some were.
+pub(crate) fn of_newest(
+    tables: &Tables,
+    txn: &RoTxn,
+    state: &State,
+    each: &dyn Fn(u64),
+) -> Result<(u32, u64), KvError> {
+    sum(tables, txn, state, state.revision, each)
+}
+
 /// The sum of the checksums of all changes up to a revision but for those that the rest of the scrub will remove. The scrub goes no
 /// further than the compacted revision, and so not beyond the one that can be asked for.
-fn sum(tables: &Tables, txn: &RoTxn, state: &State, up_to: i64) -> Result<u32, KvError> {
-    let mut sum: u32 = 0;
+fn sum(
+    tables: &Tables,
+    txn: &RoTxn,
+    state: &State,
+    up_to: i64,
+    each: &dyn Fn(u64),
+) -> Result<(u32, u64), KvError> {
+    let (mut sum, mut read) = (0_u32, 0);
     for change in tables.revisions.scan(txn, 0)? {
         let (revision, record) = change?;
         if revision.main > up_to {
             break;
         }
         sum = sum.wrapping_add(record.checksum(revision));
+        read += 1;
+        if read % TOLD_EVERY == 0 {
+            each(read);
+        }
     }
+    each(read);
     for_each_left_over(tables, txn, state, |revision, record| {
         sum = sum.wrapping_sub(record.checksum(revision));
     })?;
-    Ok(sum)
+    Ok((sum, read))
 }

@@ -4,6 +4,7 @@
 //! A [`Keyspace`] applies the [`Command`]s of the log and answers [`Query`]s. How its tables lie is told in `tables`. What a machine
 //! asks of it, and would of any other state machine, is the trait [`StateMachine`].
 
+mod anew;
 mod chain;
 mod change;
 mod codec;
@@ -24,10 +25,12 @@ mod revision;
 mod scrub;
 mod span;
 mod state_machine;
+mod summary;
 mod tables;
 mod txn;
 mod view;
 
+pub use anew::{Anew, begin_anew};
 pub use codec::{DecodeError, MAX_COMMAND_BYTES, MAX_TXN_DEPTH};
 pub use command::*;
 pub use error::{Failure, KvError, RequestError};
@@ -40,6 +43,7 @@ pub use range::MAX_REPLY_BYTES;
 pub use scrub::Compaction;
 pub use span::Span;
 pub use state_machine::{Answer, StateMachine};
+pub use summary::{Summary, summary};
 pub use tables::{Configuration, TABLES};
 
 #[cfg(test)]

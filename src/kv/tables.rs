@@ -255,6 +255,12 @@ impl Tables {
         Ok(self.parameters.put(txn, CONFIGURATION_NAME, &sealed)?)
     }
 
+    /// Removes the configuration.
+    pub(crate) fn forget_configuration(&self, txn: &mut RwTxn) -> Result<(), KvError> {
+        self.parameters.delete(txn, CONFIGURATION_NAME)?;
+        Ok(())
+    }
+
     fn parameter<P: DeserializeOwned>(
         &self,
         txn: &RoTxn,

@@ -15,10 +15,11 @@ use crate::{
     environment::DATA_FILE,
     identity::{Identity, Record},
     origin,
+    restoration::MAKING,
     verify::verify,
 };
 
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// The data directory of one machine. While the value lives, no other process opens it.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl DataDirectory {
     pub fn open(path: &Path, identity: &Identity) -> Result<DataDirectory, OpenError> {
         create_durably(path).map_err(|error| OpenError::io("create", path, error))?;
         let lock = take_lock(path)?;
+        settle_restoration(path)?;
         let mut record = own_record(path, identity)?;
         if record.removed {
             return Err(OpenError::Removed {
@@ -181,8 +183,22 @@ fn verify_file(path: PathBuf) -> Result<SoundFile, OpenError> {
     }
 }
 
+/// Removes what a restoration left that came to its end, and refuses the directory of one that did not.
+fn settle_restoration(path: &Path) -> Result<(), OpenError> {
+    let making = path.join(MAKING);
+    if !making.exists() {
+        return Ok(());
+    }
+    if Record::read(path)?.is_none() {
+        return Err(OpenError::Unfinished {
+            path: path.to_owned(),
+        });
+    }
+    fs::remove_dir_all(&making).map_err(|error| OpenError::io("remove", &making, error))
+}
+
 /// Creates a folder and whatever is missing above it. When this returns, a power cut takes none of their names away.
-fn create_durably(path: &Path) -> io::Result<()> {
+pub(crate) fn create_durably(path: &Path) -> io::Result<()> {
     let changed = folders_that_creating_changes(path);
     fs::create_dir_all(path)?;
     for folder in changed {
@@ -209,7 +225,7 @@ fn folders_that_creating_changes(path: &Path) -> Vec<&Path> {
 }
 
 /// Takes the lock and leaves this process's id in the file, for the one that is refused.
-fn take_lock(directory: &Path) -> Result<File, OpenError> {
+pub(crate) fn take_lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .read(true)

@@ -126,8 +126,12 @@ impl Environment {
         Ok(environment)
     }
 
-    /// Opens a compact copy to look into it. Nothing is written; its file must be sound, and must not change meanwhile.
-    pub(crate) fn inspect(file: &Path, options: &Options) -> Result<Environment, OpenError> {
+    /// Opens a compact copy to look into it. Nothing is written; its file must be sound, as [`verify_copy`](crate::verify_copy) finds, and must
+    /// not change meanwhile.
+    ///
+    /// # Errors
+    /// LMDB's own.
+    pub fn inspect(file: &Path, options: &Options) -> Result<Environment, OpenError> {
         let lmdb = |error| OpenError::lmdb(file, error);
         let flags = EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_SUB_DIR;
         let env = map(file, options, flags).map_err(lmdb)?;

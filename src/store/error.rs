@@ -66,6 +66,14 @@ pub enum OpenError {
         /// The machine's name.
         machine: String,
     },
+    /// A restoration of the directory did not come to its end.
+    #[error(
+        "a restoration into {path} did not come to its end: run `rmctl snapshot restore` again, which begins it anew"
+    )]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file of an environment was made in another data directory.
     #[error(
         "{path} was made in another data directory than this: put back the one that this machine wrote last. {}",

@@ -44,6 +44,33 @@ impl Append<'_> {
         Ok(id)
     }
 
+    /// Begins an empty log behind an entry that a state has applied: a new domain goes on with that state. No configuration is in it, so
+    /// that the driver says who takes part.
+    ///
+    /// # Errors
+    /// [`LogError::StaleSnapshot`] for a log that is not empty; [`LogError::Broken`].
+    pub fn begin_behind(&mut self, applied: EntryId) -> Result<(), LogError> {
+        if self.broken {
+            return Err(LogError::Broken);
+        }
+        if self.last != EntryId::default() || self.hard_state != HardState::default() {
+            return Err(LogError::StaleSnapshot {
+                found: applied,
+                generation: self.base.generation,
+                reason: "the log is not empty",
+            });
+        }
+        self.hard_state = HardState {
+            term: applied.term,
+            vote: None,
+            commit: applied.index,
+        };
+        self.base.entry = applied;
+        self.first = applied.index.next();
+        self.last = applied;
+        Ok(())
+    }
+
     /// Has the log name the era that it is in, with this commit.
     pub fn keep_era(&mut self, era: Era) {
         self.era = Some(era);

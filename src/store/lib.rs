@@ -21,6 +21,7 @@ mod outgoing;
 mod page;
 mod reader;
 mod received;
+mod restoration;
 mod sealed;
 mod shortage;
 mod snapshot;
@@ -42,9 +43,10 @@ pub use incoming::Incoming;
 pub use log::{Loaded, Log};
 pub use reader::LogReader;
 pub use received::Received;
+pub use restoration::{Restoration, RestoreError};
 pub use snapshot::{Description, SnapshotFile, SnapshotId, SnapshotOptions, Snapshots};
 pub use states::remove_others;
-pub use verify::{Damage, Extent, verify};
+pub use verify::{Damage, Extent, verify, verify_copy};
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 
 /// Which of our crates each of them may use. The tests may use all.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("rm-raft", &[]),
     ("rm-store", &["rm-raft"]),
     ("rm-kv", &["rm-raft", "rm-store"]),
@@ -21,7 +21,8 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
     ("rm-api", &["rm-actors", "rm-proto"]),
     ("rm-node", &["rm-actors", "rm-api", "rm-config"]),
-    ("rm-ctl", &["rm-config", "rm-proto"]),
+    ("rm-backup", &["rm-kv", "rm-raft", "rm-store"]),
+    ("rm-ctl", &["rm-backup", "rm-config", "rm-proto"]),
 ];
 
 /// The only crate that names actix.
