@@ -57,9 +57,27 @@ async fn info_tells_of_every_machine() {
     assert_eq!(leaders.len(), 1, "{rows}");
     assert_eq!(leaders[0]["leader"], leaders[0]["name"]);
 
+    for row in rows.as_array().into_iter().flatten() {
+        let leads = row["role"] == "leader";
+        let followers = row["followers"].as_array().map(Vec::len);
+        assert_eq!(followers, Some(if leads { 2 } else { 0 }), "{row}");
+        assert_ne!(row["leader_silence_ms"].is_u64(), leads, "{row}");
+    }
+
     let table = done(&one, &["info"]);
     let columns = [
-        "#", "name", "client", "domain", "role", "term", "leader", "commit", "applied", "size",
+        "#",
+        "name",
+        "client",
+        "domain",
+        "role",
+        "term",
+        "leader",
+        "silence",
+        "commit",
+        "applied",
+        "size",
+        "in flight",
     ];
     let names = cluster.machines.iter().map(|machine| machine.name.as_str());
     for word in columns.into_iter().chain(names).chain(["follower"]) {
