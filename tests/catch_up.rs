@@ -1,14 +1,16 @@
-//! A machine is down while the others write and compact a gibibyte, and comes back: what it takes the leader's clients, and how
-//! much memory, while a snapshot brings it up to date. Run by hand:
+//! A machine is down while the others write and compact a gibibyte, and comes back: what it takes the leader's clients, how much
+//! memory, and how late heartbeats are, while a snapshot brings it up to date. Exit code 1 when that is too much. Run by hand:
 //!
 //!     cargo build --release --bin raft-machine
 //!     RM_BINARY=$PWD/target/release/raft-machine cargo run --release -p rm-tests --bin catch-up -- 1024
 
 use std::fs;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rm_tests::host::Host;
 use rm_tests::{Client, Cluster, Settings, until_within};
 use tokio::task::JoinSet;
 
@@ -27,8 +29,14 @@ const BEFORE: Duration = Duration::from_secs(15);
 /// How long the whole may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How much of its throughput a leader must keep.
+const RATIO_MIN: f64 = 0.7;
+
+/// For how long a machine may hear nothing of its leader: two heartbeats are due within that time, so that one may come late.
+const SILENCE_MAX_MS: u64 = 200;
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+async fn main() -> ExitCode {
     let mebibytes: usize = match std::env::args().nth(1).map(|text| text.parse()) {
         None => 1_024,
         Some(Ok(mebibytes)) => mebibytes,
@@ -53,6 +61,12 @@ async fn main() {
     })
     .await;
     let term = info(&client, leader).await.term;
+    let other = (0..3).find(|place| ![leader, follower].contains(place));
+    let other = other.expect("one of three");
+    // So that its silences from before do not count.
+    let killed = client.kill_actor(other, "logic_center", "stop").await;
+    killed.expect("the config allows it");
+    let host = Host::watch(&cluster.folder());
     let before = load.over(BEFORE).await;
 
     cluster.machines[follower].start();
@@ -81,11 +95,19 @@ async fn main() {
     let took = began.elapsed();
     let during = (load.puts() - puts) as f64 / took.as_secs_f64();
     load.stop().await;
+    let stood_still = host.stood_still();
 
     println!("state of {mebibytes} MiB, {CLIENTS} clients that put {SMALL_BYTES} bytes");
     println!("before: {before:.0} puts/s over {BEFORE:?}");
     println!("during: {during:.0} puts/s over {took:.1?}, the snapshot leaves after {sent_at:.1?}");
     println!("ratio: {:.2}", during / before);
+    let mut silences = Vec::new();
+    for (name, place) in [("machine that catches up", follower), ("third", other)] {
+        let silence = info(&client, place).await.leader_silence_ms;
+        println!("longest silence of the leader, to the {name} (ms): {silence:?}");
+        silences.push(silence);
+    }
+    println!("the host stood still for {stood_still:.0?} in all");
     println!("longest put while it lasted: {:.1?}", load.longest());
     for (name, peak) in ["leader", "follower"].iter().zip(peaks) {
         println!(
@@ -96,9 +118,41 @@ async fn main() {
     }
     let after = info(&client, leader).await.term;
     println!("term before and after: {term}, {after}");
-    assert_eq!(term, after, "no follower missed the leader's heartbeats");
     cluster.same_history_everywhere().await;
     println!("all machines hold the same");
+    let faults = faults(during / before, &silences, term != after);
+    for fault in &faults {
+        eprintln!("{fault}");
+    }
+    match faults[..] {
+        [] => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What was too much, given which part of its throughput the leader kept, and how long the others heard nothing of it: a number of
+/// milliseconds, or none of a machine that follows nobody.
+fn faults(ratio: f64, silences: &[Option<u64>], was_election: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    // Not a number when there was no put before.
+    if ratio.is_nan() || ratio < RATIO_MIN {
+        faults.push(format!(
+            "the leader kept {ratio:.2} of its throughput, at least {RATIO_MIN} is right"
+        ));
+    }
+    for silence in silences {
+        match silence {
+            None => faults.push("one of the other machines follows nobody in the end".to_owned()),
+            Some(ms) if *ms > SILENCE_MAX_MS => faults.push(format!(
+                "the leader was silent for {ms} ms, at most {SILENCE_MAX_MS} is right"
+            )),
+            Some(_) => {}
+        }
+    }
+    if was_election {
+        faults.push("there was an election".to_owned());
+    }
+    faults
 }
 
 async fn info(client: &Client, machine: usize) -> rm_proto::raftmachine::v1::InfoResponse {
@@ -218,5 +272,24 @@ impl Peak {
         };
         self.anonymous_kib = self.anonymous_kib.max(kib("RssAnon:").unwrap_or(0));
         self.resident_kib = self.resident_kib.max(kib("VmHWM:").unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_throughput_longer_silences_and_elections_are_faults() {
+        let told = |ratio, silences: &[Option<u64>], election| {
+            let faults = faults(ratio, silences, election);
+            faults.len()
+        };
+        assert_eq!(told(RATIO_MIN, &[Some(SILENCE_MAX_MS), Some(0)], false), 0);
+        assert_eq!(told(RATIO_MIN - 0.01, &[], false), 1);
+        assert_eq!(told(f64::NAN, &[], false), 1);
+        let silent = [Some(SILENCE_MAX_MS + 1), None, Some(100)];
+        assert_eq!(told(1.0, &silent, false), 2);
+        assert_eq!(told(1.0, &[], true), 1);
     }
 }
