@@ -54,7 +54,7 @@ impl Service<Request<Body>> for Services {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if !is_grpc(request.version(), request.headers()) {
-            return Box::pin(self.web.clone().answer(request).map(Ok));
+            return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
         let call = self.calls.begin(request.uri().path());
         let counted = |response| match call {

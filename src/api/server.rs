@@ -153,7 +153,7 @@ fn services(
     )));
     let others = reflection::add_to(others)?.prepare();
     let calls = Arc::new(Calls::new());
-    let web = Web::new(port.clone(), calls.clone(), traffic);
+    let web = Web::new(port.clone(), calls.clone(), traffic, limit);
     Ok(Services {
         port,
         calls,

@@ -1,7 +1,9 @@
 //! HTTP beside gRPC on the client port, at etcd's paths: for probes, monitors, and clients that speak no gRPC.
 
 mod answer;
+mod deadline;
 mod exposition;
+mod gateway;
 mod metrics;
 mod probes;
 mod process;
@@ -14,11 +16,13 @@ use rm_actors::port::Port;
 use tonic::body::Body;
 
 use answer::{not_allowed, not_found, without_body};
+use gateway::Gateway;
 use metrics::Metrics;
 use probes::{Asked, Tally};
 
 use crate::calls::Calls;
 use crate::connection::Traffic;
+use crate::dispatch::Services;
 
 /// Answers what is no gRPC.
 #[derive(Clone)]
@@ -26,24 +30,63 @@ pub(crate) struct Web {
     port: Port,
     tally: Arc<Tally>,
     metrics: Metrics,
+    gateway: Gateway,
 }
 
 impl Web {
-    pub(crate) fn new(port: Port, calls: Arc<Calls>, traffic: Arc<Traffic>) -> Web {
+    /// For messages of up to so many bytes.
+    pub(crate) fn new(
+        port: Port,
+        calls: Arc<Calls>,
+        traffic: Arc<Traffic>,
+        message_bytes_max: usize,
+    ) -> Web {
         let tally = Arc::<Tally>::default();
         let metrics = Metrics::new(port.clone(), calls, traffic, tally.clone());
         Web {
             port,
             tally,
             metrics,
+            gateway: Gateway::new(message_bytes_max),
         }
     }
 
     /// The answer to one request. It never fails: what is wrong with a request is an answer, too.
-    pub(crate) async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let (head, _) = request.into_parts();
-        let answer = self.look(&head.method, &head.uri).await;
-        match head.method {
+    ///
+    /// The time that a client gives runs from this call, not from the first poll: tonic, which wants to end the request in gRPC's way,
+    /// begins to count after it, and looks for an answer before it does so.
+    pub(crate) fn answer(
+        self,
+        services: Services,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        let patience = deadline::of(request.headers());
+        let patience = patience.map(|patience| patience.map(tokio::time::sleep));
+        async move {
+            let passed = async {
+                match patience {
+                    Ok(Some(patience)) => patience.await,
+                    Ok(None) => std::future::pending().await,
+                    Err(status) => return status,
+                }
+                deadline::passed()
+            };
+            tokio::select! {
+                biased;
+                status = passed => gateway::refusal(&status),
+                answer = self.answer_in_time(services, request) => answer,
+            }
+        }
+    }
+
+    async fn answer_in_time(&self, services: Services, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let method = head.method.clone();
+        let answer = match gateway::is_at(head.uri.path()) {
+            true => self.gateway.answer(services, head, body).await,
+            false => self.look(&head.method, &head.uri).await,
+        };
+        match method {
             Method::HEAD => without_body(answer),
             _ => answer,
         }

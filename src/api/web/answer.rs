@@ -22,6 +22,13 @@ pub(crate) fn json(status: StatusCode, document: impl Into<Bytes>) -> Response<B
     of_type(status, JSON, document)
 }
 
+/// JSON documents that come one after the other, a line each.
+pub(crate) fn json_lines(lines: Body) -> Response<Body> {
+    let mut answer = Response::new(lines);
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
 fn of_type(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {
     let body: Bytes = body.into();
     let length = HeaderValue::from(body.len());

@@ -1,0 +1,282 @@
+//! The JSON gateway: every call of etcd's services by a POST of JSON, as grpc-gateway has it for etcd 3.6.
+//!
+//! It knows no call. The descriptors say what a message is like, and a request goes to the same services that answer gRPC, in this
+//! process; so a service that is served is served here, too.
+
+mod documents;
+mod error;
+mod frames;
+mod json;
+mod routes;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use prost_reflect::{MessageDescriptor, MethodDescriptor};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+
+use self::documents::Documents;
+pub(crate) use self::error::refusal;
+use self::error::{not_allowed, stream_error, stream_refusal};
+use self::frames::{Messages, framed};
+use self::routes::Route;
+use super::answer;
+use crate::dispatch::Services;
+use crate::error::unserved;
+
+/// How long a request of one message may take to come. What comes more slowly holds memory for nothing.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
+const JSON_FACTOR: usize = 2;
+
+/// What of a header's name says that the service is to see it (grpc-gateway's MetadataHeaderPrefix).
+const METADATA_PREFIX: &str = "grpc-metadata-";
+
+/// The gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    /// How long a JSON document may be, in bytes.
+    document_bytes_max: usize,
+}
+
+/// Whether a path belongs to the gateway.
+pub(crate) fn is_at(path: &str) -> bool {
+    routes::path_of(path).is_some()
+}
+
+impl Gateway {
+    /// One for messages of up to so many bytes.
+    pub(crate) fn new(message_bytes_max: usize) -> Gateway {
+        Gateway {
+            document_bytes_max: message_bytes_max.saturating_mul(JSON_FACTOR),
+        }
+    }
+
+    /// The answer to a request.
+    pub(crate) async fn answer(
+        &self,
+        services: Services,
+        head: Parts,
+        body: Body,
+    ) -> Response<Body> {
+        let Some(route) = Route::at(head.uri.path()) else {
+            return refusal(&Status::not_found("Not Found"));
+        };
+        if head.method != Method::POST {
+            return not_allowed("POST");
+        }
+        // A browser says so of every POST, whichever page wants it (Fetch, "Origin header"): without this any page that somebody opens
+        // beside a machine could write.
+        if head.headers.contains_key(ORIGIN) {
+            return refusal(&Status::permission_denied(
+                "raftmachine: a page in a browser may not ask this port; let a server ask for it",
+            ));
+        }
+        let Some(method) = route.method() else {
+            return refusal(&unserved(route.service));
+        };
+        let messages = match self.messages(&method, body).await {
+            Ok(messages) => messages,
+            Err(status) => return refusal(&status),
+        };
+        let request = grpc(route, &head.headers, messages);
+        let outcome = call(services, request).await;
+        if method.is_server_streaming() {
+            told(outcome, method.output()).await
+        } else {
+            unary(outcome, method.output()).await
+        }
+    }
+
+    /// The messages of a request, as gRPC carries them.
+    async fn messages(&self, method: &MethodDescriptor, body: Body) -> Result<Body, Status> {
+        if method.is_client_streaming() {
+            let messages = self.stream_of_messages(method.input(), body);
+            return Ok(Body::new(StreamBody::new(messages)));
+        }
+        let whole = tokio::time::timeout(BODY_TIME, self.whole(body)).await;
+        let text = whole.map_err(|_| {
+            let seconds = BODY_TIME.as_secs();
+            Status::deadline_exceeded(format!(
+                "raftmachine: the body of the request did not come within {seconds} s"
+            ))
+        })??;
+        let message = json::to_wire(method.input(), text).await?;
+        Ok(Body::new(Full::new(framed(&message)?)))
+    }
+
+    async fn whole(&self, body: Body) -> Result<Bytes, Status> {
+        let body = Limited::new(body, self.document_bytes_max).collect().await;
+        body.map(|body| body.to_bytes())
+            .map_err(|error| match error.is::<LengthLimitError>() {
+                true => documents::too_large(self.document_bytes_max),
+                false => Status::invalid_argument(format!(
+                    "raftmachine: the body of the request broke off: {error}"
+                )),
+            })
+    }
+
+    /// Document after document, each as the frame of a message. An error ends it, and so the call.
+    fn stream_of_messages(
+        &self,
+        of: MessageDescriptor,
+        body: Body,
+    ) -> impl Stream<Item = Result<Frame<Bytes>, Status>> + use<> {
+        let documents = Documents::new(self.document_bytes_max);
+        let state = Some((body.into_data_stream(), documents));
+        stream::unfold(state, move |state| {
+            let of = of.clone();
+            async move {
+                let (mut body, mut documents) = state?;
+                match next_message(&mut body, &mut documents, of).await {
+                    Ok(Some(message)) => Some((Ok(Frame::data(message)), Some((body, documents)))),
+                    Ok(None) => None,
+                    Err(status) => Some((Err(status), None)),
+                }
+            }
+        })
+    }
+}
+
+/// The next message of a stream of documents, in its frame.
+async fn next_message(
+    body: &mut http_body_util::BodyDataStream<Body>,
+    documents: &mut Documents,
+    of: MessageDescriptor,
+) -> Result<Option<Bytes>, Status> {
+    loop {
+        if let Some(text) = documents.next()? {
+            let message = json::to_wire(of, text).await?;
+            return framed(&message).map(Some);
+        }
+        match body.next().await {
+            Some(Ok(bytes)) => documents.push(&bytes),
+            // The client is gone, and nobody is left to be told.
+            Some(Err(_)) => return Ok(None),
+            None => return documents.end().map(|()| None),
+        }
+    }
+}
+
+/// The request as gRPC has it.
+fn grpc(route: Route, headers: &HeaderMap, messages: Body) -> Request<Body> {
+    let mut request = Request::new(messages);
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = route.uri();
+    *request.headers_mut() = metadata(headers);
+    let kind = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert(CONTENT_TYPE, kind);
+    request
+}
+
+/// What a service is to see of the headers: who asks, and what is marked for it. Whatever has a meaning for gRPC itself is left out.
+fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    for (name, value) in headers {
+        let marked = name.as_str().strip_prefix(METADATA_PREFIX);
+        let marked = marked.filter(|name| !name.starts_with("grpc-"));
+        let marked = marked.and_then(|name| HeaderName::try_from(name).ok());
+        if let Some(name) = marked {
+            metadata.append(name, value.clone());
+        } else if name == AUTHORIZATION {
+            metadata.append(name, value.clone());
+        }
+    }
+    metadata
+}
+
+/// Has the services answer.
+async fn call(mut services: Services, request: Request<Body>) -> Result<Messages, Status> {
+    let response = services.call(request).await;
+    let response = response.unwrap_or_else(|never| match never {});
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(status),
+        _ => Ok(Messages::new(response.into_body())),
+    }
+}
+
+/// The answer to a call with one.
+async fn unary(outcome: Result<Messages, Status>, of: MessageDescriptor) -> Response<Body> {
+    let answered = async {
+        let mut messages = outcome?;
+        let message = messages.next().await?;
+        let message = message.ok_or_else(|| {
+            Status::internal("raftmachine: a call without an answer; please report this")
+        })?;
+        json::to_json(of, message, b"", b"").await
+    };
+    match answered.await {
+        Ok(document) => answer::json(StatusCode::OK, document),
+        Err(status) => refusal(&status),
+    }
+}
+
+/// The answers of a stream, a line each. It begins with the first, so that a call which is refused has the status of its refusal.
+async fn told(outcome: Result<Messages, Status>, of: MessageDescriptor) -> Response<Body> {
+    let mut messages = match outcome {
+        Ok(messages) => messages,
+        Err(status) => return stream_refusal(&status),
+    };
+    let first = match line(&mut messages, &of).await {
+        Ok(Some(first)) => first,
+        Ok(None) => return answer::json(StatusCode::OK, Bytes::new()),
+        Err(status) => return stream_refusal(&status),
+    };
+    let rest = stream::unfold(Some((messages, of)), |state| async move {
+        let (mut messages, of) = state?;
+        match line(&mut messages, &of).await {
+            Ok(Some(line)) => Some((line, Some((messages, of)))),
+            Ok(None) => None,
+            Err(status) => Some((stream_error(&status), None)),
+        }
+    });
+    let first = stream::once(std::future::ready(first));
+    let lines = first
+        .chain(rest)
+        .map(|line| Ok::<_, Status>(Frame::data(line)));
+    answer::json_lines(Body::new(StreamBody::new(lines)))
+}
+
+/// The next answer of a stream as its line.
+async fn line(messages: &mut Messages, of: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
+    match messages.next().await? {
+        Some(message) => {
+            let line = json::to_json(of.clone(), message, b"{\"result\":", b"}\n");
+            line.await.map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_sees_who_asks_and_what_is_marked_for_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "token"),
+            ("grpc-metadata-hasleader", "true"),
+            ("grpc-metadata-grpc-timeout", "1n"),
+            ("content-length", "7"),
+            ("hasleader", "false"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let seen = metadata(&headers);
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert_eq!(seen["authorization"], "token");
+        assert_eq!(seen["hasleader"], "true");
+    }
+}
