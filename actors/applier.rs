@@ -125,6 +125,9 @@ impl Applier {
             }
             // One that has yet to catch up with what was shown tells of how it was before.
             let is_behind = applied < board.applied();
+            if !is_behind {
+                board.post_auth(keyspace.auth_status());
+            }
             if !is_behind && board.post_compaction(keyspace.compaction()) {
                 slots.compactor.tell(CompactionMoved);
             }
@@ -174,6 +177,7 @@ impl Applier {
             return;
         }
         self.keyspace = None;
+        self.machine.shared.tokens.clear();
         self.ahead.clear();
         self.reopen(context);
         self.post();
@@ -209,6 +213,7 @@ impl Applier {
         let mut answers = Vec::new();
         let outcome = self.apply_slice(&mut answers);
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
+        self.tell_of_tokens();
         self.post();
         self.tell_of_leases();
         trace!(self.machine.log, "applied"; "up_to" => self.applied().0, "target" => self.target.0, "answers" => answers.len());
@@ -227,6 +232,16 @@ impl Applier {
             // A backlog is no reason not to hear a stop, or to let a timer wait.
             context.wait(actix::fut::wrap_future(tokio::task::yield_now()));
             self.plan_work(context);
+        }
+    }
+
+    /// Before anybody can have heard of them.
+    fn tell_of_tokens(&mut self) {
+        let news = self.keyspace.as_mut().map(Keyspace::take_auth_news);
+        if let Some(news) = news.filter(|news| !news.is_empty()) {
+            let shared = &self.machine.shared;
+            let ttl = Duration::from_secs(shared.config.config.auth.token_ttl_seconds);
+            shared.tokens.learn(news, ttl, Instant::now());
         }
     }
 

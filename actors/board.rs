@@ -22,6 +22,8 @@ pub(crate) struct Board {
     applied: AtomicU64,
     revision: AtomicI64,
     compaction: watch::Sender<Compaction>,
+    auth_enabled: AtomicBool,
+    auth_revision: AtomicU64,
     used_bytes: AtomicU64,
     file_bytes: AtomicU64,
     log_bytes: AtomicU64,
@@ -73,6 +75,8 @@ impl Board {
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(1),
             compaction: watch::Sender::new(Compaction::NONE),
+            auth_enabled: AtomicBool::new(false),
+            auth_revision: AtomicU64::new(1),
             used_bytes: AtomicU64::new(0),
             file_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
@@ -160,6 +164,19 @@ impl Board {
     /// How far the key space is compacted, and whatever is posted of that from now on.
     pub(crate) fn compaction(&self) -> watch::Receiver<Compaction> {
         self.compaction.subscribe()
+    }
+
+    /// Posts whether permissions are asked for, and the revision of users, roles and permissions.
+    pub(crate) fn post_auth(&self, (enabled, revision): (bool, u64)) {
+        self.auth_revision.store(revision, Ordering::Release);
+        self.auth_enabled.store(enabled, Ordering::Release);
+    }
+
+    pub(crate) fn auth(&self) -> (bool, u64) {
+        (
+            self.auth_enabled.load(Ordering::Acquire),
+            self.auth_revision.load(Ordering::Acquire),
+        )
     }
 
     pub(crate) fn post_sizes(&self, file_bytes: u64, used_bytes: u64) {

@@ -24,6 +24,7 @@ use crate::port::{Identity, Member, Port, Refusal};
 use crate::resources::{Resources, StartError};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
+use crate::tokens::Tokens;
 
 /// A machine that runs.
 pub struct Running {
@@ -96,6 +97,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
         "era" => %identity.era,        "machines" => members.len(), "boot" => resources.boot);
+    let log_end = resources.log.load()?.last;
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -106,6 +108,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         logs,
         resources,
         members: Members::new(members),
+        tokens: Tokens::after(log_end.index.0),
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

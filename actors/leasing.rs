@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rm_kv::{Command, Lease, Query, Reply, ReplyBody, RequestError};
+use rm_kv::{Command, Deed, Lease, Query, Reply, ReplyBody, RequestError};
 use tokio::sync::oneshot;
 
 use crate::lessor::{Question, Wish};
@@ -79,6 +79,9 @@ impl Port {
     /// # Errors
     /// No machine that leads has answered in time, or this one stops. Whether the lease was renewed is then unknown.
     pub async fn renew_lease(&self, id: i64) -> Result<Option<LeaseLeft>, Refusal> {
+        if self.asks_for_permissions() {
+            self.may(Deed::Renew(id)).await?;
+        }
         self.ask_lessor(Wish::Renew, id).await
     }
 
@@ -87,6 +90,9 @@ impl Port {
     /// # Errors
     /// As [`Port::renew_lease`]; a look changes nothing.
     pub async fn lease(&self, id: i64, keys: bool) -> Result<Option<LeaseReport>, Refusal> {
+        if self.asks_for_permissions() {
+            self.may(Deed::Be).await?;
+        }
         let Some(left) = self.ask_lessor(Wish::Look, id).await? else {
             return Ok(None);
         };
@@ -94,11 +100,10 @@ impl Port {
             left,
             keys: Vec::new(),
         };
-        if keys {
-            match self
-                .query(Query::Lease { id, keys }, Consistency::Quorum)
-                .await
-            {
+        // How much is left is for those to know who may read what hangs on it.
+        if keys || self.asks_for_permissions() {
+            let query = Query::Lease { id, keys };
+            match self.query(query, Consistency::Quorum).await {
                 Err(Refusal::Request(RequestError::LeaseNotFound)) => return Ok(None),
                 Err(refusal) => return Err(refusal),
                 Ok(reply) => {
@@ -111,11 +116,29 @@ impl Port {
         Ok(Some(report))
     }
 
-    /// The ids of all leases: of those that were there all the while, and of some that came or went meanwhile.
+    /// The ids of all leases: of those that were there all the while, and of some that came or went meanwhile. Whoever may not read all
+    /// that hangs on any of them is told none, as in etcd.
     ///
     /// # Errors
     /// As [`Port::query`].
     pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
+        let ids = self.all_leases().await?;
+        if self.asks_for_permissions() && self.may(Deed::Administer).await.is_err() {
+            for id in &ids {
+                let query = Query::Lease {
+                    id: *id,
+                    keys: false,
+                };
+                match self.query(query, Consistency::Serializable).await {
+                    Ok(_) | Err(Refusal::Request(RequestError::LeaseNotFound)) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn all_leases(&self) -> Result<Vec<i64>, Refusal> {
         let mut ids: Vec<i64> = Vec::new();
         loop {
             let query = Query::Leases {

@@ -21,6 +21,7 @@ use crate::participation::Departure;
 use crate::port::Identity;
 use crate::resources::Resources;
 use crate::roster::{Slot, Slots};
+use crate::tokens::Tokens;
 
 /// What all actors of a machine share, and what outlives each of them.
 pub(crate) struct Shared {
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) logs: Logs,
     pub(crate) resources: Resources,
     pub(crate) members: Members,
+    pub(crate) tokens: Tokens,
     /// How this machine learnt that it takes part no more; none while it does.
     pub(crate) departure: tokio::sync::watch::Sender<Option<Departure>>,
 }

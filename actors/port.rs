@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 pub use rm_config::{Address, Config, Level};
 pub use rm_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Event, KeyValue,
-    KeyspaceHash, Lease, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
+    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compare, CompareResult, CompareTarget,
+    Deed, DeleteRange, DeleteReply, Event, KeyValue, KeyspaceHash, Lease, Operation, Permission,
+    PermissionKind, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError, Signature,
     SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{
@@ -18,8 +19,11 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use rm_raft::ReadMode;
 
+use rm_kv::Signed;
+
 use crate::machine::Shared;
 use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
+use crate::recognition;
 
 pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
@@ -53,11 +57,14 @@ pub enum Consistency {
 pub struct Port {
     pub(crate) shared: Arc<Shared>,
     /// Bounds the requests that the machine holds at a time.
-    room: Arc<Semaphore>,
+    pub(crate) room: Arc<Semaphore>,
     /// Bounds the bytes of their commands.
-    room_bytes: Arc<Semaphore>,
+    pub(crate) room_bytes: Arc<Semaphore>,
     /// Bounds the questions about leases: one more waits.
     pub(crate) room_for_leases: Arc<Semaphore>,
+    pub(crate) room_for_passwords: Arc<Semaphore>,
+    /// On whose behalf everything is asked.
+    pub(crate) by: Option<Signature>,
 }
 
 impl Port {
@@ -68,6 +75,8 @@ impl Port {
             room: Arc::new(Semaphore::new(limits.requests_max)),
             room_bytes: Arc::new(Semaphore::new(room_bytes)),
             room_for_leases: Arc::new(Semaphore::new(limits.requests_max)),
+            room_for_passwords: recognition::room_for_passwords(),
+            by: None,
             shared,
         }
     }
@@ -86,7 +95,8 @@ impl Port {
 
     async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
         let _room = self.admit()?;
-        let command = command.encode();
+        let by = self.by.clone();
+        let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to apply.
         let fits = command.len() <= rm_kv::MAX_COMMAND_BYTES;
         let bytes = u32::try_from(command.len()).ok().filter(|_| fits);
@@ -154,6 +164,13 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`]; a query that fails has changed nothing.
     pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Reply, Refusal> {
+        let query = match self.by.clone() {
+            Some(by) => Query::Signed {
+                by,
+                query: Box::new(query),
+            },
+            None => query,
+        };
         let reply = self.read(Some(query), consistency).await?;
         reply.ok_or(Refusal::Restarted)
     }

@@ -5,9 +5,9 @@ use rm_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest,
 };
-use tokio_stream::{self as stream, Stream};
+use tokio_stream as stream;
 use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{IntoStreamingRequest, Status, Streaming};
 
 use crate::client::Client;
 use crate::wait::until;
@@ -88,10 +88,9 @@ pub async fn renew(client: &Client, machine: usize, id: i64) -> Result<i64, Stat
 pub async fn keep_alive(
     client: &Client,
     machine: usize,
-    requests: impl Stream<Item = LeaseKeepAliveRequest> + Send + 'static,
+    requests: impl IntoStreamingRequest<Message = LeaseKeepAliveRequest>,
 ) -> Result<Streaming<LeaseKeepAliveResponse>, Status> {
-    let request = Request::new(requests);
-    let opened = service(client, machine).lease_keep_alive(request).await?;
+    let opened = service(client, machine).lease_keep_alive(requests).await?;
     Ok(opened.into_inner())
 }
 

@@ -11,7 +11,6 @@ use rm_proto::etcdserverpb::{
 };
 use rm_proto::mvccpb::Event;
 use tokio::sync::{mpsc, watch};
-use tonic::metadata::MetadataValue;
 use tonic::{Status, Streaming};
 
 use crate::client::Client;
@@ -34,7 +33,7 @@ impl Watching {
     /// # Errors
     /// The machine's refusal, or the transport's failure.
     pub async fn open(client: &Client, machine: usize) -> Result<Watching, Status> {
-        Watching::open_with(client, machine, false).await
+        Watching::open_with(client, machine, None).await
     }
 
     /// The same, to be ended when the machine knows no leader (etcd's WithRequireLeader).
@@ -42,17 +41,29 @@ impl Watching {
     /// # Errors
     /// As [`Watching::open`].
     pub async fn open_with_leader(client: &Client, machine: usize) -> Result<Watching, Status> {
-        Watching::open_with(client, machine, true).await
+        Watching::open_with(client, machine, Some(("hasleader", "true"))).await
     }
 
-    async fn open_with(client: &Client, machine: usize, leader: bool) -> Result<Watching, Status> {
+    /// The same, on behalf of the user for whom a token stands.
+    ///
+    /// # Errors
+    /// As [`Watching::open`].
+    pub async fn open_by(client: &Client, machine: usize, token: &str) -> Result<Watching, Status> {
+        Watching::open_with(client, machine, Some(("token", token))).await
+    }
+
+    async fn open_with(
+        client: &Client,
+        machine: usize,
+        header: Option<(&'static str, &str)>,
+    ) -> Result<Watching, Status> {
         let (requests, taken) = mpsc::channel(REQUESTS);
         let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
         let mut watch = WatchClient::new(client.channel(machine));
         let mut request = tonic::Request::new(taken);
-        if leader {
-            let metadata = request.metadata_mut();
-            metadata.insert("hasleader", MetadataValue::from_static("true"));
+        if let Some((name, value)) = header {
+            let value = value.parse().expect("it makes a header");
+            request.metadata_mut().insert(name, value);
         }
         let responses = watch.watch(request).await?.into_inner();
         Ok(Watching {

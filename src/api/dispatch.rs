@@ -9,7 +9,9 @@ use futures::FutureExt;
 use http::{HeaderMap, Request, Response};
 use rm_actors::port::Port;
 use rm_proto::etcdserverpb::kv_server::{self, KvServer};
-use rm_proto::etcdserverpb::{cluster_server, lease_server, maintenance_server, watch_server};
+use rm_proto::etcdserverpb::{
+    auth_server, cluster_server, lease_server, maintenance_server, watch_server,
+};
 use rm_proto::raftmachine::v1::admin_server;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -17,14 +19,16 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server;
 
-use crate::calls::Calls;
-use crate::error::{NO_LEADER, unserved};
+use crate::calls::{Call, Calls};
+use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
+use crate::recognition::recognise;
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
-pub(crate) const SERVED: [&str; 7] = [
+pub(crate) const SERVED: [&str; 8] = [
     kv_server::SERVICE_NAME,
+    auth_server::SERVICE_NAME,
     cluster_server::SERVICE_NAME,
     lease_server::SERVICE_NAME,
     maintenance_server::SERVICE_NAME,
@@ -57,13 +61,39 @@ impl Service<Request<Body>> for Services {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
         let call = self.calls.begin(request.uri().path());
-        let counted = |response| match call {
-            Some(call) => call.answered(response),
-            None => response,
-        };
         if wants_leader(request.headers()) && self.port.report().leader.is_none() {
-            return answer(counted(Status::unavailable(NO_LEADER).into_http()));
+            let refusal = Status::unavailable(NO_LEADER).into_http();
+            return answer(counted(call, refusal));
         }
+        if self.port.asks_for_permissions() {
+            return self.recognise_and_call(request, call);
+        }
+        self.call_service(request, call)
+    }
+}
+
+impl Services {
+    /// Calls the service for whoever it is that asks.
+    fn recognise_and_call(
+        &self,
+        mut request: Request<Body>,
+        call: Option<Call>,
+    ) -> BoxFuture<Response<Body>, Infallible> {
+        let mut services = self.clone();
+        Box::pin(async move {
+            match recognise(&services.port, &mut request).await {
+                Ok(()) => services.call_service(request, call).await,
+                Err(refusal) => Ok(counted(call, refused(refusal).into_http())),
+            }
+        })
+    }
+
+    fn call_service(
+        &mut self,
+        request: Request<Body>,
+        call: Option<Call>,
+    ) -> BoxFuture<Response<Body>, Infallible> {
+        let counted = |response| counted(call, response);
         let service = service_name(request.uri().path());
         if service == kv_server::SERVICE_NAME {
             Box::pin(
@@ -80,6 +110,14 @@ impl Service<Request<Body>> for Services {
         } else {
             answer(counted(unserved(service).into_http()))
         }
+    }
+}
+
+/// Notes how a call was answered.
+fn counted(call: Option<Call>, response: Response<Body>) -> Response<Body> {
+    match call {
+        Some(call) => call.answered(response),
+        None => response,
     }
 }
 

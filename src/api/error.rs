@@ -1,7 +1,7 @@
 //! What a client is told when its request fails: etcd's codes and texts (api/v3rpc/rpctypes/error.go), because clients
 //! compare them to decide whether to try again.
 
-use rm_actors::port::{Refusal, RequestError};
+use rm_actors::port::{AuthError, Refusal, RequestError};
 use tonic::Status;
 
 use crate::members::change_refused;
@@ -59,7 +59,35 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         RequestError::ReplyTooLarge | RequestError::ReplyTooLargeAfterChange => {
             Status::resource_exhausted(text)
         }
-        RequestError::NotReadOnly | RequestError::TooManyLeases => Status::internal(text),
+        RequestError::Auth(error) => not_permitted(error),
+        RequestError::NotReadOnly | RequestError::SignedTwice | RequestError::TooManyLeases => {
+            Status::internal(text)
+        }
+    }
+}
+
+/// Why somebody may not do something, or a change of users, roles and permissions is not possible.
+fn not_permitted(error: AuthError) -> Status {
+    let text = error.to_string();
+    match error {
+        AuthError::NoRootUser
+        | AuthError::NoRootRole
+        | AuthError::UserExists
+        | AuthError::UserNotFound
+        | AuthError::RoleExists
+        | AuthError::RoleNotFound
+        | AuthError::RoleNotGranted
+        | AuthError::PermissionNotGranted
+        | AuthError::NotEnabled => Status::failed_precondition(text),
+        AuthError::UserEmpty
+        | AuthError::RoleEmpty
+        | AuthError::Failed
+        | AuthError::PermissionNotGiven
+        | AuthError::InvalidManagement
+        | AuthError::OldRevision
+        | AuthError::NameTooLong => Status::invalid_argument(text),
+        AuthError::PermissionDenied => Status::permission_denied(text),
+        AuthError::InvalidToken => Status::unauthenticated(text),
     }
 }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::consistency::consistency;
 use crate::error::{invalid, mismatched, refused};
 use crate::header::header;
+use crate::recognition::signed;
 use crate::{request, response};
 
 /// Reads and writes the key space.
@@ -36,13 +37,13 @@ impl Kv for KvService {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let serializable = request.get_ref().serializable;
         let consistency = consistency(&self.port, request.metadata(), serializable)?;
         let request = request.into_inner();
         let range = request::range(request)?;
         range.check().map_err(invalid)?;
-        let reply = self
-            .port
+        let reply = port
             .query(Query::Range(range), consistency)
             .await
             .map_err(refused)?;
@@ -59,15 +60,12 @@ impl Kv for KvService {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
         self.check_size(request.encoded_len())?;
         let put = request::put(request);
         put.check().map_err(invalid)?;
-        let reply = self
-            .port
-            .propose(Command::Put(put))
-            .await
-            .map_err(refused)?;
+        let reply = port.propose(Command::Put(put)).await.map_err(refused)?;
         match reply.body {
             ReplyBody::Put(previous) => Ok(Response::new(response::put(
                 header(&self.port, reply.revision),
@@ -81,12 +79,12 @@ impl Kv for KvService {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
         self.check_size(request.encoded_len())?;
         let delete = request::delete_range(request);
         delete.check().map_err(invalid)?;
-        let reply = self
-            .port
+        let reply = port
             .propose(Command::DeleteRange(delete))
             .await
             .map_err(refused)?;
@@ -104,6 +102,7 @@ impl Kv for KvService {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let serializable = request::is_serializable(request.get_ref());
         let consistency = consistency(&self.port, request.metadata(), serializable)?;
         let request = request.into_inner();
@@ -112,10 +111,10 @@ impl Kv for KvService {
         txn.check(self.port.config().limits.transaction_operations_max)
             .map_err(invalid)?;
         let reply = if txn.is_read_only() {
-            self.port.query(Query::Txn(txn), consistency).await
+            port.query(Query::Txn(txn), consistency).await
         } else {
             self.check_size(bytes)?;
-            self.port.propose(Command::Txn(txn)).await
+            port.propose(Command::Txn(txn)).await
         }
         .map_err(refused)?;
         match reply.body {
@@ -131,8 +130,9 @@ impl Kv for KvService {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let pb::CompactionRequest { revision, physical } = request.into_inner();
-        let reply = self.port.compact(revision, physical).await;
+        let reply = port.compact(revision, physical).await;
         let header = header(&self.port, reply.map_err(refused)?.revision);
         Ok(Response::new(pb::CompactionResponse {
             header: Some(header),

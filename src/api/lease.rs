@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::error::refused;
 use crate::header::{header, header_now};
 use crate::lookout::Lookout;
+use crate::recognition::signed;
 
 /// How many renewals of one stream are under way at a time. They are answered in their order.
 const RENEWALS_MAX: usize = 256;
@@ -41,8 +42,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
-        let granted = self.port.grant_lease(id, ttl).await;
+        let granted = port.grant_lease(id, ttl).await;
         let (reply, lease) = granted.map_err(refused)?;
         Ok(Response::new(pb::LeaseGrantResponse {
             header: Some(header(&self.port, reply.revision)),
@@ -56,8 +58,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let id = request.into_inner().id;
-        let reply = self.port.revoke_lease(id).await.map_err(refused)?;
+        let reply = port.revoke_lease(id).await.map_err(refused)?;
         Ok(Response::new(pb::LeaseRevokeResponse {
             header: Some(header(&self.port, reply.revision)),
         }))
@@ -68,7 +71,7 @@ impl Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let lookout = Lookout::new(&self.port, request.metadata());
-        let port = self.port.clone();
+        let port = signed(&self.port, request.extensions());
         let renewals = request.into_inner().map(move |request| {
             let port = port.clone();
             async move { renew(&port, request?.id).await }
@@ -85,8 +88,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let port = signed(&self.port, request.extensions());
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let report = self.port.lease(id, keys).await.map_err(refused)?;
+        let report = port.lease(id, keys).await.map_err(refused)?;
         let mut response = pb::LeaseTimeToLiveResponse {
             header: Some(header_now(&self.port)),
             id,
@@ -103,9 +107,10 @@ impl Lease for LeaseService {
 
     async fn lease_leases(
         &self,
-        _: Request<pb::LeaseLeasesRequest>,
+        request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let ids = self.port.leases().await.map_err(refused)?;
+        let port = signed(&self.port, request.extensions());
+        let ids = port.leases().await.map_err(refused)?;
         let leases = ids.into_iter().map(|id| pb::LeaseStatus { id });
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(header_now(&self.port)),

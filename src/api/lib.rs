@@ -4,6 +4,7 @@
 //! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
 
 mod admin;
+mod auth;
 mod calls;
 mod cluster;
 mod connection;
@@ -20,6 +21,7 @@ mod lease;
 mod lookout;
 mod maintenance;
 mod members;
+mod recognition;
 mod reflection;
 mod request;
 mod response;

@@ -63,7 +63,8 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         | ReplyBody::RevokeLease
         | ReplyBody::LeasesCounted(_)
         | ReplyBody::Lease(_)
-        | ReplyBody::Leases(_) => None,
+        | ReplyBody::Leases(_)
+        | ReplyBody::Auth(_) => None,
     };
     pb::ResponseOp { response }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rm_actors::port::{Config, Port};
+use rm_proto::etcdserverpb::auth_server::AuthServer;
 use rm_proto::etcdserverpb::cluster_server::ClusterServer;
 use rm_proto::etcdserverpb::kv_server::KvServer;
 use rm_proto::etcdserverpb::lease_server::LeaseServer;
@@ -19,6 +20,7 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::admin::AdminService;
+use crate::auth::AuthService;
 use crate::calls::Calls;
 use crate::cluster::ClusterService;
 use crate::connection::{Door, PREFACE_TIME, Traffic};
@@ -142,6 +144,7 @@ fn services(
         WatchServer::new(WatchService::new(port.clone(), draining.clone()))
             .max_decoding_message_size(limit),
     )
+    .add_service(AuthServer::new(AuthService::new(port.clone())))
     .add_service(LeaseServer::new(LeaseService::new(
         port.clone(),
         draining.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{Stream, stream};
 use prost::Message;
 use rm_actors::port::{
-    Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, Room, WatchStream,
+    Deed, Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, Room, WatchStream,
 };
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::watch_create_request::FilterType;
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::error::refused;
 use crate::header::header;
 use crate::lookout::Lookout;
+use crate::recognition::signed;
 use crate::response;
 
 /// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
@@ -47,9 +48,10 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let lookout = Lookout::new(&self.port, request.metadata());
+        let port = signed(&self.port, request.extensions());
         let conversation = Conversation {
-            watching: self.port.watch().map_err(refused)?,
-            port: self.port.clone(),
+            watching: port.watch().map_err(refused)?,
+            port,
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
@@ -95,7 +97,7 @@ impl Conversation {
                 return Ok(response);
             }
             match self.next().await? {
-                Next::Request(room, Some(request)) => self.ask(request, room),
+                Next::Request(room, Some(request)) => self.ask(request, room).await,
                 Next::Request(_, None) => self.requests = None,
                 Next::Notice(notice) => self.tell(notice),
             }
@@ -124,10 +126,14 @@ impl Conversation {
         }
     }
 
-    fn ask(&self, request: pb::WatchRequest, room: Room) {
+    async fn ask(&mut self, request: pb::WatchRequest, room: Room) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => {
-                self.watching.create(new_watcher(request), room);
+                let watcher = new_watcher(request);
+                match self.may_watch(&watcher.interest).await {
+                    Ok(()) => self.watching.create(watcher, room),
+                    Err(refusal) => self.refuse(&refusal),
+                }
             }
             Some(RequestUnion::CancelRequest(request)) => {
                 self.watching.cancel(request.watch_id, room);
@@ -136,6 +142,32 @@ impl Conversation {
             // What a later etcd may ask is passed over, as etcd does.
             None => {}
         }
+    }
+
+    async fn may_watch(&self, interest: &Interest) -> Result<(), Refusal> {
+        if !self.port.asks_for_permissions() {
+            return Ok(());
+        }
+        let watch = Deed::Watch {
+            key: interest.key.clone(),
+            range_end: interest.range_end.clone(),
+        };
+        self.port.may(watch).await
+    }
+
+    /// A watcher that may not be made ends at once, as in etcd; the stream goes on.
+    fn refuse(&mut self, refusal: &Refusal) {
+        let revision = self.port.report().revision;
+        let status = refused(refusal.clone());
+        let (code, text) = (status.code(), status.message());
+        self.ready.push_back(pb::WatchResponse {
+            header: Some(header(&self.port, revision)),
+            watch_id: NO_WATCHER,
+            created: true,
+            canceled: true,
+            cancel_reason: format!("rpc error: code = {code:?} desc = {text}"),
+            ..pb::WatchResponse::default()
+        });
     }
 
     fn tell(&mut self, notice: Notice) {

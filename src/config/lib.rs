@@ -3,6 +3,7 @@
 //! [`load`] is the way in. It gives an [`Effective`] config, or a [`ConfigError`] that lists everything that is wrong.
 
 mod address;
+mod auth;
 mod effective;
 mod error;
 mod identity;
@@ -15,6 +16,7 @@ mod schema;
 mod watch;
 
 pub use address::{Address, AddressError};
+pub use auth::Auth;
 pub use effective::{Effective, load};
 pub use error::{ConfigError, Problem};
 pub use identity::{cluster_id, machine_id};

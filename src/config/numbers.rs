@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use crate::Watch;
 use crate::error::Problem;
 use crate::schema::{
     AutoCompaction, AutoCompactionMode, Config, Limits, Machine, ReadMode, Reads, Restarts,
     Storage, Strategy, Supervision, Timings,
 };
+use crate::{Auth, Watch};
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -50,6 +50,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.supervision(&config.supervision);
     rules.reads(&config.reads);
     rules.watch(&config.watch);
+    rules.auth(&config.auth);
     rules.within(
         "leases.checkpoint_interval_seconds",
         config.leases.checkpoint_interval_seconds,
@@ -132,6 +133,19 @@ impl Rules {
             )),
             (ReadMode::Quorum, None) => {}
         }
+    }
+
+    fn auth(&mut self, auth: &Auth) {
+        let Auth {
+            token_ttl_seconds,
+            bcrypt_cost,
+        } = *auth;
+        self.within(
+            "auth.token_ttl_seconds",
+            token_ttl_seconds,
+            1..=RETENTION_SECONDS_MAX,
+        );
+        self.within("auth.bcrypt_cost", bcrypt_cost.into(), 4..=31);
     }
 
     fn watch(&mut self, watch: &Watch) {

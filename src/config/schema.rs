@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Leases, Watch};
+use crate::{Address, Auth, Leases, Watch};
 
 /// A config file as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Config {
     /// How clients watch keys.
     #[serde(default)]
     pub watch: Watch,
+    /// How users prove who they are.
+    #[serde(default)]
+    pub auth: Auth,
     /// How the time of leases is counted.
     #[serde(default)]
     pub leases: Leases,
@@ -67,6 +70,7 @@ impl Config {
             log: Log::default(),
             reads: Reads::default(),
             watch: Watch::default(),
+            auth: Auth::default(),
             leases: Leases::default(),
             supervision: Supervision::default(),
             peers: Peers::default(),

@@ -281,6 +281,7 @@ mod tests {
         Endpoints {
             list: fakes.iter().map(|fake| fake.endpoint()).collect(),
             timeout: Duration::from_secs(5),
+            user: None,
         }
     }
 

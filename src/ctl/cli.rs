@@ -8,7 +8,7 @@ use tokio::runtime;
 
 use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
 use crate::bench::{self, Bench};
-use crate::client::{Endpoint, Endpoints};
+use crate::client::{Endpoint, Endpoints, User};
 use crate::demo::{self, DemoFlags};
 use crate::error::{Error, Result};
 use crate::info;
@@ -53,6 +53,15 @@ struct Global {
     /// How many seconds connecting may take, and each request
     #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = bench::seconds)]
     timeout: Duration,
+    /// On whose behalf to ask, where the machines ask for permissions
+    #[arg(
+        long,
+        global = true,
+        env = "RMCTL_USER",
+        hide_env_values = true,
+        value_name = "NAME:PASSWORD"
+    )]
+    user: Option<User>,
     /// How answers are printed [default: text for get, put and del, table for the rest]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
@@ -121,6 +130,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
     let endpoints = Endpoints {
         list: cli.global.endpoints,
         timeout: cli.global.timeout,
+        user: cli.global.user,
     };
     let or = |default| cli.global.output.unwrap_or(default);
     match cli.command {

@@ -5,11 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rm_config::{Address, AddressError};
-use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::error::{Error, Result};
-use crate::proto::{AdminClient, KvClient, MaintenanceClient};
+use crate::proto::{AdminClient, AuthClient, AuthenticateRequest, KvClient, MaintenanceClient};
 
 /// While an answer is awaited, however long that takes, the machine is asked so often whether it is still there; etcd takes no offence at
 /// a question every five seconds.
@@ -64,6 +67,37 @@ pub(crate) struct Endpoints {
     pub(crate) list: Vec<Endpoint>,
     /// How long connecting may take, and each request.
     pub(crate) timeout: Duration,
+    /// On whose behalf to ask.
+    pub(crate) user: Option<User>,
+}
+
+/// A user of the domain, with its password.
+#[derive(Clone)]
+pub(crate) struct User {
+    name: String,
+    password: String,
+}
+
+impl FromStr for User {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let (name, password) = text.split_once(':').ok_or("write NAME:PASSWORD")?;
+        if name.is_empty() {
+            return Err("the name is empty: write NAME:PASSWORD");
+        }
+        Ok(User {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        })
+    }
+}
+
+/// Without the password: what is shown of it may be kept.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish()
+    }
 }
 
 impl Endpoints {
@@ -83,10 +117,15 @@ impl Endpoints {
             .connect()
             .await
             .map_err(|error| unreachable(innermost(&error)))?;
-        Ok(Link {
+        let link = Link {
             endpoint: endpoint.clone(),
             channel,
-        })
+            token: Token(None),
+        };
+        match &self.user {
+            Some(user) => link.on_behalf_of(user).await,
+            None => Ok(link),
+        }
     }
 
     /// Connects to the first machine that answers, in the order given.
@@ -112,22 +151,67 @@ pub(crate) struct Link {
     /// The machine.
     pub(crate) endpoint: Endpoint,
     channel: Channel,
+    token: Token,
+}
+
+/// How a machine is asked: with the token of a user, if there is one.
+pub(crate) type Way = InterceptedService<Channel, Token>;
+
+/// Puts a token into each request.
+#[derive(Clone, Debug)]
+pub(crate) struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Link {
+    /// Has the user prove itself. Where nobody needs to, it is nobody's matter who asks.
+    async fn on_behalf_of(self, user: &User) -> Result<Link> {
+        let request = AuthenticateRequest {
+            name: user.name.clone(),
+            password: user.password.clone(),
+        };
+        let mut auth = AuthClient::new(self.channel.clone());
+        let token = match auth.authenticate(request).await {
+            Ok(answer) => answer.into_inner().token,
+            Err(status) if status.message().ends_with("authentication is not enabled") => {
+                return Ok(self);
+            }
+            Err(status) => return Err(self.failed("authentication")(status)),
+        };
+        let token = token.parse().map_err(|_| {
+            let status = Status::internal("the token cannot be sent back");
+            self.failed("authentication")(status)
+        })?;
+        Ok(Link {
+            token: Token(Some(token)),
+            ..self
+        })
+    }
+
+    fn way(&self) -> Way {
+        InterceptedService::new(self.channel.clone(), self.token.clone())
+    }
+
     /// Its key space. Answers may be of any size: what was asked for is to be shown.
-    pub(crate) fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    pub(crate) fn kv(&self) -> KvClient<Way> {
+        KvClient::new(self.way()).max_decoding_message_size(usize::MAX)
     }
 
     /// What it tells of itself to any etcd client.
-    pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
-        MaintenanceClient::new(self.channel.clone())
+    pub(crate) fn maintenance(&self) -> MaintenanceClient<Way> {
+        MaintenanceClient::new(self.way())
     }
 
     /// What it tells to operators.
-    pub(crate) fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone())
+    pub(crate) fn admin(&self) -> AdminClient<Way> {
+        AdminClient::new(self.way())
     }
 
     /// Names what failed, and where.

@@ -105,6 +105,7 @@ impl Demo {
             observer: Observer::new(Endpoints {
                 list,
                 timeout: LOOK_LIMIT,
+                user: None,
             }),
             started: Instant::now(),
             writers: None,

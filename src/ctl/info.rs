@@ -397,6 +397,7 @@ mod tests {
             // The first is not there either: the second is asked for the list.
             list: vec![absent, fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let rows = collect(&endpoints).await.expect("rows");
         assert_eq!(rows.len(), 2);
@@ -419,6 +420,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let rows = collect(&endpoints).await.expect("rows");
         assert!(refusals(&rows).is_empty());
@@ -450,6 +452,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let rows = collect(&endpoints).await.expect("rows");
         let State::Reached(leader) = &rows[0].state else {

@@ -234,6 +234,7 @@ mod tests {
         Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         }
     }
 

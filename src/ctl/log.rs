@@ -137,6 +137,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![Fake::absent(), fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let found = collect(&endpoints).await;
         let shown = table(&found).to_string();

@@ -228,6 +228,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let remove = |name: &str| MemberCommand::Remove {
             name: name.to_owned(),

@@ -89,6 +89,7 @@ mod tests {
         let mut observer = Observer::new(Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         });
         let members = [Member::absent("RM.01", fake.endpoint())];
         observer.look(&members).await;

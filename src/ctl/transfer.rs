@@ -88,6 +88,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         for (name, id) in [(Some("RM.02".to_owned()), 2), (None, 0)] {
             run(&endpoints, TransferFlags { name })

@@ -117,6 +117,7 @@ mod tests {
         let endpoints = Endpoints {
             list: vec![Fake::absent(), fake.endpoint()],
             timeout: Duration::from_secs(5),
+            user: None,
         };
         let writers = Writers::start(&endpoints);
         while writers.count().acknowledged < 20 {

@@ -5,11 +5,15 @@ use std::cell::Cell;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
+use crate::auth_command::Signature;
 use crate::command::{Command, Txn};
 
 /// The newest encoding that this program reads. Each command is written in the oldest that has it, so that machines of an older
 /// program go on while nothing is asked of them that they do not know.
-const VERSION: u8 = 3;
+const VERSION: u8 = 5;
+
+/// The encoding of a signed command: the signature, then the command in an encoding of its own.
+const SIGNED: u8 = 5;
 
 /// The longest command that is decoded, in bytes; the limit on a client's request must stay below it.
 pub const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
@@ -29,6 +33,9 @@ pub enum DecodeError {
     /// No program ever wrote this version.
     #[error("the command is encoded in version 0, which there never was")]
     NoVersion,
+    /// A signature within a signature.
+    #[error("the command is signed more than once")]
+    Signed,
     /// Written by a newer program.
     #[error(
         "the command is encoded in version {0}, and this program reads up to {VERSION}; upgrade it"
@@ -59,6 +66,7 @@ impl Command {
             | Command::RevokeLease { .. }
             | Command::ExpireLeases { .. }
             | Command::NoteLeases { .. } => 3,
+            Command::Auth(_) => 4,
         }
     }
 
@@ -73,7 +81,8 @@ impl Command {
         let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         match version {
             0 => return Err(DecodeError::NoVersion),
-            1..=VERSION => {}
+            SIGNED => return Err(DecodeError::Signed),
+            1..SIGNED => {}
             newer => return Err(DecodeError::Version(newer)),
         }
         let (command, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
@@ -81,6 +90,47 @@ impl Command {
             0 => Ok(command),
             left => Err(DecodeError::Trailing(left)),
         }
+    }
+}
+
+/// A command as the log carries it: with the signature of whoever asks for it, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Who asks; none for a client that has not said who it is, and for the machine itself.
+    pub by: Option<Signature>,
+    /// For what.
+    pub command: Command,
+}
+
+impl Signed {
+    /// The command as the log carries it. Without a signature it is what [`Command::encode`] makes.
+    pub fn encode(&self) -> Bytes {
+        let command = self.command.encode();
+        let Some(by) = &self.by else {
+            return command;
+        };
+        let signed = postcard::to_extend(by, vec![SIGNED]);
+        let mut signed = signed.expect("a signature holds a text and a number, and a vector grows");
+        signed.extend_from_slice(&command);
+        signed.into()
+    }
+
+    /// Reads what [`Signed::encode`] wrote.
+    ///
+    /// # Errors
+    /// As [`Command::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<Signed, DecodeError> {
+        let Some((&SIGNED, body)) = bytes.split_first() else {
+            let command = Command::decode(bytes)?;
+            return Ok(Signed { by: None, command });
+        };
+        if bytes.len() > MAX_COMMAND_BYTES {
+            return Err(DecodeError::TooLong(bytes.len()));
+        }
+        let (by, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+        let command = Command::decode(rest)?;
+        let by = Some(by);
+        Ok(Signed { by, command })
     }
 }
 
@@ -172,6 +222,27 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_goes_before_the_command_and_only_once() {
+        let signed = Signed {
+            by: Some(Signature {
+                user: "alice".into(),
+                revision: 300,
+            }),
+            command: nest(3),
+        };
+        let bytes = signed.encode();
+        assert_eq!(bytes[0], SIGNED);
+        assert_eq!(Signed::decode(&bytes), Ok(signed.clone()));
+        assert_eq!(Command::decode(&bytes), Err(DecodeError::Signed));
+        let inner = bytes.len() - nest(3).encode().len();
+        let twice = [&bytes[..inner], &bytes[..]].concat();
+        assert_eq!(Signed::decode(&twice), Err(DecodeError::Signed));
+        let unsigned = Signed { by: None, ..signed };
+        assert_eq!(unsigned.encode(), nest(3).encode());
+        assert_eq!(Signed::decode(&unsigned.encode()), Ok(unsigned));
+    }
+
+    #[test]
     fn a_command_is_encoded_in_the_oldest_version_that_has_it() {
         let version = |command: Command| command.encode()[0];
         assert_eq!(version(Command::Put(Put::default())), 1);
@@ -189,7 +260,7 @@ mod tests {
     #[test]
     fn a_transaction_nested_too_deep_is_refused_each_time() {
         // Far deeper than the stack would bear: a transaction of one nested transaction takes three bytes.
-        let mut bytes = vec![VERSION, 2];
+        let mut bytes = vec![1, 2];
         for _ in 0..1_000_000 {
             bytes.extend_from_slice(&[0, 1, 3]);
         }
@@ -221,20 +292,21 @@ mod tests {
         let none = [&[0], &command[1..]].concat();
         assert_eq!(Command::decode(&none), Err(DecodeError::NoVersion));
         let vast = vec![VERSION; MAX_COMMAND_BYTES + 1];
-        assert_eq!(
-            Command::decode(&vast),
-            Err(DecodeError::TooLong(vast.len()))
-        );
+        let too_long = DecodeError::TooLong(vast.len());
+        assert_eq!(Command::decode(&vast), Err(too_long.clone()));
+        assert_eq!(Signed::decode(&vast), Err(too_long));
     }
 
     proptest! {
         #[test]
         fn garbage_is_refused_or_read_but_never_fatal(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Some(version) = bytes.first_mut() {
-                *version = VERSION;
-            }
-            if let Ok(command) = Command::decode(&bytes) {
-                prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            for version in 1..=VERSION {
+                if let Some(first) = bytes.first_mut() {
+                    *first = version;
+                }
+                if let Ok(signed) = Signed::decode(&bytes) {
+                    prop_assert_eq!(Signed::decode(&signed.encode()), Ok(signed));
+                }
             }
         }
     }

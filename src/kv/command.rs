@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth_command::{AuthCommand, AuthQuery, AuthReply, Signature};
+
 /// A request that changes the key space, or a transaction that may. A new one comes last, so that the others keep their bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -54,6 +56,8 @@ pub enum Command {
         /// What is left of each. Those that are not there any more are passed over.
         times: Vec<LeaseTime>,
     },
+    /// Changes users, roles or permissions.
+    Auth(AuthCommand),
 }
 
 /// A lease, told from others that had or will have its id.
@@ -96,6 +100,15 @@ pub enum Query {
         after: Option<i64>,
         /// The most to list; never more than [`crate::LEASES_MAX`] are.
         limit: usize,
+    },
+    /// Asks about users, roles and permissions.
+    Auth(AuthQuery),
+    /// Asks on behalf of a user. A query without it comes from a client that has not said who it is.
+    Signed {
+        /// Who asks.
+        by: Signature,
+        /// What; not signed once more.
+        query: Box<Query>,
     },
 }
 
@@ -300,6 +313,8 @@ pub enum ReplyBody {
     Lease(LeaseReply),
     /// To a list of leases.
     Leases(Vec<Lease>),
+    /// To a change of users, roles and permissions, or a question about them.
+    Auth(AuthReply),
 }
 
 /// A lease.

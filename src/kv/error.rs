@@ -2,6 +2,7 @@
 
 use rm_raft::EntryId;
 
+use crate::auth_command::AuthError;
 use crate::codec::DecodeError;
 
 /// The client's fault: decided from the command and the key space alone, so that every machine decides it alike. Only
@@ -46,6 +47,12 @@ pub enum RequestError {
     /// More leases are named in one command than [`crate::LEASES_MAX`]. Not one of etcd's.
     #[error("raftmachine: too many leases in one command; name fewer")]
     TooManyLeases,
+    /// A query is signed once more. Not one of etcd's.
+    #[error("raftmachine: a query must be signed no more than once")]
+    SignedTwice,
+    /// By users, roles and permissions.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The reply is larger than one may be. Not one of etcd's.
     #[error(
         "raftmachine: the reply is too large; ask for fewer keys at a time (a limit, a smaller range, keys only)"
@@ -206,6 +213,12 @@ pub enum Failure {
     /// By ours.
     #[error(transparent)]
     Store(#[from] KvError),
+}
+
+impl From<AuthError> for Failure {
+    fn from(error: AuthError) -> Self {
+        Failure::Request(error.into())
+    }
 }
 
 impl From<heed::Error> for Failure {

@@ -6,13 +6,18 @@ use bytes::Bytes;
 use rm_raft::{EntryId, Index};
 use rm_store::{Environment, Writer};
 
-use crate::change::{Change, check_put};
-use crate::command::{Command, Grant, Query, Reply, ReplyBody};
+use crate::auth::Auth;
+use crate::auth_command::{AuthCommand, AuthNews, AuthQuery, AuthReply};
+use crate::carry_out::carry_out;
+use crate::change::Change;
+use crate::codec::Signed;
+use crate::command::{Command, Query, Reply, ReplyBody};
 use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
 use crate::history::{History, Past};
 use crate::lease::{LeaseNews, Leases};
 use crate::peek::{Peek, peek};
+use crate::permit::Judge;
 use crate::progress::Progress;
 use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
 use crate::scrub::Compaction;
@@ -34,6 +39,7 @@ pub type Outcome = Option<Result<Reply, RequestError>>;
 pub struct Keyspace {
     tables: Tables,
     leases: Leases,
+    auth: Auth,
     writer: Writer,
     state: State,
     checkpointed: State,
@@ -44,6 +50,8 @@ pub struct Keyspace {
     written: Written,
     /// What happened to leases and was not taken yet.
     news: LeaseNews,
+    /// What became of those who were admitted, and was not taken yet, with the index of its entry.
+    auth_news: Vec<(u64, AuthNews)>,
     progress: Progress,
     reply_bytes_max: usize,
 }
@@ -87,11 +95,13 @@ impl StateMachine for Keyspace {
     fn open(environment: &Environment) -> Result<Keyspace, KvError> {
         let tables = Tables::open(environment)?;
         let leases = Leases::open(environment)?;
+        let auth = Auth::open(environment)?;
         let writer = Writer::begin(environment.clone())?;
         let state = tables.state(writer.txn().ok_or(KvError::GivenUp)?)?;
         Ok(Keyspace {
             tables,
             leases,
+            auth,
             writer,
             state,
             checkpointed: state,
@@ -99,6 +109,7 @@ impl StateMachine for Keyspace {
             scratch: Vec::new(),
             written: Written::default(),
             news: LeaseNews::default(),
+            auth_news: Vec::new(),
             progress: Progress::default(),
             reply_bytes_max: MAX_REPLY_BYTES,
         })
@@ -148,9 +159,9 @@ impl StateMachine for Keyspace {
             return Err(KvError::OutOfOrder { entry, applied });
         }
         let command = command
-            .map(|bytes| Command::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
+            .map(|bytes| Signed::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
             .transpose()?;
-        let outcome = match command.map(|command| self.apply_command(entry, &command, answer)) {
+        let outcome = match command.map(|signed| self.apply_command(entry, &signed, answer)) {
             None => None,
             Some(Ok(reply)) => Some(Ok(reply)),
             Some(Err(Failure::Request(error))) => Some(Err(error)),
@@ -290,11 +301,21 @@ impl Keyspace {
     fn apply_command(
         &mut self,
         entry: EntryId,
-        command: &Command,
+        signed: &Signed,
         answer: bool,
     ) -> Result<Reply, Failure> {
+        let Signed { by, command } = signed;
         command.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
+        Judge {
+            auth: &self.auth,
+            view: &self.view(&room)?,
+            by: by.as_ref(),
+        }
+        .command(command)?;
+        if let Command::Auth(command) = command {
+            return self.apply_auth(entry, command);
+        }
         let (made, overflowed, reply) = self.writer.with_txn(|txn| {
             let mut change = Change {
                 tables: &self.tables,
@@ -320,6 +341,30 @@ impl Keyspace {
             (true, 0) => Err(RequestError::ReplyTooLarge.into()),
             (true, _) => Err(RequestError::ReplyTooLargeAfterChange.into()),
         }
+    }
+
+    fn apply_auth(&mut self, entry: EntryId, command: &AuthCommand) -> Result<Reply, Failure> {
+        let mut news = Vec::new();
+        let reply = self.writer.with_txn(|txn| {
+            let txn = txn.ok_or(KvError::GivenUp)?;
+            self.auth.apply(txn, entry.index.0, command, &mut news)
+        })?;
+        let news = news.into_iter().map(|news| (entry.index.0, news));
+        self.auth_news.extend(news);
+        Ok(Reply {
+            revision: self.state.revision,
+            body: ReplyBody::Auth(reply),
+        })
+    }
+
+    /// Whether permissions are asked for, and the revision of users, roles and permissions.
+    pub fn auth_status(&self) -> (bool, u64) {
+        (self.auth.enabled(), self.auth.revision())
+    }
+
+    /// What became of those who were admitted since it was last asked, as [`Keyspace::take_lease_news`], with the index of the entry.
+    pub fn take_auth_news(&mut self) -> Vec<(u64, AuthNews)> {
+        std::mem::take(&mut self.auth_news)
     }
 
     /// The configuration that was noted last.
@@ -360,16 +405,42 @@ impl Keyspace {
         query.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
         let view = self.view(&room)?;
+        let (by, query) = match query {
+            Query::Signed { by, query } => (Some(by), &**query),
+            query => (None, query),
+        };
+        let auth = &self.auth;
+        let judge = Judge {
+            auth,
+            view: &view,
+            by,
+        };
+        judge.query(query)?;
         let body = match query {
             Query::Range(range) => ReplyBody::Range(view.range(range)?),
             Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
             Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
             Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
             Query::Leases { after, limit } => ReplyBody::Leases(view.leases_after(*after, *limit)?),
+            Query::Auth(query) => ReplyBody::Auth(self.answer_auth(query)?),
+            Query::Signed { .. } => return Err(RequestError::SignedTwice.into()),
         };
         Ok(Reply {
             revision: view.revision,
             body,
+        })
+    }
+
+    fn answer_auth(&self, query: &AuthQuery) -> Result<AuthReply, RequestError> {
+        let auth = &self.auth;
+        Ok(match query {
+            AuthQuery::Status => auth.status(),
+            AuthQuery::User(name) => auth.roles_of(name)?,
+            AuthQuery::Users => auth.users(),
+            AuthQuery::Role(name) => auth.permissions_of(name)?,
+            AuthQuery::Roles => auth.roles(),
+            AuthQuery::Password(name) => auth.password_of(name)?,
+            AuthQuery::May(_) => AuthReply::Done,
         })
     }
 
@@ -384,80 +455,4 @@ impl Keyspace {
             room,
         })
     }
-}
-
-fn carry_out(
-    change: &mut Change<'_, '_>,
-    entry: EntryId,
-    command: &Command,
-) -> Result<Reply, Failure> {
-    // Whoever leads in another term counts the time of leases anew, and may have told their holders that they live.
-    let is_term = |term: u64| entry.term.0 == term;
-    Ok(match command {
-        Command::Put(put) => {
-            check_put(&change.view(), put)?;
-            change.put(put)?
-        }
-        Command::DeleteRange(delete) => change.delete_range(delete)?,
-        Command::Txn(txn) => {
-            let plan = Plan::new(&change.view(), txn)?;
-            let body = ReplyBody::Txn(plan.execute(change)?);
-            Reply {
-                revision: change.revision(),
-                body,
-            }
-        }
-        Command::Compact { revision } => {
-            change.state.compact(*revision)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::Compact,
-            }
-        }
-        Command::Scrub { changes, bytes } => {
-            change.scrub(*changes, *bytes)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::Scrub,
-            }
-        }
-        Command::GrantLease { id, ttl } => {
-            let grant = Grant {
-                id: *id,
-                entry: entry.index.0,
-            };
-            let body = ReplyBody::GrantLease(change.grant_lease(grant, *ttl)?);
-            Reply {
-                revision: change.revision(),
-                body,
-            }
-        }
-        Command::RevokeLease { id } => {
-            change.revoke_lease(*id)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::RevokeLease,
-            }
-        }
-        Command::ExpireLeases { term, grants } => {
-            let counted = is_term(*term);
-            if counted {
-                change.expire_leases(grants)?;
-            }
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::LeasesCounted(counted),
-            }
-        }
-        Command::NoteLeases { term, times } => {
-            let counted = is_term(*term);
-            if counted {
-                change.note_leases(times)?;
-            }
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::LeasesCounted(counted),
-            }
-        }
-    })
 }

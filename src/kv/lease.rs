@@ -195,7 +195,7 @@ impl View<'_> {
     }
 
     /// The keys that hang on a lease, in their order.
-    fn attached_keys(&self, id: i64) -> Result<Vec<Bytes>, KvError> {
+    pub(crate) fn attached_keys(&self, id: i64) -> Result<Vec<Bytes>, KvError> {
         let mut keys = Vec::new();
         for revision in self.leases.attached(self.txn, id)? {
             let record = self.tables.revisions.get(self.txn, revision)?;

@@ -5,6 +5,9 @@
 //! asks of it, and would of any other state machine, is the trait [`StateMachine`].
 
 mod anew;
+mod auth;
+mod auth_command;
+mod carry_out;
 mod chain;
 mod change;
 mod codec;
@@ -19,8 +22,10 @@ mod keyspace;
 mod lease;
 mod limits;
 mod peek;
+mod permit;
 mod progress;
 mod range;
+mod ranges;
 mod revision;
 mod scrub;
 mod span;
@@ -31,7 +36,12 @@ mod txn;
 mod view;
 
 pub use anew::{Anew, begin_anew};
-pub use codec::{DecodeError, MAX_COMMAND_BYTES, MAX_TXN_DEPTH};
+pub use auth::NAME_BYTES_MAX;
+pub use auth_command::{
+    AuthCommand, AuthError, AuthNews, AuthQuery, AuthReply, Deed, Permission, PermissionKind,
+    Signature,
+};
+pub use codec::{DecodeError, MAX_COMMAND_BYTES, MAX_TXN_DEPTH, Signed};
 pub use command::*;
 pub use error::{Failure, KvError, RequestError};
 pub use hash::{KeyspaceHash, hash};

@@ -22,7 +22,7 @@ impl Command {
             // What a compaction may name only the key space knows.
             Command::Compact { .. } | Command::Scrub { .. } => Ok(()),
             Command::GrantLease { id, ttl } => check_grant(*id, *ttl),
-            Command::RevokeLease { .. } => Ok(()),
+            Command::RevokeLease { .. } | Command::Auth(_) => Ok(()),
             Command::ExpireLeases { grants, .. } => check_count(grants.len()),
             Command::NoteLeases { times, .. } => check_count(times.len()),
         }
@@ -39,7 +39,11 @@ impl Query {
             Query::Range(range) => range.check(),
             Query::Txn(txn) if !txn.is_read_only() => Err(RequestError::NotReadOnly),
             Query::Txn(txn) => txn.check(max_operations),
-            Query::Lease { .. } | Query::Leases { .. } => Ok(()),
+            Query::Lease { .. } | Query::Leases { .. } | Query::Auth(_) => Ok(()),
+            Query::Signed { query, .. } => match &**query {
+                Query::Signed { .. } => Err(RequestError::SignedTwice),
+                query => query.check(max_operations),
+            },
             Query::KnownLeases(ids) => check_count(ids.len()),
         }
     }
@@ -131,7 +135,7 @@ impl Txn {
                     cost += txn.compare.len() + txn.branch_cost(depth_left)?;
                 }
             }
-            Ok(cost)
+            Ok::<_, RequestError>(cost)
         };
         Ok(list(&self.success)?.max(list(&self.failure)?))
     }

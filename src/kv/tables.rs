@@ -7,6 +7,7 @@
 //! | `branch`    | branch number, rest of a key     | the same                                                    |
 //! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint  |
 //! | `lease`     | id of a lease                    | which entry granted it for how long, and what is left of it |
+//! | `auth`      | kind, name                       | a user or a role; whether permissions are asked for         |
 //! | `attached`  | id of a lease, revision, place   | nothing: that change, the newest of its key, hangs on it    |
 //!
 //! Numbers in keys are big-endian, so that they sort. Every value is sealed (see [`crate::frame`]). Values lie under their
@@ -39,7 +40,7 @@ const STATE_NAME: &[u8] = b"state";
 const CONFIGURATION_NAME: &[u8] = b"configuration";
 
 /// How many named tables the environment must have room for.
-pub const TABLES: u32 = 6;
+pub const TABLES: u32 = 7;
 
 type Table = Database<'static, Raw, Raw>;
 

@@ -61,7 +61,8 @@ async fn what_one_machine_acknowledged_every_other_reads_at_once() {
 }
 
 /// The services of which a client may ask.
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
+    "etcdserverpb.Auth",
     "etcdserverpb.Cluster",
     "etcdserverpb.KV",
     "etcdserverpb.Lease",
@@ -81,7 +82,7 @@ async fn health_is_told_and_a_loss_of_the_majority_is_told_to_who_watches() {
         for service in ["", "etcdserverpb.KV"] {
             assert_healthy(&client, machine, service).await;
         }
-        let unknown = health(&client, machine, "etcdserverpb.Auth").await;
+        let unknown = health(&client, machine, "etcdserverpb.Nothing").await;
         assert_eq!(unknown.expect_err("no such service").code(), Code::NotFound);
     }
     let request = HealthCheckRequest::default();

@@ -11,3 +11,4 @@ mod scripts;
 mod steps;
 mod support;
 mod twin;
+mod users;

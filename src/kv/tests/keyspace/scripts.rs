@@ -5,7 +5,8 @@
 //! transaction, so that `txn NAME` within another one means it. `query` sends the rest as a query instead of a command.
 //! `compact REVISION` forgets, `scrub CHANGES [bytes=BYTES]` removes, and `compaction` tells how far that is.
 //! `grant ID TTL`, `revoke ID`, `expire TERM ID@ENTRY..` and `note TERM ID@ENTRY SECONDS|renewed` change leases; `lease ID` and `leases` show them,
-//! and `news` what became of them since it was last asked.
+//! and `news` what became of them since it was last asked. What begins with `USER:` comes on behalf of that user, and with `USER_late:` as
+//! it was recognised one change of users, roles and permissions earlier; how these are changed is in `users.rs`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,10 +18,11 @@ use goldenscript::Argument;
 use rm_kv::{
     Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, Grant, KeyValue,
     Keyspace, Lease, LeaseChange, LeaseReply, LeaseTime, Operation, Put, Query, Range, Reply,
-    ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
+    ReplyBody, Signature, Signed, SortOrder, SortTarget, StateMachine, Txn,
 };
 
-use crate::support::{Disk, apply};
+use crate::support::{Disk, apply_signed};
+use crate::users::{self, Asked};
 
 #[test]
 fn every_script_comes_out_as_written() {
@@ -38,6 +40,7 @@ fn every_script_comes_out_as_written() {
             disk: &disk,
             keyspace: Some(disk.open()),
             defined: BTreeMap::new(),
+            by: None,
         };
         goldenscript::run(&mut runner, script).unwrap();
     }
@@ -47,6 +50,8 @@ struct Runner<'d> {
     disk: &'d Disk,
     keyspace: Option<Keyspace>,
     defined: BTreeMap<String, Txn>,
+    /// On whose behalf the command comes.
+    by: Option<Signature>,
 }
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
@@ -57,10 +62,25 @@ impl goldenscript::Runner for Runner<'_> {
     fn run(
         &mut self,
         command: &goldenscript::Command,
-        _: &goldenscript::Context,
+        context: &goldenscript::Context,
     ) -> Parsed<String> {
         let mut output = String::new();
+        let revision = self.keyspace().auth_status().1;
+        self.by = context.prefix.as_ref().map(|prefix| {
+            let (user, late) = match prefix.strip_suffix("_late") {
+                Some(user) => (user, 1),
+                None => (prefix.as_str(), 0),
+            };
+            Signature {
+                user: user.to_owned(),
+                revision: revision - late,
+            }
+        });
         match command.name.as_str() {
+            "auth" | "user" | "role" => match users::parse(&command.name, &command.args)? {
+                Asked::Command(command) => self.change(&mut output, Command::Auth(command))?,
+                Asked::Query(query) => self.ask(&mut output, Query::Auth(query))?,
+            },
             "define" => {
                 let (name, arguments) = split(&command.args)?;
                 let txn = self.txn(arguments)?;
@@ -98,8 +118,7 @@ impl goldenscript::Runner for Runner<'_> {
                     Operation::Txn(txn) => Query::Txn(txn),
                     other => return Err(format!("{other:?} is no query").into()),
                 };
-                let reply = self.keyspace().query(&query)?;
-                show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
+                self.ask(&mut output, query)?;
             }
             "range" => return Err("a range is a query".into()),
             "compaction" => {
@@ -113,15 +132,16 @@ impl goldenscript::Runner for Runner<'_> {
             }
             "grant" | "revoke" | "expire" | "note" => {
                 let request = lease_command(&command.name, &command.args)?;
-                let outcome = apply(self.keyspace(), &request)?.ok_or("no outcome")?;
-                show_outcome(&mut output, outcome.map_err(|error| error.to_string()))?;
+                self.change(&mut output, request)?;
             }
             "lease" | "leases" => {
                 let query = lease_query(&command.name, &command.args)?;
-                let reply = self.keyspace().query(&query)?;
-                show_outcome(&mut output, reply.map_err(|error| error.to_string()))?;
+                self.ask(&mut output, query)?;
             }
             "news" => {
+                for (_, change) in self.keyspace().take_auth_news() {
+                    writeln!(output, "{change:?}")?;
+                }
                 for change in self.keyspace().take_lease_news().changes {
                     match change {
                         LeaseChange::Granted(lease) => {
@@ -135,8 +155,7 @@ impl goldenscript::Runner for Runner<'_> {
             }
             "compact" | "scrub" => {
                 let request = compaction(&command.name, &command.args)?;
-                let outcome = apply(self.keyspace(), &request)?.ok_or("no outcome")?;
-                show_outcome(&mut output, outcome.map_err(|error| error.to_string()))?;
+                self.change(&mut output, request)?;
             }
             name => {
                 let command = match self.operation(name, &command.args)? {
@@ -145,11 +164,7 @@ impl goldenscript::Runner for Runner<'_> {
                     Operation::Txn(txn) => Command::Txn(txn),
                     Operation::Range(_) => return Err("a range is a query".into()),
                 };
-                let outcome = apply(self.keyspace(), &command)?.ok_or("no outcome")?;
-                show_outcome(
-                    &mut output,
-                    outcome.map_err(|error: RequestError| error.to_string()),
-                )?;
+                self.change(&mut output, command)?;
             }
         }
         Ok(output)
@@ -159,6 +174,26 @@ impl goldenscript::Runner for Runner<'_> {
 impl<'d> Runner<'d> {
     fn keyspace(&mut self) -> &mut Keyspace {
         self.keyspace.as_mut().expect("a crash opens it again")
+    }
+
+    /// Applies a command as the next entry, on behalf of whoever is named before it.
+    fn change(&mut self, output: &mut String, command: Command) -> Parsed<()> {
+        let by = self.by.take();
+        let outcome = apply_signed(self.keyspace(), &Signed { by, command })?;
+        let outcome = outcome.ok_or("no outcome")?;
+        show_outcome(output, outcome.map_err(|error| error.to_string()))
+    }
+
+    fn ask(&mut self, output: &mut String, query: Query) -> Parsed<()> {
+        let query = match self.by.take() {
+            Some(by) => Query::Signed {
+                by,
+                query: Box::new(query),
+            },
+            None => query,
+        };
+        let reply = self.keyspace().query(&query)?;
+        show_outcome(output, reply.map_err(|error| error.to_string()))
     }
 
     fn operation(&self, name: &str, arguments: &[Argument]) -> Parsed<Operation> {
@@ -465,6 +500,7 @@ fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
         ReplyBody::RevokeLease => writeln!(output, "revoked"),
         ReplyBody::LeasesCounted(true) => writeln!(output, "counted"),
         ReplyBody::LeasesCounted(false) => writeln!(output, "another term: nothing counted"),
+        ReplyBody::Auth(reply) => writeln!(output, "{}", users::show(reply)),
         ReplyBody::Lease(LeaseReply { lease, keys }) => {
             let keys: Vec<_> = keys
                 .iter()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use rm_kv::{
     Command, Failure, Keyspace, KeyspaceHash, KvError, Outcome, Put, Query, Range, RangeReply,
-    ReplyBody, StateMachine,
+    ReplyBody, Signed, StateMachine,
 };
 use rm_raft::{EntryId, MachineId, Term};
 use rm_store::{DataDirectory, Durability, Environment, Era, FaultHook, Identity, Options, Point};
@@ -69,6 +69,7 @@ impl Disk {
         let mut dump = Vec::new();
         for name in [
             "attached",
+            "auth",
             "branch",
             "key",
             "lease",
@@ -103,11 +104,17 @@ pub(crate) fn open_table(env: &heed::Env<heed::WithoutTls>, name: &str) -> Table
 
 /// Applies a command as the next entry of the log.
 pub(crate) fn apply(keyspace: &mut Keyspace, command: &Command) -> Result<Outcome, KvError> {
+    let command = command.clone();
+    apply_signed(keyspace, &Signed { by: None, command })
+}
+
+/// Applies a command on behalf of somebody as the next entry of the log.
+pub(crate) fn apply_signed(keyspace: &mut Keyspace, signed: &Signed) -> Result<Outcome, KvError> {
     let entry = EntryId {
         term: Term(1),
         index: keyspace.applied().index.next(),
     };
-    keyspace.apply(entry, Some(&command.encode()), true)
+    keyspace.apply(entry, Some(&signed.encode()), true)
 }
 
 /// Puts a key, which must succeed.

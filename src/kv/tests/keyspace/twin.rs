@@ -116,6 +116,7 @@ impl Twin {
                 let changed = self.revoke(*id, next).ok_or(RequestError::LeaseNotFound)?;
                 (ReplyBody::RevokeLease, changed)
             }
+            Command::Auth(_) => panic!("the steps have no users"),
             Command::ExpireLeases { term, grants } => {
                 for grant in grants.iter().filter(|_| *term == 1) {
                     if self.leases.get(&grant.id).map(|lease| lease.grant) != Some(*grant) {
@@ -229,6 +230,7 @@ impl Twin {
                 let keys = if *keys { self.keys_of(*id) } else { Vec::new() };
                 ReplyBody::Lease(LeaseReply { lease, keys })
             }
+            Query::Auth(_) | Query::Signed { .. } => panic!("the steps have no users"),
             Query::KnownLeases(ids) => {
                 let known = ids.iter().filter_map(|id| self.leases.get(id));
                 ReplyBody::Leases(known.copied().collect())

@@ -1,0 +1,210 @@
+//! Who a client is: it proves itself by a password, has a token from then on, and its requests are signed with its name. What it may
+//! is judged where its requests are applied.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rm_kv::{
+    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Deed, Query, Reply, ReplyBody, Signature,
+};
+use rm_raft::Index;
+use tokio::sync::Semaphore;
+
+use crate::port::{Consistency, Port, Refusal};
+
+/// How many passwords are looked at at a time: each takes a thread for a while, on purpose.
+const PASSWORDS_MAX: usize = 2;
+
+/// The letters of a token, and how many there are before the number of the entry.
+const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const TOKEN_LETTERS: usize = 16;
+
+/// The longest password, in bytes: what bcrypt looks at.
+const PASSWORD_BYTES_MAX: usize = 72;
+
+/// The pause between two looks whether an entry is applied.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Room for those whose passwords are looked at.
+pub(crate) fn room_for_passwords() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(PASSWORDS_MAX))
+}
+
+impl Port {
+    /// The same port, on behalf of somebody; none for a client that has not said who it is.
+    #[must_use]
+    pub fn signed(&self, by: Option<Signature>) -> Port {
+        Port { by, ..self.clone() }
+    }
+
+    /// Whether permissions are asked for, as far as this machine has applied.
+    pub fn asks_for_permissions(&self) -> bool {
+        self.shared.board.auth().0
+    }
+
+    /// Recognises a user by a token that was given out by [`Port::authenticate`], on any machine.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidToken`].
+    pub async fn recognise(&self, token: &str) -> Result<Signature, Refusal> {
+        let invalid = Refusal::Request(AuthError::InvalidToken.into());
+        // Another machine may have given it out a moment ago.
+        let index = token
+            .split_once('.')
+            .and_then(|(_, index)| index.parse().ok());
+        let index = index.ok_or(invalid.clone())?;
+        self.applied(Index(index)).await?;
+        let user = self
+            .shared
+            .tokens
+            .user(token, self.token_ttl(), Instant::now());
+        Ok(self.signature(user.ok_or(invalid)?))
+    }
+
+    /// The signature of a user that is recognised now.
+    pub fn signature(&self, user: String) -> Signature {
+        let revision = self.shared.board.auth().1;
+        Signature { user, revision }
+    }
+
+    /// Returns once this machine has applied an entry that some machine has.
+    async fn applied(&self, index: Index) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
+        let board = &self.shared.board;
+        // A number that no log has reached was made up.
+        while board.applied() < index && index <= board.raft().last {
+            if Instant::now() >= deadline {
+                return Err(Refusal::TimedOut);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn token_ttl(&self) -> Duration {
+        Duration::from_secs(self.shared.config.config.auth.token_ttl_seconds)
+    }
+
+    /// Looks at a user's password and gives out a token that stands for the user.
+    ///
+    /// # Errors
+    /// [`AuthError::Failed`] for a wrong password, [`AuthError::NotEnabled`]; also as [`Port::propose`].
+    pub async fn authenticate(
+        &self,
+        user: String,
+        password: String,
+    ) -> Result<(Reply, String), Refusal> {
+        loop {
+            let (hash, revision) = self.password_of(&user).await?;
+            let is_right = match hash {
+                Some(hash) => self.verify(password.clone(), hash).await?,
+                None => false,
+            };
+            if !is_right {
+                return Err(Refusal::Request(AuthError::Failed.into()));
+            }
+            let admit = Command::Auth(AuthCommand::Admit {
+                user: user.clone(),
+                token: token()?,
+                revision,
+            });
+            match self.propose(admit).await {
+                // Something has changed while the password was looked at.
+                Err(refusal) if refusal == Refusal::Request(AuthError::OldRevision.into()) => {}
+                Err(refusal) => return Err(refusal),
+                Ok(reply) => match &reply.body {
+                    ReplyBody::Auth(AuthReply::Admitted(token)) => {
+                        let token = token.clone();
+                        return Ok((reply, token));
+                    }
+                    _ => return Err(Refusal::Restarted),
+                },
+            }
+        }
+    }
+
+    async fn password_of(&self, user: &str) -> Result<(Option<String>, u64), Refusal> {
+        let query = Query::Auth(AuthQuery::Password(user.to_owned()));
+        let machine = self.signed(None);
+        let reply = machine.query(query, Consistency::Quorum).await?;
+        match reply.body {
+            ReplyBody::Auth(AuthReply::Password { hash, revision }) => Ok((hash, revision)),
+            _ => Err(Refusal::Restarted),
+        }
+    }
+
+    /// Hashes a password, to be kept.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub async fn hash_password(&self, password: String) -> Result<String, Refusal> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(Refusal::Operator(format!(
+                "a password has at most {PASSWORD_BYTES_MAX} bytes"
+            )));
+        }
+        let cost = self.shared.config.config.auth.bcrypt_cost;
+        let hashed = self
+            .at_leisure(move || bcrypt::hash(password, cost))
+            .await?;
+        hashed.map_err(|error| Refusal::Operator(format!("the password cannot be hashed: {error}")))
+    }
+
+    async fn verify(&self, password: String, hash: String) -> Result<bool, Refusal> {
+        let verified = self
+            .at_leisure(move || bcrypt::verify(password, &hash))
+            .await?;
+        Ok(verified.unwrap_or(false))
+    }
+
+    /// Does what takes a thread for a while; one more than there may be waits.
+    async fn at_leisure<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let room = self.room_for_passwords.acquire().await;
+        let _room = room.map_err(|_| Refusal::Stopped)?;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| Refusal::Restarted)
+    }
+
+    /// Whether whoever signs may do something that is no request to the key space.
+    ///
+    /// # Errors
+    /// It may not, as [`AuthError`] says.
+    pub async fn may(&self, deed: Deed) -> Result<(), Refusal> {
+        let query = Query::Auth(AuthQuery::May(deed));
+        self.query(query, Consistency::Serializable).await.map(drop)
+    }
+}
+
+/// A token that nobody can guess, up to the number of its entry.
+fn token() -> Result<String, Refusal> {
+    // So many bytes stand for each letter alike; those beyond stand for none.
+    const FAIR: u8 = 4 * LETTERS.len() as u8;
+    let mut token = String::with_capacity(TOKEN_LETTERS);
+    while token.len() < TOKEN_LETTERS {
+        let mut bytes = [0; TOKEN_LETTERS];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Refusal::Operator(format!("the system gives no random numbers: {error}"))
+        })?;
+        let fair = bytes.into_iter().filter(|byte| *byte < FAIR);
+        let letters = fair.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+        token.extend(letters.take(TOKEN_LETTERS - token.len()));
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_like_another() {
+        let tokens: std::collections::HashSet<String> = (0..1_000)
+            .map(|_| token().expect("there are random numbers"))
+            .collect();
+        assert_eq!(tokens.len(), 1_000);
+        assert!(tokens.iter().all(|token| token.len() == TOKEN_LETTERS));
+    }
+}

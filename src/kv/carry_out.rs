@@ -1,0 +1,89 @@
+//! What each command comes to, once it is known that it may be carried out.
+
+use rm_raft::EntryId;
+
+use crate::change::{Change, check_put};
+use crate::command::{Command, Grant, Reply, ReplyBody};
+use crate::error::Failure;
+use crate::txn::Plan;
+
+/// Carries out the command of an entry. Users, roles and permissions are not in the key space.
+///
+/// # Panics
+/// On a command about those.
+pub(crate) fn carry_out(
+    change: &mut Change<'_, '_>,
+    entry: EntryId,
+    command: &Command,
+) -> Result<Reply, Failure> {
+    // Whoever leads in another term counts the time of leases anew, and may have told their holders that they live.
+    let is_term = |term: u64| entry.term.0 == term;
+    Ok(match command {
+        Command::Put(put) => {
+            check_put(&change.view(), put)?;
+            change.put(put)?
+        }
+        Command::DeleteRange(delete) => change.delete_range(delete)?,
+        Command::Txn(txn) => {
+            let plan = Plan::new(&change.view(), txn)?;
+            let body = ReplyBody::Txn(plan.execute(change)?);
+            Reply {
+                revision: change.revision(),
+                body,
+            }
+        }
+        Command::Compact { revision } => {
+            change.state.compact(*revision)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::Compact,
+            }
+        }
+        Command::Scrub { changes, bytes } => {
+            change.scrub(*changes, *bytes)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::Scrub,
+            }
+        }
+        Command::Auth(_) => unreachable!("users, roles and permissions are not in the key space"),
+        Command::GrantLease { id, ttl } => {
+            let grant = Grant {
+                id: *id,
+                entry: entry.index.0,
+            };
+            let body = ReplyBody::GrantLease(change.grant_lease(grant, *ttl)?);
+            Reply {
+                revision: change.revision(),
+                body,
+            }
+        }
+        Command::RevokeLease { id } => {
+            change.revoke_lease(*id)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::RevokeLease,
+            }
+        }
+        Command::ExpireLeases { term, grants } => {
+            let counted = is_term(*term);
+            if counted {
+                change.expire_leases(grants)?;
+            }
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::LeasesCounted(counted),
+            }
+        }
+        Command::NoteLeases { term, times } => {
+            let counted = is_term(*term);
+            if counted {
+                change.note_leases(times)?;
+            }
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::LeasesCounted(counted),
+            }
+        }
+    })
+}

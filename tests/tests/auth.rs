@@ -1,0 +1,431 @@
+//! Users, roles and permissions on real machines: judged the same on every machine, whoever dies meanwhile, and as etcd judges.
+
+use rm_proto::authpb::{Permission, permission::Type};
+use rm_proto::etcdserverpb::auth_client::AuthClient;
+use rm_proto::etcdserverpb::{
+    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest,
+    AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserGrantRoleRequest,
+    AuthenticateRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, StatusRequest,
+    WatchCreateRequest,
+};
+use rm_proto::raftmachine::v1::KillActorRequest;
+use rm_tests::curl;
+use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
+use rm_tests::leases::{grant, keep_alive};
+use rm_tests::watching::Watching;
+use rm_tests::{Client, Cluster, Settings, until};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// The password of every user here.
+const PASSWORD: &str = "secret";
+
+/// Passwords that cost little.
+fn settings() -> Settings {
+    Settings::trio().with("auth.bcrypt_cost", 4)
+}
+
+/// A request with a token.
+fn by<T>(token: &str, request: T) -> Request<T> {
+    let mut request = Request::new(request);
+    let token = token.parse().expect("a token makes a header");
+    request.metadata_mut().insert("token", token);
+    request
+}
+
+fn service(client: &Client, machine: usize) -> AuthClient<Channel> {
+    AuthClient::new(client.channel(machine))
+}
+
+/// Asks one machine after the other until one has done it.
+macro_rules! done {
+    ($client:expr, $token:expr, $method:ident, $request:expr) => {{
+        let mut turn = 0;
+        until(stringify!($method), async || {
+            turn += 1;
+            let mut service = service($client, turn % $client.machines());
+            let done = service.$method(by($token, $request.clone())).await;
+            done.map(drop).map_err(|status| status.to_string())
+        })
+        .await
+    }};
+}
+
+/// A token of a user, from one machine, once.
+async fn authenticate(client: &Client, machine: usize, name: &str) -> Result<String, Status> {
+    let request = AuthenticateRequest {
+        name: name.into(),
+        password: PASSWORD.into(),
+    };
+    let answer = service(client, machine).authenticate(request).await?;
+    Ok(answer.into_inner().token)
+}
+
+async fn token(client: &Client, machine: usize, name: &str) -> String {
+    until("a user is recognised", async || {
+        let token = authenticate(client, machine, name).await;
+        token.map_err(|status| status.to_string())
+    })
+    .await
+}
+
+async fn add_user(client: &Client, token: &str, name: &str, role: &str) {
+    let add = AuthUserAddRequest {
+        name: name.into(),
+        password: PASSWORD.into(),
+        ..Default::default()
+    };
+    done!(client, token, user_add, add);
+    let grant = AuthUserGrantRoleRequest {
+        user: name.into(),
+        role: role.into(),
+    };
+    done!(client, token, user_grant_role, grant);
+}
+
+/// Adds a role that permits to read and write one range, and a user that has it; then has permissions asked for.
+async fn enable(client: &Client, key: &str, range_end: &str) {
+    add_user(client, "none", "root", "root").await;
+    let role = AuthRoleAddRequest {
+        name: "some".into(),
+    };
+    done!(client, "none", role_add, role);
+    let grant = AuthRoleGrantPermissionRequest {
+        name: "some".into(),
+        perm: Some(Permission {
+            perm_type: Type::Readwrite.into(),
+            key: key.to_owned().into(),
+            range_end: range_end.to_owned().into(),
+        }),
+    };
+    done!(client, "none", role_grant_permission, grant);
+    add_user(client, "none", "alice", "some").await;
+    done!(client, "none", auth_enable, AuthEnableRequest {});
+}
+
+async fn put(client: &Client, machine: usize, token: &str, key: &str) -> Result<i64, Status> {
+    let request = PutRequest {
+        key: key.to_owned().into(),
+        value: "value".into(),
+        ..Default::default()
+    };
+    let answer = client.kv(machine).put(by(token, request)).await?;
+    Ok(answer
+        .into_inner()
+        .header
+        .map_or(0, |header| header.revision))
+}
+
+async fn get(client: &Client, machine: usize, token: &str, key: &str) -> Result<i64, Status> {
+    let request = RangeRequest {
+        key: key.to_owned().into(),
+        ..Default::default()
+    };
+    Ok(client
+        .kv(machine)
+        .range(by(token, request))
+        .await?
+        .into_inner()
+        .count)
+}
+
+fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, text: &str) {
+    let status = outcome.expect_err("it is not permitted");
+    assert_eq!((status.code(), status.message()), (code, text));
+}
+
+const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permission denied");
+const EMPTY: (Code, &str) = (Code::InvalidArgument, "etcdserver: user name is empty");
+const INVALID: (Code, &str) = (Code::Unauthenticated, "etcdserver: invalid auth token");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_machine_recognises_a_user_at_once_and_judges_it_alike() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    for machine in 0..3 {
+        let alice = token(&client, machine, "alice").await;
+        let root = token(&client, machine, "root").await;
+        for other in 0..3 {
+            put(&client, other, &alice, "a")
+                .await
+                .expect("is permitted");
+            assert_eq!(
+                get(&client, other, &alice, "a")
+                    .await
+                    .expect("is permitted"),
+                1
+            );
+            assert_refused(put(&client, other, &alice, "c").await, DENIED.0, DENIED.1);
+            assert_refused(get(&client, other, &alice, "c").await, DENIED.0, DENIED.1);
+            put(&client, other, &root, "c").await.expect("root may all");
+            assert_refused(client.put_on(other, "a", "").await, EMPTY.0, EMPTY.1);
+            assert_refused(
+                put(&client, other, "made.1", "a").await,
+                INVALID.0,
+                INVALID.1,
+            );
+            assert_refused(
+                put(&client, other, "nonsense", "a").await,
+                INVALID.0,
+                INVALID.1,
+            );
+            let status = client
+                .maintenance(other)
+                .status(by(&alice, StatusRequest {}))
+                .await;
+            status.expect("anybody who is somebody may");
+            let kill = KillActorRequest {
+                actor: "gate".into(),
+                how: "panic".into(),
+            };
+            let kill = client.admin(other).kill_actor(by(&alice, kill)).await;
+            assert_refused(kill, DENIED.0, DENIED.1);
+        }
+    }
+    for machine in &cluster.machines {
+        let health = curl::get(&format!("http://{}/health", machine.client));
+        assert_eq!(health.json()["health"], "true", "probes need no permission");
+    }
+    let wrong = AuthenticateRequest {
+        name: "alice".into(),
+        password: "wrong".into(),
+    };
+    let failed = service(&client, 0).authenticate(wrong).await;
+    let text = "etcdserver: authentication failed, invalid user ID or password";
+    assert_refused(failed, Code::InvalidArgument, text);
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_14571_machines_agree_though_permissions_change_while_they_die() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    for round in 0..6 {
+        let machine = round % 3;
+        // What is under way while permissions change is judged by the log, on all machines alike.
+        let alice = token(&client, machine, "alice").await;
+        let writer = {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for turn in 0..30 {
+                    // Refused or not, or lost with the machine.
+                    let _ = put(&client, turn % 3, &alice, "b").await;
+                }
+            })
+        };
+        let root = token(&client, (machine + 1) % 3, "root").await;
+        let name = format!("user-{round}");
+        add_user(&client, &root, &name, "some").await;
+        cluster.machines[machine].kill();
+        let root = token(&client, (machine + 1) % 3, "root").await;
+        put(&client, (machine + 1) % 3, &root, "z")
+            .await
+            .expect("two go on");
+        cluster.machines[machine].start();
+        writer.await.expect("it only writes");
+        let alice = token(&client, machine, "alice").await;
+        put(&client, machine, &alice, "b")
+            .await
+            .expect("is permitted");
+        assert_refused(put(&client, machine, &alice, "z").await, DENIED.0, DENIED.1);
+    }
+    let root = token(&client, 0, "root").await;
+    done!(&client, &root, auth_disable, AuthDisableRequest {});
+    cluster.same_everywhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_ends_with_the_password_and_with_the_process_that_knew_it() {
+    let mut cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let alice = token(&client, 0, "alice").await;
+    let root = token(&client, 0, "root").await;
+    put(&client, 2, &alice, "a").await.expect("is permitted");
+    cluster.machines[2].kill();
+    cluster.machines[2].start();
+    until("it is told to come again", async || {
+        match put(&client, 2, &alice, "a").await {
+            Err(status) if (status.code(), status.message()) == INVALID => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let again = token(&client, 2, "alice").await;
+    put(&client, 2, &again, "a").await.expect("is permitted");
+    put(&client, 0, &alice, "a")
+        .await
+        .expect("this machine knows it still");
+    let change = AuthUserChangePasswordRequest {
+        name: "alice".into(),
+        password: "another".into(),
+        ..Default::default()
+    };
+    done!(&client, &root, user_change_password, change);
+    for machine in 0..3 {
+        // Once it has applied the change.
+        until("no token stands for the user", async || {
+            match put(&client, machine, &again, "a").await {
+                Err(status) if (status.code(), status.message()) == INVALID => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    assert!(authenticate(&client, 0, "alice").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ghsa_xg4h_6gfc_h4m8_a_watch_needs_the_whole_range_and_a_lease_all_its_keys() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    grant(&client, 7, 600).await;
+    enable(&client, "a", "").await;
+    let alice = token(&client, 1, "alice").await;
+    let root = token(&client, 1, "root").await;
+    for (key, range_end, is_permitted) in [
+        ("a", "", true),
+        ("a", "\0", false),
+        ("a", "b", false),
+        ("a", "a\0", true),
+        ("b", "", false),
+        ("", "\0", false),
+    ] {
+        let mut watching = Watching::open_by(&client, 1, &alice)
+            .await
+            .expect("anybody may");
+        let request = WatchCreateRequest {
+            key: key.into(),
+            range_end: range_end.into(),
+            ..Default::default()
+        };
+        watching.create(request).await;
+        let told = watching.told().await;
+        assert!(told.created);
+        assert_eq!(
+            told.canceled, !is_permitted,
+            "{key:?} to {range_end:?}: {told:?}"
+        );
+        let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(told.cancel_reason, if is_permitted { "" } else { reason });
+    }
+    let renew = async |token: &str| {
+        let request = tokio_stream::iter([LeaseKeepAliveRequest { id: 7 }]);
+        let mut answers = keep_alive(&client, 1, by(token, request)).await?;
+        answers
+            .message()
+            .await
+            .map(|answer| answer.map(|it| it.ttl))
+    };
+    let attach = async |token: &str, key: &'static str| {
+        let request = PutRequest {
+            key: key.into(),
+            lease: 7,
+            ..Default::default()
+        };
+        client.kv(1).put(by(token, request)).await
+    };
+    attach(&alice, "a").await.expect("is permitted");
+    assert_eq!(renew(&alice).await.expect("is permitted"), Some(600));
+    attach(&root, "b").await.expect("root may all");
+    assert_refused(renew(&alice).await, DENIED.0, DENIED.1);
+    assert_refused(attach(&alice, "a").await, DENIED.0, DENIED.1);
+    assert_eq!(renew(&root).await.expect("root may all"), Some(600));
+}
+
+/// Commands about users, roles and permissions, with what is typed into them. Each is given to one machine after the other.
+const COMMANDS: [(&[&str], &str); 37] = [
+    (&["role", "add", "fruit"], ""),
+    (&["role", "add", "fruit"], ""),
+    (
+        &["role", "grant-permission", "fruit", "readwrite", "apple"],
+        "",
+    ),
+    (
+        &["role", "grant-permission", "--prefix", "fruit", "read", "b"],
+        "",
+    ),
+    (
+        &[
+            "role",
+            "grant-permission",
+            "--from-key",
+            "fruit",
+            "write",
+            "x",
+        ],
+        "",
+    ),
+    (&["role", "get", "fruit"], ""),
+    (&["role", "list"], ""),
+    (&["user", "add", "root:secret"], ""),
+    (&["user", "add", "alice:secret"], ""),
+    (&["user", "add", "alice:secret"], ""),
+    (&["user", "add", "bob", "--no-password"], ""),
+    (&["user", "list"], ""),
+    (&["auth", "enable"], ""),
+    (&["user", "grant-role", "root", "root"], ""),
+    (&["user", "grant-role", "alice", "fruit"], ""),
+    (&["user", "grant-role", "alice", "nothing"], ""),
+    (&["user", "get", "alice"], ""),
+    (&["user", "get", "nobody"], ""),
+    (&["auth", "enable"], ""),
+    (&["put", "apple", "red"], ""),
+    (&["--user=alice:secret", "put", "apple", "red"], ""),
+    (&["--user=alice:secret", "get", "apple"], ""),
+    (&["--user=alice:secret", "put", "banana", "yellow"], ""),
+    (&["--user=alice:secret", "get", "--prefix", "b"], ""),
+    (&["--user=alice:secret", "get", "--prefix", ""], ""),
+    (&["--user=alice:wrong", "get", "apple"], ""),
+    (&["--user=nobody:secret", "get", "apple"], ""),
+    (&["--user=alice:secret", "user", "list"], ""),
+    (&["--user=alice:secret", "user", "get", "alice"], ""),
+    (&["--user=alice:secret", "role", "get", "fruit"], ""),
+    (&["--user=root:secret", "user", "list"], ""),
+    (
+        &[
+            "--user=root:secret",
+            "role",
+            "revoke-permission",
+            "fruit",
+            "apple",
+        ],
+        "",
+    ),
+    (&["--user=alice:secret", "put", "apple", "red"], ""),
+    (
+        &[
+            "--user=root:secret",
+            "user",
+            "revoke-role",
+            "alice",
+            "fruit",
+        ],
+        "",
+    ),
+    (&["--user=root:secret", "user", "delete", "alice"], ""),
+    (&["--user=root:secret", "role", "delete", "fruit"], ""),
+    (&["--user=root:secret", "auth", "disable"], ""),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_prints_about_users_what_it_prints_about_etcd() {
+    let cluster = Cluster::start(settings()).await;
+    let etcd = Etcd::start().await;
+    for (number, (arguments, input)) in COMMANDS.into_iter().enumerate() {
+        let machine = number % 3;
+        let ours = cluster.machines[machine].client.to_string();
+        let ours = etcdctl(&ours, "simple", arguments, input);
+        let theirs = etcdctl(&etcd.endpoints[machine], "simple", arguments, input);
+        let what = format!("{arguments:?} from machine {machine}: {}", text(&ours));
+        assert_eq!(ours.status, theirs.status, "{what}");
+        assert_eq!(
+            normalised(&text(&ours)),
+            normalised(&text(&theirs)),
+            "{what}"
+        );
+    }
+    cluster.assert_nobody_panicked();
+}
