@@ -12,6 +12,7 @@ use rm_store::LogError;
 use slog::{debug, error, info, trace};
 
 use crate::ahead::Ahead;
+use crate::entry::apply_entry;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
@@ -179,6 +180,9 @@ impl Applier {
         self.keyspace = None;
         self.machine.shared.tokens.clear();
         self.ahead.clear();
+        // One that was written anew may lack the last of what was shown.
+        self.floor = self.machine.shared.board.applied();
+        self.reads.hold(self.floor);
         self.reopen(context);
         self.post();
         self.post_sizes();
@@ -266,19 +270,19 @@ impl Applier {
             let Some(keyspace) = &mut self.keyspace else {
                 return Ok(());
             };
+            let local = self.machine.shared.local();
+            let asked_here = match &entry.payload {
+                Payload::Command(proposal) => proposal.request.machine == local,
+                _ => false,
+            };
+            let reply = apply_entry(keyspace, &entry, asked_here)?;
             match &entry.payload {
-                Payload::Empty => {
-                    keyspace.apply(entry.id, None, false)?;
-                }
+                Payload::Empty => {}
                 Payload::Configuration {
                     request,
                     configuration,
                 } => {
-                    keyspace.apply(entry.id, None, false)?;
-                    let bytes = rm_store::encode_configuration(configuration);
-                    keyspace.set_configuration(entry.id.index, bytes)?;
                     // A change is complete when it has left the joint state, whoever led it there.
-                    let local = self.machine.shared.local();
                     let ours = request.filter(|request| request.machine == local);
                     self.change = ours.or(self.change);
                     if !configuration.is_joint()
@@ -288,10 +292,8 @@ impl Applier {
                     }
                 }
                 Payload::Command(proposal) => {
-                    let ours = proposal.request.machine == self.machine.shared.local();
-                    let reply = keyspace.apply(entry.id, Some(&proposal.command), ours)?;
                     // Another machine's request may have the number of one of ours.
-                    if ours && let Some(reply) = reply {
+                    if asked_here && let Some(reply) = reply {
                         answers.push((proposal.request.number, reply));
                     }
                 }

@@ -33,6 +33,8 @@ pub(crate) struct Board {
     refused: AtomicU64,
     refusals: Mutex<Refusals>,
     stopping: AtomicBool,
+    /// Whether LogicCenter is to hear of no checkpoint, so that the log is compacted no further.
+    checkpoints_held: AtomicBool,
     pub(crate) meters: Meters,
     actors: [ActorBoard; ActorName::ALL.len()],
 }
@@ -86,9 +88,19 @@ impl Board {
             refused: AtomicU64::new(0),
             refusals: Mutex::default(),
             stopping: AtomicBool::new(false),
+            checkpoints_held: AtomicBool::new(false),
             meters: Meters::default(),
             actors: Default::default(),
         }
+    }
+
+    /// Has LogicCenter hear of no checkpoint, or of those that follow again.
+    pub(crate) fn hold_checkpoints(&self, held: bool) {
+        self.checkpoints_held.store(held, Ordering::Release);
+    }
+
+    pub(crate) fn checkpoints_held(&self) -> bool {
+        self.checkpoints_held.load(Ordering::Acquire)
     }
 
     pub(crate) fn post_raft(&self, status: &Status) {

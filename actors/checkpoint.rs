@@ -157,6 +157,9 @@ impl Applier {
 
     /// Tells up to where the log need not be kept for this state.
     pub(crate) fn tell_checkpoint(&self) {
+        if self.machine.shared.board.checkpoints_held() {
+            return;
+        }
         if let Some(keyspace) = &self.keyspace {
             let applied = keyspace.checkpointed();
             let slots = &self.machine.shared.slots;

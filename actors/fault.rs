@@ -35,7 +35,7 @@ pub(crate) enum Point {
     Receive,
     /// When a snapshot is whole, and LogicCenter is not told yet.
     Received,
-    /// Before a snapshot is made ready for LogicCenter.
+    /// Before a snapshot is made ready for LogicCenter, and when a copy of the state has caught up with it.
     Prepare,
     /// Before Storage commits the installation of a snapshot.
     Install,

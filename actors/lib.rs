@@ -13,6 +13,8 @@ mod changes;
 mod checkpoint;
 mod compaction;
 mod compactor;
+mod defragment;
+mod entry;
 mod fault;
 mod finds;
 mod forced;

@@ -13,6 +13,7 @@ use rm_store::Loaded;
 use rm_wire::LessorMessage;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::defragment::Replacement;
 use crate::lessor::Question;
 use crate::port::Refusal;
 use crate::snapshot_inbox::Installation;
@@ -342,6 +343,11 @@ pub(crate) struct Install {
     pub(crate) incarnation: u64,
     pub(crate) installation: Installation,
 }
+
+/// Port -> Storage: put this state in force, whoever leads.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Replace(pub(crate) Replacement);
 
 /// Storage -> Applier: another state is in force.
 #[derive(Message)]

@@ -11,7 +11,7 @@ use crate::ActorName;
 use crate::fault::Point;
 use crate::machine::Shared;
 use crate::message::InstallFailed;
-use crate::states::InForce;
+use crate::states::{self, InForce};
 
 /// Holds at most one snapshot.
 #[derive(Default)]
@@ -132,6 +132,8 @@ struct Turn {
     snapshot: Snapshot,
     log: Logger,
     installed: bool,
+    /// Given back when all that this one leaves is removed.
+    _states: states::Turn,
 }
 
 impl Installation {
@@ -157,6 +159,7 @@ impl Installation {
             snapshot: snapshot.clone(),
             log,
             installed: false,
+            _states: shared.resources.states.turn_for_snapshot(),
         };
         match turn.prepare(arrived.received) {
             Ok(next) => Some(Installation {

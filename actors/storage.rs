@@ -6,11 +6,12 @@ use rm_store::LogError;
 use slog::{debug, error, info, trace, warn};
 use std::time::{Duration, Instant};
 
+use crate::defragment::Replacement;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
     Compact, EntriesRead, Flush, Install, Installed, Load, LoadedLog, Persist, Persisted, Poke,
-    ReadEntries, Retire, Send, Switch, Tick,
+    ReadEntries, Replace, Retire, Send, Switch, Tick,
 };
 use crate::roster::{Slot, Slots};
 use crate::snapshot_inbox::Installation;
@@ -41,6 +42,7 @@ enum Task {
     Persist(rm_raft::Persist),
     Compact(EntryId),
     Install(Box<Installation>),
+    Replace(Box<Replacement>),
 }
 
 impl Derived for Storage {
@@ -108,15 +110,35 @@ impl Storage {
 
     /// Has something done with the next commit.
     fn wait(&mut self, incarnation: u64, task: Task, context: &mut Context<Self>) {
-        if incarnation != self.served {
-            return; // a LogicCenter that was replaced
-        }
+        if incarnation == self.served {
+            self.push(task, context);
+        } // else a LogicCenter that was replaced
+    }
+
+    fn push(&mut self, task: Task, context: &mut Context<Self>) {
         self.waiting.push(task);
         if self.waiting.len() >= BATCH_MAX {
             self.flush(context);
         } else if !self.flush_is_due {
             self.flush_is_due = true;
             context.notify(Flush);
+        }
+    }
+
+    /// Has a state put in force that was made of the present one. Whether the log allows it is seen at once: what waits before it moves no
+    /// base beyond what the state holds, since the log is not compacted meanwhile.
+    fn replace(&mut self, replacement: Replacement, context: &mut Context<Self>) {
+        let (generation, applied) = (replacement.generation(), replacement.applied);
+        let log = &self.machine.shared.resources.log;
+        let allowed = log
+            .begin()
+            .and_then(|mut append| append.replace_state(generation, applied));
+        match allowed {
+            Ok(()) => self.push(Task::Replace(Box::new(replacement)), context),
+            Err(error) => {
+                warn!(self.machine.log, "a state that was written anew is not put in force"; "error" => %error);
+                replacement.refuse(&error);
+            }
         }
     }
 
@@ -155,6 +177,10 @@ impl Storage {
                 Task::Install(installation) => {
                     let Snapshot { last, configured } = &installation.snapshot;
                     append.install(installation.generation(), *last, configured)?;
+                    installs = true;
+                }
+                Task::Replace(replacement) => {
+                    append.replace_state(replacement.generation(), replacement.applied)?;
                     installs = true;
                 }
             }
@@ -233,6 +259,11 @@ impl Storage {
                     debug!(self.machine.log, "compacted"; "up_to" => %up_to);
                 }
                 Task::Install(installation) => self.installed(*installation),
+                Task::Replace(replacement) => {
+                    info!(self.machine.log, "a state that was written anew is in force"; "generation" => replacement.generation());
+                    replacement.let_be_found();
+                    shared.slots.applier.tell(Switch);
+                }
             }
         }
         shared.slots.logic_center.tell(Persisted {
@@ -315,6 +346,14 @@ impl Handler<Install> for Storage {
         self.enter(context);
         let task = Task::Install(Box::new(message.installation));
         self.wait(message.incarnation, task, context);
+    }
+}
+
+impl Handler<Replace> for Storage {
+    type Result = ();
+    fn handle(&mut self, message: Replace, context: &mut Context<Self>) {
+        self.enter(context);
+        self.replace(message.0, context);
     }
 }
 

@@ -78,11 +78,15 @@ impl Maintenance for MaintenanceService {
         }
     }
 
+    /// Answers once the state without its free pages serves; whoever asked may give up earlier.
     async fn defragment(
         &self,
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Err(unserved("defragmentation"))
+        self.port.defragment().await.map_err(refused)?;
+        Ok(Response::new(pb::DefragmentResponse {
+            header: Some(header_now(&self.port)),
+        }))
     }
 
     async fn hash(

@@ -9,6 +9,7 @@ use tokio::runtime;
 use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
 use crate::bench::{self, Bench};
 use crate::client::{Endpoint, Endpoints, User};
+use crate::defrag;
 use crate::demo::{self, DemoFlags};
 use crate::error::{Error, Result};
 use crate::info;
@@ -86,6 +87,8 @@ enum Command {
     /// Save the state of a machine in a file, look into such a file, or restore a domain from it
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Write the states of the machines anew, without the space that compactions have left in them; they go on meanwhile
+    Defrag,
     /// Show the actors inside the machines
     Actors(ActorsFlags),
     /// Act on one actor
@@ -141,6 +144,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Transfer(flags) => transfer::run(&endpoints, flags).await,
         Command::Member(command) => member::run(&endpoints, or(Format::Table), command).await,
         Command::Snapshot(command) => snapshot::run(&endpoints, or(Format::Table), command).await,
+        Command::Defrag => defrag::run(&endpoints).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
         Command::Actor(command) => actor::run(&endpoints, command).await,
         Command::Fault(command) => actor::fault(&endpoints, command).await,

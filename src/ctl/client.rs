@@ -103,14 +103,30 @@ impl fmt::Debug for User {
 impl Endpoints {
     /// Connects to one machine.
     pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Link> {
+        self.connect_for(endpoint, Some(self.timeout)).await
+    }
+
+    /// Connects to one machine for what may take as long as it takes. One that is gone is noticed all the same.
+    pub(crate) async fn connect_patiently(&self, endpoint: &Endpoint) -> Result<Link> {
+        self.connect_for(endpoint, None).await
+    }
+
+    async fn connect_for(
+        &self,
+        endpoint: &Endpoint,
+        request_timeout: Option<Duration>,
+    ) -> Result<Link> {
         let unreachable = |reason: String| Error::Unreachable {
             endpoint: endpoint.clone(),
             reason,
         };
-        let channel = Channel::from_shared(format!("http://{endpoint}"))
-            .map_err(|error| unreachable(error.to_string()))?
+        let mut channel = Channel::from_shared(format!("http://{endpoint}"))
+            .map_err(|error| unreachable(error.to_string()))?;
+        if let Some(timeout) = request_timeout {
+            channel = channel.timeout(timeout);
+        }
+        let channel = channel
             .connect_timeout(self.timeout)
-            .timeout(self.timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)

@@ -15,6 +15,11 @@ pub(crate) struct Everywhere<T> {
 }
 
 impl<T> Everywhere<T> {
+    /// What every endpoint was asked, and gave.
+    pub(crate) fn of(what: &'static str, answers: Vec<(Endpoint, Result<T>)>) -> Self {
+        Everywhere { what, answers }
+    }
+
     /// Asks every endpoint; one that is down holds up none of the others.
     pub(crate) async fn ask<'a, F>(
         what: &'static str,

@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod client;
 mod cluster;
+mod defrag;
 mod demo;
 mod error;
 mod everywhere;

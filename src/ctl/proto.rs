@@ -5,8 +5,8 @@ pub(crate) use rm_proto::etcdserverpb::kv_client::KvClient;
 pub(crate) use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 pub(crate) use rm_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 pub(crate) use rm_proto::etcdserverpb::{
-    AuthenticateRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
-    SnapshotRequest, SnapshotResponse, StatusRequest,
+    AuthenticateRequest, DefragmentRequest, DeleteRangeRequest, PutRequest, RangeRequest,
+    RangeResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
 };
 pub(crate) use rm_proto::mvccpb::KeyValue;
 pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;

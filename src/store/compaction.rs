@@ -117,7 +117,7 @@ impl Append<'_> {
     }
 
     /// Whether the log has an entry with this index and term, at the base or behind it.
-    fn has(&self, id: EntryId) -> Result<bool, LogError> {
+    pub(crate) fn has(&self, id: EntryId) -> Result<bool, LogError> {
         if id == self.base.entry {
             return Ok(true);
         }

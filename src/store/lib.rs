@@ -21,6 +21,7 @@ mod outgoing;
 mod page;
 mod reader;
 mod received;
+mod replacement;
 mod restoration;
 mod sealed;
 mod shortage;

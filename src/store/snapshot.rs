@@ -111,7 +111,7 @@ impl Default for SnapshotOptions {
 #[derive(Debug)]
 pub struct Snapshots {
     folder: PathBuf,
-    options: SnapshotOptions,
+    pub(crate) options: SnapshotOptions,
     newest: Mutex<Option<Arc<SnapshotFile>>>,
     /// Held while a snapshot is made: two at once would take twice the space.
     making: Mutex<()>,
