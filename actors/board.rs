@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::ActorName;
 use crate::life::Life;
 use crate::meters::Meters;
+use crate::peer_traffic::Traffic;
 use crate::report::PeerRefusal;
 use crate::silence::Silence;
 
@@ -36,6 +37,7 @@ pub(crate) struct Board {
     /// Whether LogicCenter is to hear of no checkpoint, so that the log is compacted no further.
     checkpoints_held: AtomicBool,
     pub(crate) meters: Meters,
+    pub(crate) traffic: Traffic,
     actors: [ActorBoard; ActorName::ALL.len()],
 }
 
@@ -90,6 +92,7 @@ impl Board {
             stopping: AtomicBool::new(false),
             checkpoints_held: AtomicBool::new(false),
             meters: Meters::default(),
+            traffic: Traffic::default(),
             actors: Default::default(),
         }
     }

@@ -36,6 +36,7 @@ mod message;
 mod meters;
 mod operator;
 mod participation;
+mod peer_traffic;
 pub mod port;
 mod reads;
 mod recognition;

@@ -29,6 +29,7 @@ pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
 pub use crate::meters::{Distribution, Readings};
 pub use crate::operator::{Failure, Fault, Levels};
+pub use crate::peer_traffic::{PeerCounts, PeerTraffic};
 pub use crate::refusal::Refusal;
 pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,

@@ -12,6 +12,7 @@ use slog::{crit, trace, warn};
 use crate::fault::{Action, Point};
 use crate::machine::{Derived, Machine};
 use crate::message::{PeersChanged, Poke, Retire, Send, SendToLessor, Tick};
+use crate::peer_traffic::Counted;
 use crate::report::PeerRefusal;
 use crate::roster::{Slot, Slots};
 use crate::snapshot_sender::Sending;
@@ -30,6 +31,8 @@ pub(crate) struct Sender {
     missing: usize,
     /// Dropped frames that were told of, by peer.
     dropped: BTreeMap<MachineId, u64>,
+    /// What was posted of the traffic, by peer.
+    counted: Counted,
 }
 
 impl Derived for Sender {
@@ -41,6 +44,7 @@ impl Derived for Sender {
             peers: Arc::default(),
             missing: 0,
             dropped: BTreeMap::new(),
+            counted: Counted::new(),
         };
         sender.dial()?;
         Ok(sender)
@@ -78,6 +82,7 @@ impl Sender {
         .map_err(|error| error.to_string())?;
         self.peers = peers;
         self.dropped.clear();
+        self.counted.clear();
         self.outbound = Some(outbound);
         Ok(())
     }
@@ -112,6 +117,7 @@ impl Sender {
         if changed {
             self.turn_to_peers(context);
         }
+        self.post_traffic();
         self.warn_of_dropped_frames();
         self.tell_of_refusals();
         self.tell_of_moves();
@@ -130,6 +136,12 @@ impl Sender {
             return self.give_up(context, error.to_string());
         }
         self.peers = peers;
+    }
+
+    fn post_traffic(&mut self) {
+        let status = self.outbound.iter().flat_map(Outbound::status);
+        let traffic = &self.machine.shared.board.traffic;
+        traffic.post(status, &mut self.counted);
     }
 
     fn warn_of_dropped_frames(&mut self) {

@@ -122,24 +122,19 @@ impl Page {
 
     /// What went down since an earlier page of the same process though it only goes up, or is gone.
     pub fn fallen_since(&self, earlier: &Page) -> Vec<String> {
-        let counted = earlier
-            .0
-            .iter()
-            .filter(|(_, family)| family.kind != "gauge");
+        let families = earlier.0.iter();
+        let counted = families.filter(|(_, family)| family.kind != "gauge");
         let samples =
             counted.flat_map(|(name, family)| family.samples.iter().map(move |it| (name, it)));
         let fallen = samples.filter_map(|(family, (sample, before))| {
-            let now = self.0.get(family)?.samples.get(sample)?;
-            (now < before).then(|| format!("{sample:?} fell from {before} to {now}"))
+            let now = self.0.get(family).map(|family| &family.samples);
+            match now.and_then(|now| now.get(sample)) {
+                Some(now) if now >= before => None,
+                Some(now) => Some(format!("{sample:?} fell from {before} to {now}")),
+                None => Some(format!("{sample:?} is gone")),
+            }
         });
-        let gone = earlier.0.iter().filter_map(|(name, family)| {
-            let now = self.0.get(name).map(|family| &family.samples);
-            let gone =
-                |sample: &&(String, Labels)| now.is_none_or(|now| !now.contains_key(*sample));
-            let sample = family.samples.keys().find(gone)?;
-            Some(format!("{sample:?} is gone"))
-        });
-        fallen.chain(gone).collect()
+        fallen.collect()
     }
 }
 

@@ -5,6 +5,7 @@ mod deadline;
 mod exposition;
 mod gateway;
 mod metrics;
+mod peers;
 mod probes;
 mod process;
 mod version;

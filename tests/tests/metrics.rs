@@ -228,3 +228,74 @@ async fn watchers_are_counted_while_they_are_there_and_their_events_for_good() {
     told((0.0, 0.0, 3.0)).await;
     assert_eq!(watch("grpc_server_handled_total", Some("Canceled")), 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ways_to_the_others_are_told_and_a_leader_tells_how_far_each_is() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    client.put("key", "value").await;
+    cluster.converged().await;
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % 3;
+    let name = cluster.machines[other].name.clone();
+    let peer = [("peer", name.as_str())];
+    let to = client.info(other).await.expect("it answers").machine_id;
+    let to = format!("{to:x}");
+    let to = [("To", to.as_str())];
+    let sent = |page: &Page| page.value("etcd_network_peer_sent_bytes_total", &to);
+    let before = until("what was sent is counted", async || {
+        let page = page(&cluster, leader);
+        match page.0.contains_key("etcd_network_peer_sent_bytes_total") && sent(&page) > 0.0 {
+            true => Ok(page),
+            false => Err("not yet".to_owned()),
+        }
+    })
+    .await;
+    assert_eq!(before.value("raft_machine_peer_connected", &peer), 1.0);
+    assert!(before.value("raft_machine_peer_round_trip_seconds", &peer) > 0.0);
+    until("the follower has all that the leader has", async || {
+        let page = page(&cluster, leader);
+        let matched = page.value("raft_machine_follower_matched_index", &peer);
+        let last = page.value("raft_machine_log_last_index", &[]);
+        match matched == last {
+            true => Ok(()),
+            false => Err(format!("{matched} of {last}")),
+        }
+    })
+    .await;
+    let follower = page(&cluster, other);
+    assert!(
+        !follower
+            .0
+            .contains_key("raft_machine_follower_matched_index")
+    );
+    let silence = follower.value("raft_machine_leader_silence_seconds", &[]);
+    assert!(silence.is_finite());
+
+    // A Sender that is built anew counts anew, and dials anew.
+    let connections = |page: &Page| page.value("raft_machine_peer_connections_total", &peer);
+    client
+        .kill_actor(leader, "sender", "stop")
+        .await
+        .expect("faults are allowed");
+    until(
+        "the peer is dialled again and that is counted",
+        async || {
+            let now = page(&cluster, leader);
+            assert_eq!(now.fallen_since(&before), [""; 0]);
+            match connections(&now) > connections(&before) && sent(&now) > sent(&before) {
+                true => Ok(()),
+                false => Err(format!("{} connections", connections(&now))),
+            }
+        },
+    )
+    .await;
+    cluster.machines[other].kill();
+    until("the lost connection is told", async || {
+        match page(&cluster, leader).value("raft_machine_peer_connected", &peer) {
+            0.0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+}

@@ -2,7 +2,7 @@
 //! with `raft_machine_`.
 //!
 //! A look at it copies numbers that are posted anyway. It asks no actor, and what it has the system tell is read on a thread that
-//! may block. The labels are names of methods, codes, checks and actors, of which there is a fixed number.
+//! may block. The labels are names of methods, codes, checks and actors, of which there is a fixed number, and of members.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use tonic::body::Body;
 
 use super::answer;
 use super::exposition::{CONTENT_TYPE, Page};
+use super::peers;
 use super::probes::Tally;
 use super::process;
 use crate::calls::{CODES, Calls};
@@ -72,6 +73,7 @@ impl Metrics {
         let readings = self.port.readings();
         let mut page = Page::default();
         self.server(&mut page, &report, &readings);
+        peers::write(&mut page, &self.port, &report);
         self.data(&mut page, &report, &readings);
         watches(&mut page, &readings);
         self.clients(&mut page);
@@ -85,7 +87,7 @@ impl Metrics {
     fn server(&self, page: &mut Page, report: &Report, readings: &Readings) {
         let identity = self.port.identity();
         let mut id = page.gauge("etcd_server_id", "The machine's number, as a label.");
-        id.sample(&[("server_id", &identity.machine.to_string())], 1);
+        id.sample(&[("server_id", &peers::hex(identity.machine))], 1);
         let mut version = page.gauge(
             "etcd_server_version",
             "The version of etcd whose API is served, as a label.",
@@ -129,12 +131,12 @@ impl Metrics {
         .is(report.applied.0);
         page.gauge(
             "etcd_server_proposals_pending",
-            "Writes of this machine's clients that wait for their answer.",
+            "Writes of this machine's clients, and those of its leases' time, that wait for their answer.",
         )
         .is(readings.writes_pending);
         page.counter(
             "etcd_server_proposals_failed_total",
-            "Writes of this machine's clients that failed, or whose outcome is unknown, by no fault of their own.",
+            "Writes of this machine's clients, and those of its leases' time, that failed, or whose outcome is unknown, by no fault of their own.",
         )
         .is(readings.writes_failed);
         page.counter(
