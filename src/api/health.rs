@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_service_that_is_not_there_is_unknown() {
-        let unknown = status("etcdserverpb.Auth", true, false);
+        let unknown = status("etcdserverpb.Nothing", true, false);
         assert_eq!(unknown, ServingStatus::ServiceUnknown);
     }
 }
