@@ -122,7 +122,8 @@ impl Lessor {
         if self.reign.as_ref().map(|reign| reign.term) != leads_in {
             self.reign = None;
             if let Some(term) = leads_in {
-                self.begin_reign(term, context);
+                self.begin_reign(term);
+                self.count(context);
             }
         }
         let leader = self.machine.shared.board.raft().leader;
@@ -172,51 +173,71 @@ impl Lessor {
             LessorBody::Look(ids) => (Wish::Look, ids),
             LessorBody::Standing(_) | LessorBody::NotNow => return,
         };
-        let reign = self.reign.as_ref().filter(|reign| reign.is_heir());
-        let reign = reign.map(|reign| (reign.number, reign.term));
         let has_room = self.served < SERVED_MAX && ids.len() <= BATCH_MAX;
-        let Some((reign, term)) = reign.filter(|_| has_room) else {
+        let reign = self.reign.as_mut().filter(|_| has_room);
+        let begun = reign.and_then(|reign| reign.entry().map(|entry| (reign, entry)));
+        let Some((reign, entry)) = begun else {
             return self.reply(from, number, LessorBody::NotNow);
         };
+        let reserved = match wish {
+            Wish::Renew => reign.book.reserve(&ids),
+            Wish::Look => vec![true; ids.len()],
+        };
+        let reign = reign.number;
         self.served += 1;
-        let look = look_up(self.port.clone(), term, wish, ids.clone());
+        let asked = ids.iter().zip(&reserved).filter(|(_, reserved)| **reserved);
+        let asked = asked.map(|(id, _)| *id).collect();
+        let look = look_up(self.port.clone(), entry, wish, asked);
         let look = actix::fut::wrap_future::<_, Self>(look);
-        context.spawn(look.map(move |known, this, _| {
+        context.spawn(look.map(move |found, this, _| {
             this.served -= 1;
-            let known = known.filter(|_| this.reigns(reign));
-            let body = match known {
-                Some(known) => LessorBody::Standing(this.standings(wish, &ids, &known)),
-                None => LessorBody::NotNow,
+            let body = match this.reigns(reign) {
+                true => this.settle(wish, &ids, &reserved, found),
+                false => LessorBody::NotNow,
             };
             this.reply(from, number, body);
         }));
     }
 
-    /// How it stands with the leases of these ids, of which some are known. Those that are to be renewed are.
-    fn standings(&mut self, wish: Wish, ids: &[i64], known: &[Lease]) -> Vec<LeaseStanding> {
+    /// What becomes of leases that were asked about. Those that are to be renewed are, and nothing keeps them from ending any more.
+    fn settle(
+        &mut self,
+        wish: Wish,
+        ids: &[i64],
+        reserved: &[bool],
+        found: Option<Found>,
+    ) -> LessorBody {
         let now_ms = self.now_ms();
         let Some(reign) = &mut self.reign else {
-            return Vec::new();
+            return LessorBody::NotNow;
         };
+        let is_told = found.as_ref().is_some_and(|found| found.is_told);
+        let leases = found.map(|found| found.leases).unwrap_or_default();
         // They come in the order of the ids that were asked about, without those that are not there.
-        let mut known = known.iter().peekable();
-        let standing = |id: &i64| {
-            let Some(lease) = known.next_if(|lease| lease.grant.id == *id) else {
-                return LeaseStanding::None;
-            };
-            let left_ms = match wish {
+        let mut leases = leases.iter().peekable();
+        let mut standings = Vec::with_capacity(ids.len());
+        for (id, reserved) in ids.iter().zip(reserved) {
+            let lease = leases.next_if(|lease| *reserved && lease.grant.id == *id);
+            let left_ms = lease.map(|lease| match wish {
                 Wish::Renew => reign.book.renew(lease, now_ms),
                 Wish::Look => Ok(reign.book.left(lease, now_ms)),
-            };
-            match left_ms {
-                Ok(left_ms) => LeaseStanding::Held {
+            });
+            if wish == Wish::Renew && *reserved {
+                reign.book.unreserve(*id);
+            }
+            standings.push(match (reserved, lease, left_ms) {
+                (true, Some(lease), Some(Ok(left_ms))) => LeaseStanding::Held {
                     ttl: lease.ttl,
                     left_ms,
                 },
-                Err(_) => LeaseStanding::Unsettled,
-            }
-        };
-        ids.iter().map(standing).collect()
+                (true, None, _) => LeaseStanding::None,
+                _ => LeaseStanding::Unsettled,
+            });
+        }
+        match is_told {
+            true => LessorBody::Standing(standings),
+            false => LessorBody::NotNow,
+        }
     }
 
     fn reply(&mut self, to: MachineId, number: u64, body: LessorBody) {
@@ -246,20 +267,29 @@ impl Lessor {
         }
     }
 
-    /// The key space was opened again. What became of leases in the meantime may have been told to nobody.
-    fn begin_anew(&mut self, context: &mut Context<Self>) {
+    /// The key space was opened again, and what became of leases in the meantime may have been told to nobody; or it is not known what
+    /// became of a proposal. The next tick goes on.
+    fn begin_anew(&mut self) {
         if let Some(reign) = self.reign.take() {
             debug!(self.machine.log, "counts the time of leases anew"; "term" => reign.term.0);
-            self.begin_reign(reign.term, context);
+            self.begin_reign(reign.term);
         }
     }
 }
 
+/// What a look at leases has come to.
+struct Found {
+    leases: Vec<Lease>,
+    /// Whether that may be told.
+    is_told: bool,
+}
+
 /// Which of these leases are there, once a quorum has confirmed who leads; none if that is not known. Where they are to be renewed,
-/// nothing is noted to be left of them any more: the next leader gives them their whole time.
-async fn look_up(port: Port, term: Term, wish: Wish, ids: Vec<i64>) -> Option<Vec<Lease>> {
+/// nothing is noted to be left of them any more: the next leader gives them their whole time. Where that cannot be written, they have
+/// their time again while this leader leads, and it is told to nobody.
+async fn look_up(port: Port, reign: u64, wish: Wish, ids: Vec<i64>) -> Option<Found> {
     let known = port.query(Query::KnownLeases(ids), Consistency::Quorum);
-    let ReplyBody::Leases(mut known) = known.await.ok()?.body else {
+    let ReplyBody::Leases(mut leases) = known.await.ok()?.body else {
         return None;
     };
     let is_noted = |lease: &&mut Lease| wish == Wish::Renew && lease.remaining.is_some();
@@ -270,16 +300,19 @@ async fn look_up(port: Port, term: Term, wish: Wish, ids: Vec<i64>) -> Option<Ve
             remaining: None,
         }
     };
-    let times: Vec<LeaseTime> = known.iter_mut().filter(is_noted).map(renewed).collect();
-    if !times.is_empty() {
-        let term = term.0;
-        let note = port.propose(Command::NoteLeases { term, times });
-        match note.await.ok()?.body {
-            ReplyBody::LeasesCounted(true) => {}
-            _ => return None,
+    let times: Vec<LeaseTime> = leases.iter_mut().filter(is_noted).map(renewed).collect();
+    let is_told = match times.is_empty() {
+        true => true,
+        false => {
+            let note = port.propose(Command::NoteLeases { reign, times }).await;
+            match note.map(|reply| reply.body) {
+                Ok(ReplyBody::LeasesCounted(Some(_))) => true,
+                Ok(_) => return None,
+                Err(_) => false,
+            }
         }
-    }
-    Some(known)
+    };
+    Some(Found { leases, is_told })
 }
 
 impl Handler<AskLessor> for Lessor {
@@ -310,7 +343,7 @@ impl Handler<KeyspaceOpened> for Lessor {
     type Result = ();
     fn handle(&mut self, _: KeyspaceOpened, context: &mut Context<Self>) {
         self.enter(context);
-        self.begin_anew(context);
+        self.begin_anew();
     }
 }
 

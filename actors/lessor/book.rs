@@ -1,18 +1,27 @@
 //! The book of the lessor that leads: when each lease ends.
 //!
-//! A lease is *free*, or something about it is on its way through the log: its *end*, or a *note* of what is left of it. Until that is
-//! decided nobody may be told that it was renewed.
+//! A lease is *free*, or something about it is on its way through the log: its *end*, or a *note* of what is left of it. One that somebody
+//! asks to be renewed is *reserved* from then until that is decided: nothing is done about it meanwhile, so that the answer is true of
+//! a lease that lives.
 
 use std::collections::{BTreeSet, HashMap};
 
 use rm_kv::{Grant, Lease, LeaseTime};
 
 /// All leases. Times are in milliseconds by the clock of leases.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Book {
     leases: HashMap<i64, Counted>,
     /// The free ones, by when they end.
     due: BTreeSet<(u64, i64)>,
+    /// The free ones that are longer than `note_ms`, by when that was last looked at.
+    notable: BTreeSet<(u64, i64)>,
+    /// How many renewals of an id are being decided.
+    reserved: HashMap<i64, usize>,
+    /// How long a lease is not renewed until it is noted what is left of it.
+    note_ms: u64,
+    /// Whether all leases are in it.
+    is_whole: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -22,16 +31,9 @@ struct Counted {
     ttl: i64,
     /// When it ends.
     end_ms: u64,
-    /// Since when it was not renewed.
+    /// When it was renewed, or noted, last.
     since_ms: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Free,
-    Ending,
-    Noting,
+    is_free: bool,
 }
 
 /// It cannot be told yet how it stands with a lease.
@@ -39,6 +41,28 @@ enum State {
 pub(crate) struct Undecided;
 
 impl Book {
+    /// An empty one, of a lessor that notes what is left of leases after so long.
+    pub(crate) fn new(note_ms: u64) -> Book {
+        Book {
+            leases: HashMap::new(),
+            due: BTreeSet::new(),
+            notable: BTreeSet::new(),
+            reserved: HashMap::new(),
+            note_ms,
+            is_whole: false,
+        }
+    }
+
+    /// How many leases there are.
+    pub(crate) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// All leases are in the book from now on, but for those that are granted later.
+    pub(crate) fn complete(&mut self) {
+        self.is_whole = true;
+    }
+
     /// Takes a lease in, unless it is known. A later grant of the same id takes the place of an earlier one.
     pub(crate) fn add(&mut self, lease: &Lease, now_ms: u64, extension_ms: u64) {
         let Lease {
@@ -46,11 +70,8 @@ impl Book {
             ttl,
             remaining,
         } = *lease;
-        if self
-            .leases
-            .get(&grant.id)
-            .is_some_and(|known| known.entry >= grant.entry)
-        {
+        let known = self.leases.get(&grant.id);
+        if known.is_some_and(|known| known.entry >= grant.entry) {
             return;
         }
         let left_ms = millis(remaining.unwrap_or(ttl)).saturating_add(extension_ms);
@@ -61,34 +82,52 @@ impl Book {
                 ttl,
                 end_ms: now_ms.saturating_add(left_ms),
                 since_ms: now_ms,
-                state: State::Free,
+                is_free: true,
             },
         );
-    }
-
-    /// How many leases there are.
-    pub(crate) fn len(&self) -> usize {
-        self.leases.len()
     }
 
     /// Strikes a lease out.
     pub(crate) fn strike(&mut self, grant: Grant) {
         if let Some(counted) = self.of(grant) {
-            self.due.remove(&(counted.end_ms, grant.id));
+            self.unlist(grant.id, &counted);
             self.leases.remove(&grant.id);
         }
     }
 
-    /// Gives a lease its whole time again; how much that is, in milliseconds.
+    /// Reserves the leases of these ids, until [`Book::unreserve`]: those about which nothing is being decided. Tells of each whether it is.
+    pub(crate) fn reserve(&mut self, ids: &[i64]) -> Vec<bool> {
+        let mut are_reserved = Vec::with_capacity(ids.len());
+        for id in ids {
+            let is_free = self.leases.get(id).is_none_or(|counted| counted.is_free);
+            if is_free {
+                *self.reserved.entry(*id).or_default() += 1;
+            }
+            are_reserved.push(is_free);
+        }
+        are_reserved
+    }
+
+    /// Gives back what was reserved.
+    pub(crate) fn unreserve(&mut self, id: i64) {
+        if let Some(count) = self.reserved.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.reserved.remove(&id);
+            }
+        }
+    }
+
+    /// Gives a lease that is reserved its whole time again; how much that is, in milliseconds.
     ///
     /// # Errors
-    /// Something is being decided about it.
+    /// It is another grant than the book knows, or has ended meanwhile.
     pub(crate) fn renew(&mut self, lease: &Lease, now_ms: u64) -> Result<u64, Undecided> {
-        self.add(lease, now_ms, 0);
-        let counted = self.of(lease.grant).ok_or(Undecided)?;
-        if counted.state != State::Free {
-            return Err(Undecided);
+        if !self.is_whole {
+            // It may not have been read yet.
+            self.add(lease, now_ms, 0);
         }
+        let counted = self.of(lease.grant).ok_or(Undecided)?;
         let left_ms = millis(counted.ttl);
         self.set(
             lease.grant.id,
@@ -112,44 +151,32 @@ impl Book {
     /// Leases whose time is over, at most so many. Their end is being decided from now on.
     pub(crate) fn begin_to_end(&mut self, now_ms: u64, count: usize) -> Vec<Grant> {
         let over = self.due.iter().take_while(|(end_ms, _)| *end_ms <= now_ms);
-        let ids: Vec<i64> = over.take(count).map(|(_, id)| *id).collect();
-        ids.into_iter()
-            .filter_map(|id| self.occupy(id, State::Ending))
-            .collect()
+        let unreserved = over.filter(|(_, id)| !self.reserved.contains_key(id));
+        let ids: Vec<i64> = unreserved.take(count).map(|(_, id)| *id).collect();
+        ids.into_iter().filter_map(|id| self.occupy(id)).collect()
     }
 
-    /// Those leases that are longer than `interval_ms` and were not renewed for so long: it is worth a note what is left of them.
-    pub(crate) fn worth_noting(&self, now_ms: u64, interval_ms: u64) -> Vec<Grant> {
-        let is_worth = |counted: &Counted| {
-            let quiet_ms = now_ms.saturating_sub(counted.since_ms);
-            counted.state == State::Free
-                && millis(counted.ttl) > interval_ms
-                && quiet_ms >= interval_ms
-        };
-        let worth = self.leases.iter().filter(|(_, counted)| is_worth(counted));
-        worth.map(|(id, counted)| counted.grant(*id)).collect()
-    }
-
-    /// What is left of these leases, in whole seconds, rather too many; without those that were renewed since they were found worth
-    /// it. The note is being decided from now on.
-    pub(crate) fn begin_to_note(
-        &mut self,
-        grants: impl Iterator<Item = Grant>,
-        now_ms: u64,
-        interval_ms: u64,
-    ) -> Vec<LeaseTime> {
-        let mut times = Vec::new();
-        for grant in grants {
-            let Some(counted) = self.of(grant).filter(|it| it.state == State::Free) else {
-                continue;
-            };
-            if now_ms.saturating_sub(counted.since_ms) < interval_ms {
-                continue;
+    /// What is left, in whole seconds and rather too many, of leases that are long and were not renewed for so long that it is worth
+    /// a note; of at most so many. The note is being decided from now on.
+    pub(crate) fn begin_to_note(&mut self, now_ms: u64, count: usize) -> Vec<LeaseTime> {
+        let looked_at = now_ms.checked_sub(self.note_ms);
+        let is_due = |since_ms: u64| looked_at.is_some_and(|looked_at| since_ms <= looked_at);
+        let due = self
+            .notable
+            .iter()
+            .take_while(|(since_ms, _)| is_due(*since_ms));
+        let unreserved = due.filter(|(_, id)| !self.reserved.contains_key(id));
+        let ids: Vec<i64> = unreserved.take(count).map(|(_, id)| *id).collect();
+        let mut times = Vec::with_capacity(ids.len());
+        for id in ids {
+            let end_ms = self.leases.get(&id).map_or(0, |counted| counted.end_ms);
+            let left_ms = end_ms.saturating_sub(now_ms);
+            if let Some(grant) = self.occupy(id) {
+                times.push(LeaseTime {
+                    grant,
+                    remaining: i64::try_from(left_ms.div_ceil(1_000)).ok(),
+                });
             }
-            let left_ms = counted.end_ms.saturating_sub(now_ms);
-            let remaining = i64::try_from(left_ms.div_ceil(1_000)).ok();
-            times.push(LeaseTime { grant, remaining });
-            self.occupy(grant.id, State::Noting);
         }
         times
     }
@@ -161,7 +188,7 @@ impl Book {
                 self.set(
                     grant.id,
                     Counted {
-                        state: State::Free,
+                        is_free: true,
                         ..counted
                     },
                 );
@@ -169,10 +196,33 @@ impl Book {
         }
     }
 
-    fn occupy(&mut self, id: i64, state: State) -> Option<Grant> {
+    /// The same, once it was noted what is left of them.
+    pub(crate) fn noted(&mut self, grants: impl Iterator<Item = Grant>, now_ms: u64) {
+        for grant in grants {
+            if let Some(counted) = self.of(grant) {
+                self.set(
+                    grant.id,
+                    Counted {
+                        is_free: true,
+                        since_ms: now_ms,
+                        ..counted
+                    },
+                );
+            }
+        }
+    }
+
+    fn occupy(&mut self, id: i64) -> Option<Grant> {
         let counted = *self.leases.get(&id)?;
-        self.set(id, Counted { state, ..counted });
-        Some(counted.grant(id))
+        self.set(
+            id,
+            Counted {
+                is_free: false,
+                ..counted
+            },
+        );
+        let entry = counted.entry;
+        Some(Grant { id, entry })
     }
 
     fn of(&self, grant: Grant) -> Option<Counted> {
@@ -182,20 +232,19 @@ impl Book {
 
     fn set(&mut self, id: i64, counted: Counted) {
         if let Some(before) = self.leases.insert(id, counted) {
-            self.due.remove(&(before.end_ms, id));
+            self.unlist(id, &before);
         }
-        if counted.state == State::Free {
+        if counted.is_free {
             self.due.insert((counted.end_ms, id));
+            if millis(counted.ttl) > self.note_ms {
+                self.notable.insert((counted.since_ms, id));
+            }
         }
     }
-}
 
-impl Counted {
-    fn grant(&self, id: i64) -> Grant {
-        Grant {
-            id,
-            entry: self.entry,
-        }
+    fn unlist(&mut self, id: i64, counted: &Counted) {
+        self.due.remove(&(counted.end_ms, id));
+        self.notable.remove(&(counted.since_ms, id));
     }
 }
 
@@ -208,6 +257,8 @@ fn millis(seconds: i64) -> u64 {
 mod tests {
     use super::*;
 
+    const NOTE_MS: u64 = 10_000;
+
     fn lease(id: i64, entry: u64, ttl: i64) -> Lease {
         Lease {
             grant: Grant { id, entry },
@@ -216,33 +267,86 @@ mod tests {
         }
     }
 
+    /// A book with these leases.
+    fn book(leases: &[Lease]) -> Book {
+        let mut book = Book::new(NOTE_MS);
+        for lease in leases {
+            book.add(lease, 0, 0);
+        }
+        book.complete();
+        book
+    }
+
+    fn noted(lease: &Lease, left: i64) -> LeaseTime {
+        LeaseTime {
+            grant: lease.grant,
+            remaining: Some(left),
+        }
+    }
+
     #[test]
     fn a_lease_ends_when_its_time_is_over_and_not_before() {
-        let mut book = Book::default();
         let (first, second) = (lease(1, 1, 10), lease(2, 2, 20));
+        let mut book = Book::new(NOTE_MS);
         book.add(&first, 0, 500);
         book.add(&second, 0, 500);
         book.add(&first, 9_000, 0); // is known
+        book.complete();
         assert_eq!(book.begin_to_end(10_499, 9), []);
         assert_eq!(book.left(&first, 10_000), 500);
         assert_eq!(book.renew(&second, 10_000), Ok(20_000));
         assert_eq!(book.begin_to_end(20_500, 9), [first.grant]);
-        assert_eq!(book.renew(&first, 20_500), Err(Undecided));
         assert_eq!(book.begin_to_end(20_500, 9), [], "its end is on its way");
         book.release([first.grant].into_iter());
         assert_eq!(book.begin_to_end(30_000, 1), [first.grant]);
         book.strike(first.grant);
         assert_eq!(book.begin_to_end(30_000, 9), [second.grant]);
         book.strike(second.grant);
-        assert!(book.leases.is_empty() && book.due.is_empty());
+        assert!(book.leases.is_empty() && book.due.is_empty() && book.notable.is_empty());
+    }
+
+    #[test]
+    fn a_lease_that_is_to_be_renewed_is_neither_ended_nor_noted_meanwhile() {
+        let (due, long) = (lease(1, 1, 10), lease(2, 2, 100));
+        let mut book = book(&[due, long]);
+        assert_eq!(book.reserve(&[1, 2, 2, 3]), [true; 4]);
+        assert_eq!(book.begin_to_end(50_000, 9), []);
+        assert_eq!(book.begin_to_note(50_000, 9), []);
+        assert_eq!(book.renew(&due, 50_000), Ok(10_000));
+        for id in [1, 2, 3] {
+            book.unreserve(id);
+        }
+        assert_eq!(book.begin_to_end(59_999, 9), []);
+        assert_eq!(book.begin_to_end(60_000, 9), [due.grant]);
+        assert_eq!(
+            book.begin_to_note(60_000, 9),
+            [],
+            "another asks for it still"
+        );
+        book.unreserve(2);
+        assert!(book.reserved.is_empty());
+        assert_eq!(book.begin_to_note(60_000, 9), [noted(&long, 40)]);
+        // What is on its way must be decided first.
+        assert_eq!(book.reserve(&[1, 2, 3]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_does_not_come_back_by_a_renewal() {
+        let ended = lease(1, 1, 10);
+        let mut book = book(&[ended]);
+        book.reserve(&[1]);
+        book.strike(ended.grant); // revoked by a client
+        assert_eq!(book.renew(&ended, 5_000), Err(Undecided));
+        assert_eq!(book.len(), 0);
+        let mut unread = Book::new(NOTE_MS);
+        unread.reserve(&[1]);
+        assert_eq!(unread.renew(&ended, 5_000), Ok(10_000));
     }
 
     #[test]
     fn another_grant_of_an_id_is_another_lease() {
-        let mut book = Book::default();
         let (early, late) = (lease(1, 5, 10), lease(1, 9, 60));
-        book.add(&late, 0, 0);
-        book.add(&early, 0, 0); // was read before and heard of later
+        let mut book = book(&[late, early]); // the early one was read before and heard of later
         book.strike(early.grant);
         assert_eq!(book.left(&late, 0), 60_000);
         assert_eq!(book.renew(&early, 0), Err(Undecided));
@@ -254,39 +358,29 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_long_lease_is_noted_if_nobody_renews_it() {
-        let mut book = Book::default();
         let (long, busy, short) = (lease(1, 1, 100), lease(2, 2, 100), lease(3, 3, 10));
-        for lease in [&long, &busy, &short] {
-            book.add(lease, 0, 0);
-        }
-        assert_eq!(book.worth_noting(9_999, 10_000), []);
+        let mut book = book(&[long, busy, short]);
+        assert_eq!(book.begin_to_note(9_999, 9), []);
         assert_eq!(book.renew(&busy, 9_999), Ok(100_000));
-        assert_eq!(book.worth_noting(10_000, 10_000), [long.grant]);
-        let note = |book: &mut Book, now_ms| {
-            let worth = [long.grant, busy.grant].into_iter();
-            book.begin_to_note(worth, now_ms, 10_000)
-        };
-        let noted = |left| LeaseTime {
-            grant: long.grant,
-            remaining: Some(left),
-        };
-        assert_eq!(note(&mut book, 10_000), [noted(90)]);
-        assert_eq!(book.renew(&long, 10_000), Err(Undecided));
-        assert_eq!(note(&mut book, 10_000), [], "a note is on its way");
-        book.release([long.grant].into_iter());
+        assert_eq!(book.begin_to_note(10_000, 9), [noted(&long, 90)]);
+        assert_eq!(book.begin_to_note(10_000, 9), [], "it is on its way");
+        book.noted([long.grant].into_iter(), 10_000);
         assert_eq!(book.left(&long, 10_000), 90_000, "a note renews nothing");
-        assert_eq!(note(&mut book, 10_000), [noted(90)]);
-        book.release([long.grant].into_iter());
-        assert_eq!(book.renew(&long, 10_001), Ok(100_000));
-        assert_eq!(note(&mut book, 10_001), [], "it was renewed meanwhile");
+        assert_eq!(book.begin_to_note(19_998, 9), []);
+        assert_eq!(book.begin_to_note(20_000, 1), [noted(&busy, 90)]);
+        book.release([busy.grant].into_iter()); // was refused, and is worth another
+        assert_eq!(
+            book.begin_to_note(20_000, 9),
+            [noted(&busy, 90), noted(&long, 80)]
+        );
 
-        let noted = Lease {
+        let known = Lease {
             remaining: Some(7),
             ..long
         };
-        let mut next = Book::default();
-        next.add(&noted, 0, 1_000);
-        assert_eq!(next.left(&noted, 0), 8_000);
-        assert_eq!(next.renew(&noted, 0), Ok(100_000));
+        let mut next = Book::new(NOTE_MS);
+        next.add(&known, 0, 1_000);
+        assert_eq!(next.left(&known, 0), 8_000);
+        assert_eq!(next.renew(&known, 0), Ok(100_000));
     }
 }

@@ -1,10 +1,8 @@
 //! The time of leases while this machine leads: how a reign begins, and what it has written into the log.
 //!
-//! A reign begins with an entry that changes nothing: once it is applied, all that an earlier life of this actor had proposed in this
-//! term is, too. Then all leases are read, part by part. What is proposed has its answer, or the reign begins anew: so the book never
-//! takes a lease for free while its end may be on its way.
-
-use std::collections::VecDeque;
+//! A reign begins with an entry of its own, which all that it has written later names: once it is applied, what an earlier reign had
+//! proposed does nothing any more, however late it comes (`src/kv/lease.rs`). Then all leases are read, part by part. What is proposed
+//! has its answer, or a new reign begins: so the book never takes a lease for free while its end may yet count.
 
 use actix::{ActorFutureExt, AsyncContext, Context};
 use rm_kv::{Command, Grant, Lease, LeaseTime, Query, ReplyBody};
@@ -19,7 +17,7 @@ use crate::port::{Consistency, Port};
 const PAGE: usize = 1_000;
 /// The most leases that one entry ends.
 const ENDS_MAX: usize = 100;
-/// The most leases of which one entry notes what is left.
+/// The most leases of which one entry notes what is left. There is no more than one such entry a tick.
 const NOTES_MAX: usize = 1_000;
 
 /// This machine's time as the leader, or a part of it.
@@ -32,10 +30,6 @@ pub(super) struct Reign {
     ends: bool,
     /// Whether a note is on its way.
     notes: bool,
-    /// Leases that are to be noted.
-    to_note: VecDeque<Grant>,
-    /// When to look next which leases are worth a note, by the clock of leases.
-    note_at_ms: u64,
 }
 
 /// How far a reign has come.
@@ -45,52 +39,49 @@ enum Stage {
     New,
     /// It is on its way.
     Beginning,
-    /// It is applied. The leases after this one are to be read.
-    Heir(Option<i64>),
+    /// It is applied. The leases after one of them are to be read.
+    Begun { entry: u64, after: Option<i64> },
     /// They are being read.
-    Reading,
+    Reading { entry: u64 },
     /// All are in the book.
-    Counting,
+    Counting { entry: u64 },
 }
 
 /// What became of a proposal.
 enum Fate {
     /// It is applied.
-    Counted,
+    Applied(ReplyBody),
     /// It was not written: it can be proposed again.
     Refused,
-    /// That is not known, or it came in another term.
+    /// That is not known.
     Unknown,
 }
 
 impl Reign {
-    /// Whether all that was decided about leases before it is applied.
-    pub(super) fn is_heir(&self) -> bool {
-        !matches!(self.stage, Stage::New | Stage::Beginning)
+    /// The entry that began it, once it is applied.
+    pub(super) fn entry(&self) -> Option<u64> {
+        match self.stage {
+            Stage::New | Stage::Beginning => None,
+            Stage::Begun { entry, .. } | Stage::Reading { entry } | Stage::Counting { entry } => {
+                Some(entry)
+            }
+        }
     }
 }
 
 impl Lessor {
-    pub(super) fn begin_reign(&mut self, term: Term, context: &mut Context<Self>) {
+    pub(super) fn begin_reign(&mut self, term: Term) {
         self.reigns += 1;
-        let note_at_ms = self.now_ms() + self.interval_ms();
+        let leases = &self.machine.shared.config.config.leases;
+        let note_ms = leases.checkpoint_interval_seconds.saturating_mul(1_000);
         self.reign = Some(Reign {
             number: self.reigns,
             term,
-            book: Book::default(),
+            book: Book::new(note_ms),
             stage: Stage::New,
             ends: false,
             notes: false,
-            to_note: VecDeque::new(),
-            note_at_ms,
         });
-        self.count(context);
-    }
-
-    /// How often what is left of leases is noted, in milliseconds.
-    fn interval_ms(&self) -> u64 {
-        let leases = &self.machine.shared.config.config.leases;
-        leases.checkpoint_interval_seconds.saturating_mul(1_000)
     }
 
     /// Does what is to be done next.
@@ -101,28 +92,45 @@ impl Lessor {
         match reign.stage {
             Stage::New => {
                 reign.stage = Stage::Beginning;
-                self.propose_ends(Vec::new(), context);
+                self.propose(Command::CountLeases, context, |this, fate, context| {
+                    this.begun(&fate, context);
+                });
             }
-            Stage::Heir(after) => {
-                reign.stage = Stage::Reading;
-                self.read(after, context);
+            Stage::Begun { entry, after } => {
+                reign.stage = Stage::Reading { entry };
+                self.read(entry, after, context);
             }
-            Stage::Beginning | Stage::Reading => {}
-            Stage::Counting => {
-                self.end_leases(context);
-                self.note_leases(context);
+            Stage::Beginning | Stage::Reading { .. } => {}
+            Stage::Counting { entry } => {
+                self.end_leases(entry, context);
+                self.note_leases(entry, context);
             }
         }
     }
 
-    fn read(&mut self, after: Option<i64>, context: &mut Context<Self>) {
+    fn begun(&mut self, fate: &Fate, context: &mut Context<Self>) {
+        let Some(reign) = &mut self.reign else {
+            return;
+        };
+        match *fate {
+            Fate::Applied(ReplyBody::CountLeases(entry)) => {
+                let after = None;
+                reign.stage = Stage::Begun { entry, after };
+                self.count(context);
+            }
+            // The next tick proposes it again: twice does no harm.
+            _ => reign.stage = Stage::New,
+        }
+    }
+
+    fn read(&mut self, entry: u64, after: Option<i64>, context: &mut Context<Self>) {
         let Some(reign) = self.reign.as_ref().map(|reign| reign.number) else {
             return;
         };
         let page = actix::fut::wrap_future::<_, Self>(page(self.port.clone(), after));
         context.spawn(page.map(move |leases, this, context| {
             if this.reigns(reign) {
-                this.take_in(after, leases, context);
+                this.take_in(entry, after, leases, context);
             }
         }));
     }
@@ -130,6 +138,7 @@ impl Lessor {
     /// Takes leases into the book that were read, or has them read again on the next tick.
     fn take_in(
         &mut self,
+        entry: u64,
         after: Option<i64>,
         leases: Option<Vec<Lease>>,
         context: &mut Context<Self>,
@@ -147,106 +156,93 @@ impl Lessor {
             return;
         };
         let Some(leases) = leases else {
-            reign.stage = Stage::Heir(after);
+            reign.stage = Stage::Begun { entry, after };
             return;
         };
         for lease in &leases {
             reign.book.add(lease, now_ms, extension_ms);
         }
         if leases.len() == PAGE {
-            reign.stage = Stage::Heir(leases.last().map(|lease| lease.grant.id));
+            let after = leases.last().map(|lease| lease.grant.id);
+            reign.stage = Stage::Begun { entry, after };
             self.count(context);
         } else {
-            reign.stage = Stage::Counting;
+            reign.stage = Stage::Counting { entry };
+            reign.book.complete();
             info!(self.machine.log, "counts the time of leases"; "leases" => reign.book.len(), "term" => reign.term.0);
         }
     }
 
     /// Has leases ended whose time is over.
-    fn end_leases(&mut self, context: &mut Context<Self>) {
+    fn end_leases(&mut self, entry: u64, context: &mut Context<Self>) {
         let now_ms = self.now_ms();
         let Some(reign) = self.reign.as_mut().filter(|reign| !reign.ends) else {
             return;
         };
         let grants = reign.book.begin_to_end(now_ms, ENDS_MAX);
-        if !grants.is_empty() {
-            reign.ends = true;
-            self.propose_ends(grants, context);
-        }
-    }
-
-    fn propose_ends(&mut self, grants: Vec<Grant>, context: &mut Context<Self>) {
-        let Some(reign) = &self.reign else {
+        if grants.is_empty() {
             return;
-        };
+        }
+        reign.ends = true;
         let command = Command::ExpireLeases {
-            term: reign.term.0,
+            reign: entry,
             grants: grants.clone(),
         };
         self.propose(command, context, move |this, fate, context| {
-            this.ended(&grants, &fate, context);
+            this.ended(entry, &grants, &fate, context);
         });
     }
 
-    fn ended(&mut self, grants: &[Grant], fate: &Fate, context: &mut Context<Self>) {
+    fn ended(&mut self, entry: u64, grants: &[Grant], fate: &Fate, context: &mut Context<Self>) {
         let Some(reign) = &mut self.reign else {
             return;
         };
         reign.ends = false;
-        let begins = reign.stage == Stage::Beginning;
-        match fate {
-            Fate::Counted if begins => reign.stage = Stage::Heir(None),
-            Fate::Refused if begins => {
-                reign.stage = Stage::New;
-                return; // the next tick proposes it again
+        match *fate {
+            Fate::Applied(ReplyBody::LeasesCounted(Some(done))) => {
+                let (ended, left) = grants.split_at(done.min(grants.len()));
+                debug!(self.machine.log, "leases have ended"; "count" => ended.len());
+                ended.iter().for_each(|grant| reign.book.strike(*grant));
+                reign.book.release(left.iter().copied());
+                self.end_leases(entry, context);
             }
-            Fate::Counted => {
-                debug!(self.machine.log, "leases have ended"; "count" => grants.len());
-                grants.iter().for_each(|grant| reign.book.strike(*grant));
-            }
-            Fate::Refused => return reign.book.release(grants.iter().copied()),
-            Fate::Unknown => return self.begin_anew(context),
+            Fate::Refused => reign.book.release(grants.iter().copied()),
+            Fate::Applied(_) | Fate::Unknown => self.begin_anew(),
         }
-        self.count(context);
     }
 
     /// Has it noted what is left of leases that are long and not renewed.
-    fn note_leases(&mut self, context: &mut Context<Self>) {
-        let (now_ms, interval_ms) = (self.now_ms(), self.interval_ms());
+    fn note_leases(&mut self, entry: u64, context: &mut Context<Self>) {
+        let now_ms = self.now_ms();
         let Some(reign) = self.reign.as_mut().filter(|reign| !reign.notes) else {
             return;
         };
-        if reign.to_note.is_empty() && reign.note_at_ms <= now_ms {
-            reign.note_at_ms = now_ms + interval_ms;
-            reign.to_note = reign.book.worth_noting(now_ms, interval_ms).into();
-        }
-        let count = reign.to_note.len().min(NOTES_MAX);
-        let grants = reign.to_note.drain(..count);
-        let times = reign.book.begin_to_note(grants, now_ms, interval_ms);
+        let times = reign.book.begin_to_note(now_ms, NOTES_MAX);
         if times.is_empty() {
             return;
         }
         reign.notes = true;
         let command = Command::NoteLeases {
-            term: reign.term.0,
+            reign: entry,
             times: times.clone(),
         };
-        self.propose(command, context, move |this, fate, context| {
-            this.noted(&times, &fate, context);
+        self.propose(command, context, move |this, fate, _| {
+            this.noted(&times, &fate);
         });
     }
 
-    fn noted(&mut self, times: &[LeaseTime], fate: &Fate, context: &mut Context<Self>) {
+    fn noted(&mut self, times: &[LeaseTime], fate: &Fate) {
+        let now_ms = self.now_ms();
         let Some(reign) = &mut self.reign else {
             return;
         };
         reign.notes = false;
-        if let Fate::Unknown = fate {
-            return self.begin_anew(context);
+        let grants = times.iter().map(|time| time.grant);
+        match fate {
+            Fate::Applied(ReplyBody::LeasesCounted(Some(_))) => reign.book.noted(grants, now_ms),
+            Fate::Refused => reign.book.release(grants),
+            Fate::Applied(_) | Fate::Unknown => self.begin_anew(),
         }
-        // Those whose note was refused are worth another when it is looked again.
-        reign.book.release(times.iter().map(|time| time.grant));
-        self.note_leases(context);
     }
 
     /// Proposes, and goes on with what became of it if this reign lasts.
@@ -263,12 +259,12 @@ impl Lessor {
         let proposed = async move { port.propose(command).await };
         let proposed = actix::fut::wrap_future::<_, Self>(proposed);
         context.spawn(proposed.map(move |outcome, this, context| {
-            let fate = match outcome.map(|reply| reply.body) {
-                Ok(ReplyBody::LeasesCounted(true)) => Fate::Counted,
+            let fate = match outcome {
+                Ok(reply) => Fate::Applied(reply.body),
                 Err(Refusal::NoSpace | Refusal::TooManyRequests | Refusal::Stopped) => {
                     Fate::Refused
                 }
-                Ok(_) | Err(_) => Fate::Unknown,
+                Err(_) => Fate::Unknown,
             };
             if this.reigns(reign) {
                 then(this, fate, context);

@@ -121,9 +121,11 @@ impl Lease for LeaseService {
 
 /// Renews a lease. Of one that is not there nothing is left.
 async fn renew(port: &Port, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    // Before it is renewed, as in etcd: a lease that ends with the next revision must not seem to have been renewed after that.
+    let header = Some(header_now(port));
     let left = port.renew_lease(id).await.map_err(refused)?;
     Ok(pb::LeaseKeepAliveResponse {
-        header: Some(header_now(port)),
+        header,
         id,
         ttl: left.map_or(0, |left| left.ttl),
     })

@@ -61,6 +61,7 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         | ReplyBody::Scrub
         | ReplyBody::GrantLease(_)
         | ReplyBody::RevokeLease
+        | ReplyBody::CountLeases(_)
         | ReplyBody::LeasesCounted(_)
         | ReplyBody::Lease(_)
         | ReplyBody::Leases(_)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Leases {
     /// About how often it is noted in the log how much is left of a lease that is longer than this and not renewed, so that a change
-    /// of leader does not give it its whole time again; in seconds, at least 1 (etcd: --experimental-lease-checkpoint-interval).
+    /// of leader does not give it its whole time again; in seconds, at least 1 (etcd: defaultLeaseCheckpointInterval).
     pub checkpoint_interval_seconds: u64,
 }
 

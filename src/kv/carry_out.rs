@@ -16,8 +16,6 @@ pub(crate) fn carry_out(
     entry: EntryId,
     command: &Command,
 ) -> Result<Reply, Failure> {
-    // Whoever leads in another term counts the time of leases anew, and may have told their holders that they live.
-    let is_term = |term: u64| entry.term.0 == term;
     Ok(match command {
         Command::Put(put) => {
             check_put(&change.view(), put)?;
@@ -65,24 +63,31 @@ pub(crate) fn carry_out(
                 body: ReplyBody::RevokeLease,
             }
         }
-        Command::ExpireLeases { term, grants } => {
-            let counted = is_term(*term);
-            if counted {
-                change.expire_leases(grants)?;
-            }
+        Command::ExpireLeases { reign, grants } => {
+            let counted = match change.is_reign(*reign)? {
+                true => Some(change.expire_leases(grants)?),
+                false => None,
+            };
             Reply {
                 revision: change.revision(),
                 body: ReplyBody::LeasesCounted(counted),
             }
         }
-        Command::NoteLeases { term, times } => {
-            let counted = is_term(*term);
-            if counted {
-                change.note_leases(times)?;
-            }
+        Command::NoteLeases { reign, times } => {
+            let counted = match change.is_reign(*reign)? {
+                true => Some(change.note_leases(times)?),
+                false => None,
+            };
             Reply {
                 revision: change.revision(),
                 body: ReplyBody::LeasesCounted(counted),
+            }
+        }
+        Command::CountLeases => {
+            change.begin_reign(entry.index.0)?;
+            Reply {
+                revision: change.revision(),
+                body: ReplyBody::CountLeases(entry.index.0),
             }
         }
     })

@@ -65,7 +65,8 @@ impl Command {
             Command::GrantLease { .. }
             | Command::RevokeLease { .. }
             | Command::ExpireLeases { .. }
-            | Command::NoteLeases { .. } => 3,
+            | Command::NoteLeases { .. }
+            | Command::CountLeases => 3,
             Command::Auth(_) => 4,
         }
     }
@@ -196,11 +197,11 @@ mod tests {
         let grant = Command::GrantLease { id: -1, ttl: 60 };
         let revoke = Command::RevokeLease { id: 7 };
         let expire = Command::ExpireLeases {
-            term: 3,
+            reign: 3,
             grants: vec![GRANT, GRANT],
         };
         let note = Command::NoteLeases {
-            term: u64::MAX,
+            reign: u64::MAX,
             times: vec![LeaseTime {
                 grant: GRANT,
                 remaining: Some(9),
@@ -216,6 +217,7 @@ mod tests {
             revoke,
             expire,
             note,
+            Command::CountLeases,
         ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }

@@ -41,23 +41,27 @@ pub enum Command {
         /// Its id.
         id: i64,
     },
-    /// Ends leases whose time is over, unless another term has begun. No client asks for it: the machine that leads does.
+    /// Ends leases whose time is over, in order, unless somebody else has begun to count; after so many changes of keys the rest is
+    /// left. No client asks for it: the machine that leads does.
     ExpireLeases {
-        /// The term of the leader that counted their time. The next one counts anew.
-        term: u64,
+        /// The entry by which whoever counted their time had begun.
+        reign: u64,
         /// Which. Those that are not there any more are passed over.
         grants: Vec<Grant>,
     },
-    /// Notes how much is left of leases, so that a change of leader does not renew them, unless another term has begun. No client
-    /// asks for it: the machine that leads does.
+    /// Notes how much is left of leases, so that a change of leader does not renew them, unless somebody else has begun to count. No
+    /// client asks for it: the machine that leads does.
     NoteLeases {
-        /// The term of the leader that counted their time.
-        term: u64,
+        /// The entry by which whoever counted their time had begun.
+        reign: u64,
         /// What is left of each. Those that are not there any more are passed over.
         times: Vec<LeaseTime>,
     },
     /// Changes users, roles or permissions.
     Auth(AuthCommand),
+    /// Begins to count the time of leases anew: what whoever counted before has yet in the log counts for nothing from here on. No client
+    /// asks for it: the machine that leads does.
+    CountLeases,
 }
 
 /// A lease, told from others that had or will have its id.
@@ -307,8 +311,11 @@ pub enum ReplyBody {
     GrantLease(Lease),
     /// To the end of a lease.
     RevokeLease,
-    /// To the end of leases whose time is over, and to a note of what is left of others: whether it was still the term for it.
-    LeasesCounted(bool),
+    /// To a beginning of the count of their time: its entry.
+    CountLeases(u64),
+    /// To the end of leases whose time is over, and to a note of what is left of others: how many of those that were named were dealt
+    /// with, from the first on; none if somebody else had begun to count.
+    LeasesCounted(Option<usize>),
     /// To a look at a lease.
     Lease(LeaseReply),
     /// To a list of leases.

@@ -27,6 +27,9 @@ pub const LEASE_SECONDS_MAX: i64 = 9_000_000_000;
 /// The most leases that one command may name, or one reply list.
 pub const LEASES_MAX: usize = 10_000;
 
+/// After so many changes of keys an entry ends no further leases: others wait for it.
+const ENDS_CHANGES_MAX: u64 = 1_000;
+
 /// What happened to leases, for whoever counts their time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseNews {
@@ -238,26 +241,41 @@ impl Change<'_, '_> {
         Ok(())
     }
 
-    /// Ends those of these leases that are there, each in a revision of its own.
-    pub(crate) fn expire_leases(&mut self, grants: &[Grant]) -> Result<(), Failure> {
-        for grant in grants {
+    /// Ends those of these leases that are there, each in a revision of its own, until enough keys were deleted; how many of these it came
+    /// to.
+    pub(crate) fn expire_leases(&mut self, grants: &[Grant]) -> Result<usize, Failure> {
+        for (done, grant) in grants.iter().enumerate() {
+            if self.written.changes >= ENDS_CHANGES_MAX {
+                return Ok(done);
+            }
             if self.lease(grant)?.is_some() {
                 self.revoke_lease(grant.id)?;
                 self.end_revision();
             }
         }
-        Ok(())
+        Ok(grants.len())
     }
 
-    /// Notes how much is left of those of these leases that are there.
-    pub(crate) fn note_leases(&mut self, times: &[LeaseTime]) -> Result<(), KvError> {
+    /// Whether whoever began to count by this entry was the last to begin.
+    pub(crate) fn is_reign(&self, entry: u64) -> Result<bool, KvError> {
+        Ok(self.tables.lease_reign(self.txn)? == Some(entry))
+    }
+
+    /// From now on only what names this entry counts.
+    pub(crate) fn begin_reign(&mut self, entry: u64) -> Result<(), KvError> {
+        self.written.leases += 1;
+        self.tables.set_lease_reign(self.txn, entry)
+    }
+
+    /// Notes how much is left of those of these leases that are there; how many of these that is.
+    pub(crate) fn note_leases(&mut self, times: &[LeaseTime]) -> Result<usize, KvError> {
         for LeaseTime { grant, remaining } in times {
             if let Some(mut lease) = self.lease(grant)? {
-                lease.remaining = remaining.map(|left| left.clamp(0, lease.ttl));
+                lease.remaining = remaining.map(|left| left.clamp(0, lease.ttl.max(0)));
                 self.put_lease(&lease)?;
             }
         }
-        Ok(())
+        Ok(times.len())
     }
 
     /// The lease of this very grant, if it is there.

@@ -5,7 +5,7 @@
 //! | `revision`  | revision, place in transaction   | the change: what etcd tells of the key, links, key, value   |
 //! | `key`       | key, or chunk of a long key      | the newest change of the key, or the number of a branch     |
 //! | `branch`    | branch number, rest of a key     | the same                                                    |
-//! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint  |
+//! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint; `lease_reign` |
 //! | `lease`     | id of a lease                    | which entry granted it for how long, and what is left of it |
 //! | `auth`      | kind, name                       | a user or a role; whether permissions are asked for         |
 //! | `attached`  | id of a lease, revision, place   | nothing: that change, the newest of its key, hangs on it    |
@@ -37,6 +37,7 @@ const LAYOUT_WITHOUT_SCRUB: u32 = 1;
 const PARAMETER_TABLE: &str = "parameter";
 const LAYOUT_NAME: &[u8] = b"layout";
 const STATE_NAME: &[u8] = b"state";
+const LEASE_REIGN_NAME: &[u8] = b"lease_reign";
 const CONFIGURATION_NAME: &[u8] = b"configuration";
 
 /// How many named tables the environment must have room for.
@@ -260,6 +261,15 @@ impl Tables {
     pub(crate) fn forget_configuration(&self, txn: &mut RwTxn) -> Result<(), KvError> {
         self.parameters.delete(txn, CONFIGURATION_NAME)?;
         Ok(())
+    }
+
+    /// The entry by which somebody began last to count the time of leases.
+    pub(crate) fn lease_reign(&self, txn: &RoTxn) -> Result<Option<u64>, KvError> {
+        self.parameter(txn, LEASE_REIGN_NAME)
+    }
+
+    pub(crate) fn set_lease_reign(&self, txn: &mut RwTxn, entry: u64) -> Result<(), KvError> {
+        self.set_parameter(txn, LEASE_REIGN_NAME, &entry)
     }
 
     fn parameter<P: DeserializeOwned>(

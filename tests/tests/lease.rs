@@ -183,7 +183,7 @@ async fn endures(cluster: &Cluster, client: &Client, mut fault: impl AsyncFnMut(
     let keeper = Keeper::start(client, 1_000_000);
     for round in 0..rounds(6) {
         let id = 1 + round as i64;
-        grant(client, id, 1).await;
+        grant(client, id, 3).await;
         put(client, &format!("left/{id}"), id).await;
         fault(round).await;
         let began = Instant::now();
@@ -213,7 +213,7 @@ async fn no_lease_ends_early_and_all_end_while_leaders_are_killed_moved_and_paus
     let keeper = Keeper::start(&client, 1_000_000);
     for round in 0..rounds(6) {
         let id = 1 + round as i64;
-        grant(&client, id, 1).await;
+        grant(&client, id, 3).await;
         put(&client, "left", id).await;
         let leader = cluster.leader().await;
         match round % 3 {
@@ -305,7 +305,7 @@ async fn a_change_of_leader_does_not_give_a_lease_its_whole_time_again_unless_it
 async fn while_a_machine_alone_is_paused_no_lease_gets_older() {
     let cluster = Cluster::start(Settings::solo()).await;
     let client = cluster.client();
-    grant(&client, 1, 4).await;
+    grant(&client, 1, 2).await;
     put(&client, "kept", 1).await;
     cluster.machines[0].pause_whole().await;
     // This is the time of the lease, and so nothing that could be waited for otherwise.
@@ -315,7 +315,7 @@ async fn while_a_machine_alone_is_paused_no_lease_gets_older() {
         client.get(0, "kept").await.is_some(),
         "nobody could renew it"
     );
-    assert_eq!(renew(&client, 0, 1).await.expect("is renewed"), 4);
+    assert_eq!(renew(&client, 0, 1).await.expect("is renewed"), 2);
     ended(&client, 0, 1).await;
     assert!(client.get(0, "kept").await.is_none());
 }

@@ -4,7 +4,7 @@
 //! named as in the request's type, and `txn if=COMPARE.. then=REQUEST.. else=REQUEST..`. `define NAME ...` names a
 //! transaction, so that `txn NAME` within another one means it. `query` sends the rest as a query instead of a command.
 //! `compact REVISION` forgets, `scrub CHANGES [bytes=BYTES]` removes, and `compaction` tells how far that is.
-//! `grant ID TTL`, `revoke ID`, `expire TERM ID@ENTRY..` and `note TERM ID@ENTRY SECONDS|renewed` change leases; `lease ID` and `leases` show them,
+//! `grant ID TTL`, `revoke ID`, `count`, `expire REIGN ID@ENTRY..` and `note REIGN ID@ENTRY SECONDS|renewed` change leases; `lease ID` and `leases` show them,
 //! and `news` what became of them since it was last asked. What begins with `USER:` comes on behalf of that user, and with `USER_late:` as
 //! it was recognised one change of users, roles and permissions earlier; how these are changed is in `users.rs`.
 
@@ -130,9 +130,14 @@ impl goldenscript::Runner for Runner<'_> {
                     "compacted={revision} scrubbed={scrubbed} changes={changes}"
                 )?;
             }
-            "grant" | "revoke" | "expire" | "note" => {
+            "grant" | "revoke" | "expire" | "note" | "count" => {
                 let request = lease_command(&command.name, &command.args)?;
                 self.change(&mut output, request)?;
+            }
+            // `fill LEASE COUNT PREFIX`: so many keys hang on a lease, put in one entry.
+            "fill" => {
+                let request = fill(&command.args)?;
+                self.change(&mut String::new(), request)?;
             }
             "lease" | "leases" => {
                 let query = lease_query(&command.name, &command.args)?;
@@ -302,6 +307,9 @@ fn compaction(name: &str, arguments: &[Argument]) -> Parsed<Command> {
 }
 
 fn lease_command(name: &str, arguments: &[Argument]) -> Parsed<Command> {
+    if name == "count" {
+        return Ok(Command::CountLeases);
+    }
     let (number, rest) = split(arguments)?;
     let numbers: Vec<&str> = rest
         .iter()
@@ -319,14 +327,14 @@ fn lease_command(name: &str, arguments: &[Argument]) -> Parsed<Command> {
             id: number.parse()?,
         },
         ("expire", grants) => Command::ExpireLeases {
-            term: number.parse()?,
+            reign: number.parse()?,
             grants: grants
                 .iter()
                 .map(|text| grant(text))
                 .collect::<Result<_, _>>()?,
         },
         ("note", [text, remaining]) => Command::NoteLeases {
-            term: number.parse()?,
+            reign: number.parse()?,
             times: vec![LeaseTime {
                 grant: grant(text)?,
                 remaining: match *remaining {
@@ -346,6 +354,29 @@ fn grant(text: &str) -> Parsed<Grant> {
         id: id.parse()?,
         entry: entry.parse()?,
     })
+}
+
+fn fill(arguments: &[Argument]) -> Parsed<Command> {
+    let [
+        Argument::Positional(lease),
+        Argument::Positional(count),
+        Argument::Positional(prefix),
+    ] = arguments
+    else {
+        return Err("a lease, a count and a prefix are expected".into());
+    };
+    let (lease, count): (i64, u32) = (lease.parse()?, count.parse()?);
+    let put = |number| {
+        Operation::Put(Put {
+            key: format!("{prefix}{number}").into(),
+            lease,
+            ..Put::default()
+        })
+    };
+    Ok(Command::Txn(Txn {
+        success: (0..count).map(put).collect(),
+        ..Txn::default()
+    }))
 }
 
 fn lease_query(name: &str, arguments: &[Argument]) -> Parsed<Query> {
@@ -498,8 +529,9 @@ fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
         ReplyBody::Scrub => writeln!(output, "scrubbed"),
         ReplyBody::GrantLease(lease) => writeln!(output, "granted {}", show_lease(lease)),
         ReplyBody::RevokeLease => writeln!(output, "revoked"),
-        ReplyBody::LeasesCounted(true) => writeln!(output, "counted"),
-        ReplyBody::LeasesCounted(false) => writeln!(output, "another term: nothing counted"),
+        ReplyBody::CountLeases(entry) => writeln!(output, "counts from entry {entry} on"),
+        ReplyBody::LeasesCounted(Some(done)) => writeln!(output, "counted {done}"),
+        ReplyBody::LeasesCounted(None) => writeln!(output, "another counts: nothing done"),
         ReplyBody::Auth(reply) => writeln!(output, "{}", users::show(reply)),
         ReplyBody::Lease(LeaseReply { lease, keys }) => {
             let keys: Vec<_> = keys

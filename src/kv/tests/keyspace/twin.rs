@@ -32,6 +32,8 @@ struct Twin {
     leases: BTreeMap<i64, Lease>,
     /// How many entries were applied.
     entries: u64,
+    /// The entry by which it was begun to count the time of leases.
+    reign: u64,
     /// What happened to leases.
     news: Vec<LeaseChange>,
 }
@@ -52,6 +54,7 @@ impl Twin {
             scrub_from: (0, 0),
             leases: BTreeMap::new(),
             entries: 0,
+            reign: 0,
             news: Vec::new(),
         }
     }
@@ -117,25 +120,33 @@ impl Twin {
                 (ReplyBody::RevokeLease, changed)
             }
             Command::Auth(_) => panic!("the steps have no users"),
-            Command::ExpireLeases { term, grants } => {
-                for grant in grants.iter().filter(|_| *term == 1) {
+            Command::CountLeases => {
+                self.reign = self.entries;
+                (ReplyBody::CountLeases(self.reign), false)
+            }
+            Command::ExpireLeases { reign, grants } => {
+                let counts = *reign == self.reign;
+                for grant in grants.iter().filter(|_| counts) {
                     if self.leases.get(&grant.id).map(|lease| lease.grant) != Some(*grant) {
                         continue;
                     }
                     let changed = self.revoke(grant.id, self.revision() + 1);
                     self.changes += i64::from(changed == Some(true));
                 }
-                (ReplyBody::LeasesCounted(*term == 1), false)
+                let done = counts.then_some(grants.len());
+                (ReplyBody::LeasesCounted(done), false)
             }
-            Command::NoteLeases { term, times } => {
-                for time in times.iter().filter(|_| *term == 1) {
+            Command::NoteLeases { reign, times } => {
+                let counts = *reign == self.reign;
+                for time in times.iter().filter(|_| counts) {
                     if let Some(lease) = self.leases.get_mut(&time.grant.id)
                         && lease.grant == time.grant
                     {
                         lease.remaining = time.remaining.map(|left| left.clamp(0, lease.ttl));
                     }
                 }
-                (ReplyBody::LeasesCounted(*term == 1), false)
+                let done = counts.then_some(times.len());
+                (ReplyBody::LeasesCounted(done), false)
             }
         };
         self.changes += i64::from(changed);
