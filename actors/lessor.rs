@@ -114,6 +114,8 @@ impl Lessor {
         self.asking.wake(Instant::now());
         self.look_who_leads(context);
         self.count(context);
+        let leases = self.reign.as_ref().map_or(0, |reign| reign.book.len());
+        self.machine.shared.board.meters.leases.set(leases);
         context.notify_later(Tick, TICK);
     }
 

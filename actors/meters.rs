@@ -80,6 +80,8 @@ pub(crate) struct Meters {
     pub(crate) watchers: Meter,
     pub(crate) watchers_late: Meter,
     pub(crate) events: Meter,
+    pub(crate) leases: Meter,
+    pub(crate) leases_expired: Meter,
 }
 
 /// How long something took, over all times since the process began.
@@ -122,6 +124,10 @@ pub struct Readings {
     pub watchers_late: u64,
     /// The events that clients were told.
     pub events: u64,
+    /// The leases whose time this machine counts: all of them if it leads, else none.
+    pub leases: u64,
+    /// The leases that it had ended because their time was over.
+    pub leases_expired: u64,
 }
 
 impl Port {
@@ -144,6 +150,8 @@ impl Port {
             watchers: meters.watchers.read(),
             watchers_late: meters.watchers_late.read(),
             events: meters.events.read(),
+            leases: meters.leases.read(),
+            leases_expired: meters.leases_expired.read(),
         }
     }
 }

@@ -203,6 +203,8 @@ impl Lessor {
                 let (ended, left) = grants.split_at(done.min(grants.len()));
                 debug!(self.machine.log, "leases have ended"; "count" => ended.len());
                 ended.iter().for_each(|grant| reign.book.strike(*grant));
+                let meters = &self.machine.shared.board.meters;
+                meters.leases_expired.add(ended.len() as u64);
                 reign.book.release(left.iter().copied());
                 self.end_leases(entry, context);
             }

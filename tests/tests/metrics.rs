@@ -299,3 +299,35 @@ async fn the_ways_to_the_others_are_told_and_a_leader_tells_how_far_each_is() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_counted_and_so_are_those_whose_time_is_over() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let post = |path: &str, body: &str| {
+        let url = format!("http://{}{path}", cluster.machines[0].client);
+        let answer = curl(&["--data", body, &url]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let told = async |wanted: (f64, f64)| {
+        until(
+            &format!("leases and expired ones are {wanted:?}"),
+            async || {
+                let page = page(&cluster, 0);
+                let leases = page.value("raft_machine_leases", &[]);
+                let expired = page.value("etcd_debugging_server_lease_expired_total", &[]);
+                match (leases, expired) {
+                    numbers if numbers == wanted => Ok(()),
+                    numbers => Err(format!("{numbers:?}")),
+                }
+            },
+        )
+        .await;
+    };
+    post("/v3/lease/grant", r#"{"ID":1,"TTL":1000}"#);
+    post("/v3/lease/grant", r#"{"ID":2,"TTL":1000}"#);
+    told((2.0, 0.0)).await;
+    post("/v3/lease/revoke", r#"{"ID":2}"#);
+    post("/v3/lease/grant", r#"{"ID":3,"TTL":1}"#);
+    told((1.0, 1.0)).await;
+    cluster.assert_nobody_panicked();
+}

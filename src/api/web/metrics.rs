@@ -75,7 +75,7 @@ impl Metrics {
         self.server(&mut page, &report, &readings);
         peers::write(&mut page, &self.port, &report);
         self.data(&mut page, &report, &readings);
-        watches(&mut page, &readings);
+        watches_and_leases(&mut page, &readings);
         self.clients(&mut page);
         self.tally.write(&mut page);
         self.actors(&mut page);
@@ -314,8 +314,8 @@ impl Metrics {
     }
 }
 
-/// What is watched.
-fn watches(page: &mut Page, readings: &Readings) {
+/// What is watched, and what lives for a time.
+fn watches_and_leases(page: &mut Page, readings: &Readings) {
     page.gauge(
         "etcd_debugging_mvcc_watch_stream_total",
         "Clients' streams of watchers.",
@@ -333,4 +333,14 @@ fn watches(page: &mut Page, readings: &Readings) {
         "Events that clients were told.",
     )
     .is(readings.events);
+    page.gauge(
+        "raft_machine_leases",
+        "Leases whose time the machine counts: all of them if it leads, else none.",
+    )
+    .is(readings.leases);
+    page.counter(
+        "etcd_debugging_server_lease_expired_total",
+        "Leases that the machine had ended because their time was over.",
+    )
+    .is(readings.leases_expired);
 }
