@@ -52,6 +52,32 @@ impl Watching {
         Watching::open_with(client, machine, Some(("token", token))).await
     }
 
+    /// Opens a stream whose first request is for this watcher: etcd says nothing on one before it is asked.
+    ///
+    /// # Errors
+    /// As [`Watching::open`].
+    ///
+    /// # Panics
+    /// When the channel to it is closed, which it is not.
+    pub async fn open_for(
+        client: &Client,
+        machine: usize,
+        request: WatchCreateRequest,
+    ) -> Result<Watching, Status> {
+        let (requests, taken) = mpsc::channel(REQUESTS);
+        let first = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(request)),
+        };
+        requests.send(first).await.expect("the other end is here");
+        let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
+        let mut watch = WatchClient::new(client.channel(machine));
+        let responses = watch.watch(taken).await?.into_inner();
+        Ok(Watching {
+            requests,
+            responses,
+        })
+    }
+
     async fn open_with(
         client: &Client,
         machine: usize,
