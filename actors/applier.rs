@@ -16,8 +16,8 @@ use crate::entry::apply_entry;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
-    Answers, Apply, Ask, Attach, Attached, Changed, CompactionMoved, Flush, Follow, KeyspaceOpened,
-    LeasesChanged, Poke, Retire, Serve, Switch, Tick, WriteDown,
+    Answers, Apply, Ask, Attach, Attached, Changed, Flush, Follow, KeyspaceOpened, Poke, Retire,
+    Serve, Switch, Tick, WriteDown,
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
@@ -116,38 +116,6 @@ impl Applier {
             .map_or(Index(0), |keyspace| keyspace.applied().index)
     }
 
-    fn post(&mut self) {
-        if let Some(keyspace) = &self.keyspace {
-            let (board, slots) = (&self.machine.shared.board, &self.machine.shared.slots);
-            let (applied, revision) = (keyspace.applied().index, keyspace.revision());
-            board.post_applied(applied, revision);
-            if let Ok(keys) = keyspace.keys() {
-                board.meters.keys.set(keys);
-            }
-            // One that has yet to catch up with what was shown tells of how it was before.
-            let is_behind = applied < board.applied();
-            if !is_behind {
-                board.post_auth(keyspace.auth_status());
-            }
-            if !is_behind && board.post_compaction(keyspace.compaction()) {
-                slots.compactor.tell(CompactionMoved);
-            }
-        }
-    }
-
-    pub(crate) fn post_sizes(&mut self) {
-        let state = self.machine.shared.resources.states.present();
-        match state.environment.space() {
-            Ok(space) => {
-                let board = &self.machine.shared.board;
-                board.post_sizes(space.file_bytes, space.used_bytes);
-            }
-            Err(error) => {
-                debug!(self.machine.log, "the size of the state cannot be told"; "error" => %error);
-            }
-        }
-    }
-
     /// LogicCenter asks only once it has the log from Storage, so that the state is no older than that; the notice of a new one
     /// may have died with an earlier life.
     fn attach(&mut self, incarnation: u64, context: &mut Context<Self>) {
@@ -219,7 +187,7 @@ impl Applier {
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
         self.tell_of_tokens();
         self.post();
-        self.tell_of_leases();
+        self.tell_news();
         trace!(self.machine.log, "applied"; "up_to" => self.applied().0, "target" => self.target.0, "answers" => answers.len());
         if !answers.is_empty() {
             self.machine.shared.slots.gate.tell(Answers(answers));
@@ -246,14 +214,6 @@ impl Applier {
             let shared = &self.machine.shared;
             let ttl = Duration::from_secs(shared.config.config.auth.token_ttl_seconds);
             shared.tokens.learn(news, ttl, Instant::now());
-        }
-    }
-
-    /// Leases are told of as soon as they are granted: their time begins.
-    fn tell_of_leases(&mut self) {
-        let news = self.keyspace.as_mut().map(Keyspace::take_lease_news);
-        if let Some(news) = news.filter(|news| !news.changes.is_empty()) {
-            self.machine.shared.slots.lessor.tell(LeasesChanged(news));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rm_kv::Compaction;
+use rm_kv::{Alarm, Compaction, KeyspaceHash};
 use rm_raft::{FollowerStatus, Index, MachineId, Role, Status, Term};
 use tokio::sync::watch;
 
@@ -33,6 +33,8 @@ pub(crate) struct Board {
     state_full: AtomicBool,
     refused: AtomicU64,
     refusals: Mutex<Refusals>,
+    alarms: Mutex<Vec<Alarm>>,
+    hash_claim: watch::Sender<Option<KeyspaceHash>>,
     stopping: AtomicBool,
     /// Whether LogicCenter is to hear of no checkpoint, so that the log is compacted no further.
     checkpoints_held: AtomicBool,
@@ -89,12 +91,33 @@ impl Board {
             state_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             refusals: Mutex::default(),
+            alarms: Mutex::default(),
+            hash_claim: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
             checkpoints_held: AtomicBool::new(false),
             meters: Meters::default(),
             traffic: Traffic::default(),
             actors: Default::default(),
         }
+    }
+
+    /// Posts the alarms that stand.
+    pub(crate) fn post_alarms(&self, alarms: Vec<Alarm>) {
+        *self.alarms.lock().unwrap_or_else(|e| e.into_inner()) = alarms;
+    }
+
+    pub(crate) fn alarms(&self) -> Vec<Alarm> {
+        let alarms = self.alarms.lock().unwrap_or_else(|e| e.into_inner());
+        alarms.clone()
+    }
+
+    /// Posts a hash that this machine's is to be compared with.
+    pub(crate) fn post_hash_claim(&self, claim: KeyspaceHash) {
+        self.hash_claim.send_replace(Some(claim));
+    }
+
+    pub(crate) fn hash_claims(&self) -> watch::Receiver<Option<KeyspaceHash>> {
+        self.hash_claim.subscribe()
     }
 
     /// Has LogicCenter hear of no checkpoint, or of those that follow again.

@@ -6,6 +6,7 @@
 mod addresses;
 mod admission;
 mod ahead;
+mod alarms;
 mod applier;
 mod auto_compaction;
 mod board;
@@ -38,6 +39,7 @@ mod operator;
 mod participation;
 mod peer_traffic;
 pub mod port;
+mod posts;
 mod reads;
 mod recognition;
 mod refusal;

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use rm_config::{Address, Config, Level};
+pub use rm_config::{Address, Config, Level, QUOTA_BYTES_DEFAULT};
 pub use rm_kv::{
-    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compare, CompareResult, CompareTarget,
-    Deed, DeleteRange, DeleteReply, Event, KeyValue, KeyspaceHash, Lease, Operation, Permission,
-    PermissionKind, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError, Signature,
-    SortOrder, SortTarget, Txn, TxnReply,
+    Alarm, AlarmKind, AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compare,
+    CompareResult, CompareTarget, Deed, DeleteRange, DeleteReply, Event, KeyValue, KeyspaceHash,
+    Lease, Operation, Permission, PermissionKind, Put, Query, Range, RangeReply, Reply, ReplyBody,
+    RequestError, Signature, SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{
     Change, ChangeRefused, FollowerStatus, Index, MachineId, Role, Step, Term, TransferOutcome,
@@ -87,14 +87,17 @@ impl Port {
     /// # Errors
     /// Each [`Refusal`] says whether the command is known not to have been carried out.
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
-        let outcome = self.propose_once(command).await;
+        let outcome = match self.require_quota(&command).await {
+            Ok(()) => self.propose_once(command).await,
+            Err(refusal) => Err(refusal),
+        };
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
             self.shared.board.meters.writes_failed.add(1);
         }
         outcome
     }
 
-    async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
+    pub(crate) async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
         let _room = self.admit()?;
         let by = self.by.clone();
         let command = Signed { by, command }.encode();

@@ -1,6 +1,7 @@
 //! What a machine shows to whoever asks: who it is, how it stands, and how its actors fare.
 
 use rm_config::Level;
+use rm_kv::Alarm;
 use rm_raft::{FollowerStatus, Index, MachineId, Role, Term};
 use rm_store::Era;
 
@@ -86,6 +87,8 @@ pub struct Report {
     pub file_bytes: u64,
     /// The bytes in them that are in use.
     pub used_bytes: u64,
+    /// The alarms that stand, in the order of the machines' numbers.
+    pub alarms: Vec<Alarm>,
     /// Whether the disk is full and writes are refused.
     pub no_space: bool,
     /// How often a connection, a frame or a datagram was refused on the peer port since the process started.
@@ -191,6 +194,7 @@ impl Port {
             revision: board.revision(),
             file_bytes,
             used_bytes,
+            alarms: board.alarms(),
             no_space: board.no_space(),
             refused: board.refused(),
             refusals: board.refusals().into_values().collect(),

@@ -60,6 +60,8 @@ pub(crate) fn invalid(error: RequestError) -> Status {
             Status::resource_exhausted(text)
         }
         RequestError::Auth(error) => not_permitted(error),
+        RequestError::NoSpace | RequestError::TooManyAlarms => Status::resource_exhausted(text),
+        RequestError::Corrupt => Status::data_loss(text),
         RequestError::NotReadOnly | RequestError::SignedTwice | RequestError::TooManyLeases => {
             Status::internal(text)
         }

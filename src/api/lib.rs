@@ -4,6 +4,7 @@
 //! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
 
 mod admin;
+mod alarm;
 mod auth;
 mod calls;
 mod cluster;

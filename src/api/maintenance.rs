@@ -2,14 +2,17 @@
 
 use futures::stream;
 use rm_actors::port::{
-    Identity, KeyspaceHash, MachineId, Port, Refusal, Report, SnapshotPiece, SnapshotStream,
+    Identity, KeyspaceHash, MachineId, Port, QUOTA_BYTES_DEFAULT, Refusal, Report, SnapshotPiece,
+    SnapshotStream,
 };
 use rm_proto::etcdserverpb as pb;
+use rm_proto::etcdserverpb::AlarmType;
 use rm_proto::etcdserverpb::maintenance_server::Maintenance;
 use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::alarm::{alarm, alarms};
 use crate::error::{NO_LEADER, refused, unknown_value, unserved};
 use crate::header::header_now;
 use crate::transfer::transfer;
@@ -52,30 +55,23 @@ impl Maintenance for MaintenanceService {
             db_size_in_use: signed(report.used_bytes),
             is_learner: report.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
-            db_size_quota: signed(self.port.config().limits.map_bytes_max),
+            db_size_quota: quota(self.port.config().limits.quota_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }
 
-    /// Lists the alarms of this machine. They come and go by themselves, so none can be raised or cleared by hand.
+    /// Lists the alarms that stand once all that was committed is applied here, or raises or disarms one through the log. A full disk
+    /// of this machine is listed as one too: that comes and goes by itself.
     async fn alarm(
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        use pb::alarm_request::AlarmAction;
         let request = request.into_inner();
-        let action = AlarmAction::try_from(request.action)
-            .map_err(|_| unknown_value("action on an alarm", request.action))?;
-        match action {
-            AlarmAction::Get => Ok(Response::new(pb::AlarmResponse {
-                header: Some(header_now(&self.port)),
-                alarms: alarms(self.port.identity(), &self.port.report(), request.alarm),
-            })),
-            AlarmAction::Activate => Err(unserved("raising an alarm by hand")),
-            AlarmAction::Deactivate => Err(unserved(
-                "clearing an alarm by hand (it ends by itself once there is space)",
-            )),
-        }
+        let alarms = alarm(&self.port, &request).await?;
+        Ok(Response::new(pb::AlarmResponse {
+            header: Some(header_now(&self.port)),
+            alarms,
+        }))
     }
 
     /// Answers once the state without its free pages serves; whoever asked may give up earlier.
@@ -176,20 +172,6 @@ fn snapshot_response(piece: SnapshotPiece) -> pb::SnapshotResponse {
     }
 }
 
-/// The alarms that are raised, of one kind or of all (`AlarmType::None`).
-pub(crate) fn alarms(identity: &Identity, report: &Report, wanted: i32) -> Vec<pb::AlarmMember> {
-    let no_space = i32::from(pb::AlarmType::Nospace);
-    let all = i32::from(pb::AlarmType::None);
-    if report.no_space && [no_space, all].contains(&wanted) {
-        vec![pb::AlarmMember {
-            member_id: identity.machine.0,
-            alarm: no_space,
-        }]
-    } else {
-        Vec::new()
-    }
-}
-
 fn hash_response(header: pb::ResponseHeader, hash: KeyspaceHash) -> pb::HashKvResponse {
     pb::HashKvResponse {
         header: Some(header),
@@ -199,16 +181,25 @@ fn hash_response(header: pb::ResponseHeader, hash: KeyspaceHash) -> pb::HashKvRe
     }
 }
 
-/// What is wrong with the machine, as etcd words it in a status.
+/// What is wrong, as etcd words it in a status.
 fn errors(identity: &Identity, report: &Report) -> Vec<String> {
     let mut errors = Vec::new();
     if report.leader.is_none() {
         errors.push(NO_LEADER.to_owned());
     }
-    if report.no_space {
-        errors.push(format!("memberID:{} alarm:NOSPACE ", identity.machine));
+    for alarm in alarms(identity, report, AlarmType::None) {
+        let name = alarm.alarm().as_str_name();
+        errors.push(format!("memberID:{} alarm:{name} ", alarm.member_id));
     }
     errors
+}
+
+/// The quota as etcd tells it: the default where none is given, and a negative number for none.
+fn quota(configured: i64) -> i64 {
+    match configured {
+        0 => QUOTA_BYTES_DEFAULT,
+        bytes => bytes,
+    }
 }
 
 /// A size in etcd's type; no file reaches its end.
@@ -217,11 +208,11 @@ fn signed(bytes: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use rm_actors::port::{Era, Index, Role, Term};
 
-    fn identity() -> Identity {
+    pub(crate) fn identity() -> Identity {
         Identity {
             domain: "test".to_owned(),
             cluster_id: 1,
@@ -231,7 +222,7 @@ mod tests {
         }
     }
 
-    fn report(leader: Option<MachineId>, no_space: bool) -> Report {
+    pub(crate) fn report(leader: Option<MachineId>, no_space: bool) -> Report {
         Report {
             role: Role::Follower,
             is_learner: false,
@@ -244,6 +235,7 @@ mod tests {
             revision: 1,
             file_bytes: 1,
             used_bytes: 1,
+            alarms: Vec::new(),
             no_space,
             first: Index(1),
             log_bytes: 0,
@@ -256,25 +248,6 @@ mod tests {
             process: 1,
             uptime_ms: 1,
         }
-    }
-
-    #[test]
-    fn a_full_disk_is_an_alarm_for_whoever_asks_for_it_or_for_all() {
-        let full = report(Some(MachineId(1)), true);
-        let raised = vec![pb::AlarmMember {
-            member_id: 7,
-            alarm: 1,
-        }];
-        assert_eq!(alarms(&identity(), &full, 0), raised);
-        assert_eq!(alarms(&identity(), &full, 1), raised);
-        assert_eq!(alarms(&identity(), &full, 2), []);
-    }
-
-    #[test]
-    fn a_machine_with_space_has_no_alarm() {
-        let well = report(Some(MachineId(1)), false);
-        assert_eq!(alarms(&identity(), &well, 0), []);
-        assert!(errors(&identity(), &well).is_empty());
     }
 
     #[test]

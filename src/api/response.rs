@@ -63,6 +63,7 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         | ReplyBody::RevokeLease
         | ReplyBody::CountLeases(_)
         | ReplyBody::LeasesCounted(_)
+        | ReplyBody::Alarms(_)
         | ReplyBody::Lease(_)
         | ReplyBody::Leases(_)
         | ReplyBody::Auth(_) => None,

@@ -4,6 +4,7 @@
 
 mod address;
 mod auth;
+mod auto_compaction;
 mod effective;
 mod error;
 mod identity;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use address::{Address, AddressError};
 pub use auth::Auth;
+pub use auto_compaction::{AutoCompaction, AutoCompactionMode};
 pub use effective::{Effective, load};
 pub use error::{ConfigError, Problem};
 pub use identity::{cluster_id, machine_id};

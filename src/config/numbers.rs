@@ -4,10 +4,9 @@ use std::ops::RangeInclusive;
 
 use crate::error::Problem;
 use crate::schema::{
-    AutoCompaction, AutoCompactionMode, Config, Limits, Machine, ReadMode, Reads, Restarts,
-    Storage, Strategy, Supervision, Timings,
+    Config, Limits, Machine, ReadMode, Reads, Restarts, Storage, Strategy, Supervision, Timings,
 };
-use crate::{Auth, Watch};
+use crate::{Auth, AutoCompaction, AutoCompactionMode, Watch};
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
 const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -198,6 +197,7 @@ impl Rules {
             snapshot_reserve_bytes,
             snapshot_bytes_per_second,
             snapshot_clients_max,
+            quota_bytes: _,
             map_bytes_max,
         } = *limits;
         let request = ("limits.request_bytes_max", request_bytes_max as u64);
@@ -279,6 +279,8 @@ impl Rules {
         ] {
             self.within(key, entries as u64, least..=ENTRIES_MAX);
         }
+        let seconds = storage.corruption_check_seconds;
+        self.within("storage.corruption_check_seconds", seconds, 0..=MS_MAX);
         self.auto_compaction(&storage.auto_compaction);
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Auth, Leases, Watch};
+use crate::{Address, Auth, AutoCompaction, Leases, Watch};
 
 /// A config file as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +146,9 @@ impl Timings {
     }
 }
 
+/// The quota of a state that nothing else is said of, in bytes; as in etcd.
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
+
 /// How much there may be of anything. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -190,6 +193,9 @@ pub struct Limits {
     pub snapshot_bytes_per_second: u64,
     /// The most clients that take a snapshot from one machine at a time; more are refused.
     pub snapshot_clients_max: usize,
+    /// The size of the state's file from which on writes that need space are refused (etcd's `--quota-backend-bytes`); 0 for
+    /// [`QUOTA_BYTES_DEFAULT`], a negative number for no quota.
+    pub quota_bytes: i64,
     /// The largest file that the log or the state may become.
     pub map_bytes_max: u64,
 }
@@ -215,7 +221,18 @@ impl Default for Limits {
             snapshot_reserve_bytes: 64 << 20,
             snapshot_bytes_per_second: 64 << 20,
             snapshot_clients_max: 4,
+            quota_bytes: QUOTA_BYTES_DEFAULT,
             map_bytes_max: 1 << 40,
+        }
+    }
+}
+
+impl Limits {
+    /// The quota of the state, if there is one.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        match self.quota_bytes {
+            0 => u64::try_from(QUOTA_BYTES_DEFAULT).ok(),
+            bytes => u64::try_from(bytes).ok(),
         }
     }
 }
@@ -243,6 +260,9 @@ pub struct Storage {
     pub compaction_wait_entries: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
+    /// How often the machine that leads has the others compare their data with its own, in seconds; 0 for never. It reads all of the
+    /// state, on every machine (etcd's `--corrupt-check-time`).
+    pub corruption_check_seconds: u64,
     /// When the key space is compacted without a client that asks for it.
     pub auto_compaction: AutoCompaction,
 }
@@ -258,48 +278,10 @@ impl Default for Storage {
             compaction_keep_bytes: 64 << 20,
             compaction_wait_entries: 1_000_000,
             compaction_step_entries: 1_000,
+            corruption_check_seconds: 0,
             auto_compaction: AutoCompaction::default(),
         }
     }
-}
-
-/// When the key space is compacted without a client that asks for it. The machine that leads does it, by its own config.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AutoCompaction {
-    /// By what.
-    pub mode: AutoCompactionMode,
-    /// With `periodic`: for how long the past can be read at least, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention_seconds: Option<u64>,
-    /// With `revisions`: how many revisions before the newest can be read at least.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention_revisions: Option<u64>,
-    /// With `revisions`: how often it is looked whether there are more, in seconds.
-    pub interval_seconds: u64,
-}
-
-impl Default for AutoCompaction {
-    fn default() -> Self {
-        AutoCompaction {
-            mode: AutoCompactionMode::Off,
-            retention_seconds: None,
-            retention_revisions: None,
-            interval_seconds: 300,
-        }
-    }
-}
-
-/// By what the key space is compacted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AutoCompactionMode {
-    /// Only when a client asks for it.
-    Off,
-    /// By time.
-    Periodic,
-    /// By the number of revisions.
-    Revisions,
 }
 
 /// What a commit of the log waits for.

@@ -20,7 +20,8 @@ pub struct Anew {
     pub compact: bool,
 }
 
-/// Makes a state one that a new domain begins with, durably: who took part in the domain that it comes from is forgotten. Returns the
+/// Makes a state one that a new domain begins with, durably: who took part in the domain that it comes from is forgotten, and so are
+/// its alarms. Returns the
 /// entry that was applied last and the revision.
 ///
 /// # Errors
@@ -47,6 +48,7 @@ pub fn begin_anew(environment: &Environment, how: Anew) -> Result<(EntryId, i64)
     }
     tables.set_state(&mut txn, &state)?;
     tables.forget_configuration(&mut txn)?;
+    tables.set_alarms(&mut txn, &[])?;
     environment.commit(txn)?;
     Ok((state.applied(), state.revision))
 }

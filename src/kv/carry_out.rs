@@ -7,7 +7,7 @@ use crate::command::{Command, Grant, Reply, ReplyBody};
 use crate::error::Failure;
 use crate::txn::Plan;
 
-/// Carries out the command of an entry. Users, roles and permissions are not in the key space.
+/// Carries out the command of an entry. Users, roles and permissions are not in the key space, nor are alarms.
 ///
 /// # Panics
 /// On a command about those.
@@ -45,6 +45,7 @@ pub(crate) fn carry_out(
             }
         }
         Command::Auth(_) => unreachable!("users, roles and permissions are not in the key space"),
+        Command::Alarm(_) => unreachable!("alarms are not in the key space"),
         Command::GrantLease { id, ttl } => {
             let grant = Grant {
                 id: *id,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::{Alarm, AlarmCommand};
 use crate::auth_command::{AuthCommand, AuthQuery, AuthReply, Signature};
 
 /// A request that changes the key space, or a transaction that may. A new one comes last, so that the others keep their bytes.
@@ -62,6 +63,8 @@ pub enum Command {
     /// Begins to count the time of leases anew: what whoever counted before has yet in the log counts for nothing from here on. No client
     /// asks for it: the machine that leads does.
     CountLeases,
+    /// Raises an alarm, disarms one, or looks for the reason of one.
+    Alarm(AlarmCommand),
 }
 
 /// A lease, told from others that had or will have its id.
@@ -320,6 +323,8 @@ pub enum ReplyBody {
     Lease(LeaseReply),
     /// To a list of leases.
     Leases(Vec<Lease>),
+    /// To a command about alarms: those that it raised or disarmed.
+    Alarms(Vec<Alarm>),
     /// To a change of users, roles and permissions, or a question about them.
     Auth(AuthReply),
 }

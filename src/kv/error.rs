@@ -53,6 +53,15 @@ pub enum RequestError {
     /// By users, roles and permissions.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The alarm of a machine without space stands.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// The alarm of a machine whose data is corrupt stands: nothing is written.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    /// More alarms would stand than [`crate::ALARMS_MAX`]. Not one of etcd's.
+    #[error("raftmachine: too many alarms stand; disarm some")]
+    TooManyAlarms,
     /// The reply is larger than one may be. Not one of etcd's.
     #[error(
         "raftmachine: the reply is too large; ask for fewer keys at a time (a limit, a smaller range, keys only)"

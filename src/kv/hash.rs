@@ -5,6 +5,7 @@
 
 use heed::RoTxn;
 use rm_store::Environment;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, KvError};
 use crate::scrub::for_each_left_over;
@@ -15,7 +16,7 @@ use crate::view::revision_to_read;
 const TOLD_EVERY: u64 = 1_024;
 
 /// A hash over all changes up to a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyspaceHash {
     /// The sum of the changes' CRC-32C, modulo 2^32.
     pub hash: u32,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rm_raft::{EntryId, Index};
 use rm_store::{Environment, Writer};
 
+use crate::alarm::{Alarm, AlarmCommand, Alarms};
 use crate::auth::Auth;
 use crate::auth_command::{AuthCommand, AuthNews, AuthQuery, AuthReply};
 use crate::carry_out::carry_out;
@@ -14,6 +15,7 @@ use crate::codec::Signed;
 use crate::command::{Command, Query, Reply, ReplyBody};
 use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
+use crate::hash::KeyspaceHash;
 use crate::history::{History, Past};
 use crate::lease::{LeaseNews, Leases};
 use crate::peek::{Peek, peek};
@@ -40,6 +42,7 @@ pub struct Keyspace {
     tables: Tables,
     leases: Leases,
     auth: Auth,
+    alarms: Alarms,
     writer: Writer,
     state: State,
     checkpointed: State,
@@ -97,11 +100,13 @@ impl StateMachine for Keyspace {
         let leases = Leases::open(environment)?;
         let auth = Auth::open(environment)?;
         let writer = Writer::begin(environment.clone())?;
-        let state = tables.state(writer.txn().ok_or(KvError::GivenUp)?)?;
+        let txn = writer.txn().ok_or(KvError::GivenUp)?;
+        let (state, alarms) = (tables.state(txn)?, Alarms::load(&tables, txn)?);
         Ok(Keyspace {
             tables,
             leases,
             auth,
+            alarms,
             writer,
             state,
             checkpointed: state,
@@ -313,8 +318,13 @@ impl Keyspace {
             by: by.as_ref(),
         }
         .command(command)?;
-        if let Command::Auth(command) = command {
-            return self.apply_auth(entry, command);
+        match command {
+            Command::Auth(command) => return self.apply_auth(entry, command),
+            Command::Alarm(command) => return self.apply_alarm(command),
+            _ => {}
+        }
+        if let Some(error) = self.alarms.refusal(command) {
+            return Err(error.into());
         }
         let (made, overflowed, reply) = self.writer.with_txn(|txn| {
             let mut change = Change {
@@ -355,6 +365,27 @@ impl Keyspace {
             revision: self.state.revision,
             body: ReplyBody::Auth(reply),
         })
+    }
+
+    fn apply_alarm(&mut self, command: &AlarmCommand) -> Result<Reply, Failure> {
+        let alarms = self.writer.with_txn(|txn| {
+            let txn = txn.ok_or(KvError::GivenUp)?;
+            self.alarms.apply(&self.tables, txn, command)
+        })?;
+        Ok(Reply {
+            revision: self.state.revision,
+            body: ReplyBody::Alarms(alarms),
+        })
+    }
+
+    /// The alarms that stand, in the order of the machines' numbers.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.all()
+    }
+
+    /// The hash that every machine was to compare its own with last, if nobody has taken it since.
+    pub fn take_hash_claim(&mut self) -> Option<KeyspaceHash> {
+        self.alarms.take_claim()
     }
 
     /// Whether permissions are asked for, and the revision of users, roles and permissions.

@@ -4,6 +4,7 @@
 //! A [`Keyspace`] applies the [`Command`]s of the log and answers [`Query`]s. How its tables lie is told in `tables`. What a machine
 //! asks of it, and would of any other state machine, is the trait [`StateMachine`].
 
+mod alarm;
 mod anew;
 mod auth;
 mod auth_command;
@@ -35,6 +36,7 @@ mod tables;
 mod txn;
 mod view;
 
+pub use alarm::{ALARMS_MAX, Alarm, AlarmCommand, AlarmKind};
 pub use anew::{Anew, begin_anew};
 pub use auth::NAME_BYTES_MAX;
 pub use auth_command::{

@@ -22,7 +22,10 @@ impl Command {
             // What a compaction may name only the key space knows.
             Command::Compact { .. } | Command::Scrub { .. } => Ok(()),
             Command::GrantLease { id, ttl } => check_grant(*id, *ttl),
-            Command::RevokeLease { .. } | Command::Auth(_) | Command::CountLeases => Ok(()),
+            Command::RevokeLease { .. }
+            | Command::Auth(_)
+            | Command::CountLeases
+            | Command::Alarm(_) => Ok(()),
             Command::ExpireLeases { grants, .. } => check_count(grants.len()),
             Command::NoteLeases { times, .. } => check_count(times.len()),
         }

@@ -37,7 +37,8 @@ impl Judge<'_> {
             }
             Command::Auth(AuthCommand::Admit { .. }) => Ok(()),
             Command::Auth(_) => Ok(self.administer()?),
-            Command::Compact { .. }
+            Command::Alarm(_)
+            | Command::Compact { .. }
             | Command::Scrub { .. }
             | Command::ExpireLeases { .. }
             | Command::NoteLeases { .. }

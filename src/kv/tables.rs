@@ -5,7 +5,7 @@
 //! | `revision`  | revision, place in transaction   | the change: what etcd tells of the key, links, key, value   |
 //! | `key`       | key, or chunk of a long key      | the newest change of the key, or the number of a branch     |
 //! | `branch`    | branch number, rest of a key     | the same                                                    |
-//! | `parameter` | name                             | `layout`; `state` and `configuration` as of the checkpoint; `lease_reign` |
+//! | `parameter` | name                             | `layout`; `alarms`; `lease_reign`; `state` and `configuration` as of the checkpoint |
 //! | `lease`     | id of a lease                    | which entry granted it for how long, and what is left of it |
 //! | `auth`      | kind, name                       | a user or a role; whether permissions are asked for         |
 //! | `attached`  | id of a lease, revision, place   | nothing: that change, the newest of its key, hangs on it    |
@@ -22,6 +22,7 @@ use rm_store::Environment;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::Alarm;
 use crate::error::KvError;
 use crate::frame;
 use crate::index::{BRANCH_TABLE, KEY_TABLE, KeyIndex};
@@ -38,6 +39,7 @@ const PARAMETER_TABLE: &str = "parameter";
 const LAYOUT_NAME: &[u8] = b"layout";
 const STATE_NAME: &[u8] = b"state";
 const LEASE_REIGN_NAME: &[u8] = b"lease_reign";
+const ALARMS_NAME: &[u8] = b"alarms";
 const CONFIGURATION_NAME: &[u8] = b"configuration";
 
 /// How many named tables the environment must have room for.
@@ -270,6 +272,16 @@ impl Tables {
 
     pub(crate) fn set_lease_reign(&self, txn: &mut RwTxn, entry: u64) -> Result<(), KvError> {
         self.set_parameter(txn, LEASE_REIGN_NAME, &entry)
+    }
+
+    /// The alarms that stand.
+    pub(crate) fn alarms(&self, txn: &RoTxn) -> Result<Vec<Alarm>, KvError> {
+        Ok(self.parameter(txn, ALARMS_NAME)?.unwrap_or_default())
+    }
+
+    /// Writes the alarms that stand.
+    pub(crate) fn set_alarms(&self, txn: &mut RwTxn, alarms: &[Alarm]) -> Result<(), KvError> {
+        self.set_parameter(txn, ALARMS_NAME, &alarms)
     }
 
     fn parameter<P: DeserializeOwned>(

@@ -149,6 +149,8 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let services = tokio::spawn(rm_api::serve(running.port(), listener, told(stopped)));
     let asking = tokio::spawn(rm_api::learn_of_removal(running.port()));
+    let looking = running.port();
+    let looking = tokio::spawn(async move { looking.look_after_alarms().await });
     let removed = running.removed();
     tokio::select! {
         outcome = running.ended() => {
@@ -167,6 +169,7 @@ async fn serve(
         name = terminated() => info!(log, "told to stop"; "signal" => name?),
     }
     asking.abort();
+    looking.abort();
     running.hand_over().await;
     running.refuse_requests();
     let _ = stop.send(true);

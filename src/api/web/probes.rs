@@ -14,8 +14,8 @@ use tonic::body::Body;
 
 use super::answer;
 use super::exposition::Page;
+use crate::alarm::alarms;
 use crate::error::refused;
-use crate::maintenance::alarms;
 
 /// One question about the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ fn no_alarm(port: &Port, alarm: AlarmType) -> Result<(), String> {
 
 /// The alarms that are raised.
 fn raised(port: &Port) -> impl Iterator<Item = AlarmType> {
-    let alarms = alarms(port.identity(), &port.report(), AlarmType::None.into());
+    let alarms = alarms(port.identity(), &port.report(), AlarmType::None);
     alarms.into_iter().map(|member| member.alarm())
 }
 

@@ -529,6 +529,7 @@ fn show(output: &mut String, reply: &Reply, depth: usize) -> std::fmt::Result {
         ReplyBody::Scrub => writeln!(output, "scrubbed"),
         ReplyBody::GrantLease(lease) => writeln!(output, "granted {}", show_lease(lease)),
         ReplyBody::RevokeLease => writeln!(output, "revoked"),
+        ReplyBody::Alarms(_) => panic!("the scripts have no alarms"),
         ReplyBody::CountLeases(entry) => writeln!(output, "counts from entry {entry} on"),
         ReplyBody::LeasesCounted(Some(done)) => writeln!(output, "counted {done}"),
         ReplyBody::LeasesCounted(None) => writeln!(output, "another counts: nothing done"),

@@ -120,6 +120,7 @@ impl Twin {
                 (ReplyBody::RevokeLease, changed)
             }
             Command::Auth(_) => panic!("the steps have no users"),
+            Command::Alarm(_) => panic!("the steps have no alarms"),
             Command::CountLeases => {
                 self.reign = self.entries;
                 (ReplyBody::CountLeases(self.reign), false)
