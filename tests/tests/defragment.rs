@@ -264,6 +264,34 @@ async fn a_fault_at_any_step_leaves_the_state_as_it_was_or_as_it_is_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_ends_though_the_state_was_written_anew_meanwhile() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    let endpoints = cluster.endpoints();
+    let granted = etcdctl(&endpoints, "simple", &["lease", "grant", "3"], "");
+    let granted = text(&granted);
+    let lease = granted.split(' ').nth(1).expect("lease ID granted ..");
+    let put = etcdctl(
+        &endpoints,
+        "simple",
+        &["put", "key", "value", "--lease", lease],
+        "",
+    );
+    assert!(put.status.success(), "{}", text(&put));
+    done(&endpoints, &["defrag"]);
+    let pair = client.get(0, "key").await;
+    println!("after it the key is there: {}", pair.is_some());
+    until("the lease has ended", async || {
+        match client.get(0, "key").await {
+            None => Ok(()),
+            there => Err(format!("{there:?}")),
+        }
+    })
+    .await;
+    cluster.same_everywhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_has_no_room_beside_the_reserve_is_refused_by_name() {
     let settings = Settings::solo().with("limits.snapshot_reserve_bytes", 1_u64 << 45);
     let cluster = Cluster::start(settings).await;

@@ -190,6 +190,58 @@ async fn machines_of_two_restorations_of_one_file_refuse_each_other() {
     .await;
 }
 
+/// What etcdctl prints when it does what it is asked.
+fn told(endpoints: &str, arguments: &[&str]) -> String {
+    let output = etcdctl(endpoints, "simple", arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    text(&output).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_and_users_come_along_into_the_new_domain() {
+    const ROOT: [&str; 2] = ["--user", "root:secret"];
+    let before = Cluster::start(Settings::solo()).await;
+    let endpoints = before.endpoints();
+    let granted = told(&endpoints, &["lease", "grant", "5"]);
+    let lease = granted.split(' ').nth(1).expect("lease ID granted ..");
+    told(&endpoints, &["put", "passing", "value", "--lease", lease]);
+    told(&endpoints, &["put", "lasting", "value"]);
+    told(&endpoints, &["user", "add", "root:secret"]);
+    told(&endpoints, &["user", "grant-role", "root", "root"]);
+    told(&endpoints, &["auth", "enable"]);
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let kept = folder.path().join("saved");
+    let path = kept.to_str().expect("a path of text");
+    let refused = refused(&endpoints, &["snapshot", "save", path], 1);
+    assert!(!kept.exists(), "{refused}");
+    done(
+        &endpoints,
+        &[&["snapshot", "save", path], &ROOT[..]].concat(),
+    );
+    drop(before);
+    let mut after = Cluster::prepare(Settings::trio()).await;
+    restore(&after, &kept, &[]);
+    after.start_all();
+    after.leader().await;
+    let endpoints = after.endpoints();
+    let stranger = etcdctl(&endpoints, "simple", &["get", "lasting"], "");
+    assert!(!stranger.status.success(), "nobody said who asks");
+    let get = |key| {
+        told(
+            &endpoints,
+            &[&["get", "--print-value-only", key], &ROOT[..]].concat(),
+        )
+    };
+    assert_eq!(get("lasting"), "value");
+    // Whoever leads counts the time of the lease, from its beginning.
+    until("the lease has ended", async || match get("passing") {
+        gone if gone.is_empty() => Ok(()),
+        there => Err(there),
+    })
+    .await;
+    assert_eq!(get("lasting"), "value");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_save_that_fails_leaves_what_was_there() {
     let settings = Settings::solo().with("limits.snapshot_reserve_bytes", 1_u64 << 45);
