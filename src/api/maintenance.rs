@@ -195,7 +195,7 @@ fn errors(identity: &Identity, report: &Report) -> Vec<String> {
 }
 
 /// The quota as etcd tells it: the default where none is given, and a negative number for none.
-fn quota(configured: i64) -> i64 {
+pub(crate) fn quota(configured: i64) -> i64 {
     match configured {
         0 => QUOTA_BYTES_DEFAULT,
         bytes => bytes,

@@ -11,6 +11,7 @@ use rm_proto::etcdserverpb::{
 };
 use rm_store::{DataDirectory, Environment, Era, Identity, Log, Options};
 use rm_tests::client::operation;
+use rm_tests::curl::get;
 use rm_tests::etcd::{Etcd, etcdctl, text};
 use rm_tests::{Client, Cluster, Settings, until};
 use tonic::transport::{Channel, Endpoint};
@@ -203,6 +204,12 @@ async fn a_state_at_its_quota_is_written_again_once_it_is_compacted_defragmented
             status.errors
         );
     }
+    let page = metrics(&cluster, 2);
+    let sample = page
+        .lines()
+        .find(|line| line.starts_with("etcd_debugging_server_alarms{"));
+    let sample = sample.unwrap_or_else(|| panic!("no alarm in {page}"));
+    assert!(sample.contains(r#"alarm_type="NOSPACE""#), "{sample}");
     let listed = etcdctl(&endpoints, "simple", &["alarm", "list"], "");
     assert!(text(&listed).contains("alarm:NOSPACE"), "{}", text(&listed));
     // It outlives the processes.
@@ -255,7 +262,19 @@ async fn a_negative_quota_is_none() {
     client.put("key", "value").await;
     let status = client.status(0).await.expect("it answers");
     assert_eq!(status.db_size_quota, -1);
+    let page = metrics(&cluster, 0);
+    assert!(
+        page.contains("etcd_server_quota_backend_bytes -1"),
+        "{page}"
+    );
+    assert!(!page.contains("server_alarms"), "{page}");
     assert!(status.errors.is_empty(), "{:?}", status.errors);
+}
+
+/// What a machine tells Prometheus.
+fn metrics(cluster: &Cluster, machine: usize) -> String {
+    let url = format!("http://{}/metrics", cluster.machines[machine].client);
+    get(&url).body
 }
 
 /// Changes a byte of the newest value in the state of a machine that does not run, and its checksum with it.

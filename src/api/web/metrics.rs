@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Response, StatusCode};
-use rm_actors::port::{Port, Readings, Report, Role};
+use rm_actors::port::{MachineId, Port, Readings, Report, Role};
+use rm_proto::etcdserverpb::AlarmType;
 use tonic::body::Body;
 
 use super::answer;
@@ -16,9 +17,10 @@ use super::exposition::{CONTENT_TYPE, Page};
 use super::peers;
 use super::probes::Tally;
 use super::process;
+use crate::alarm::alarms;
 use crate::calls::{CODES, Calls};
 use crate::connection::Traffic;
-use crate::maintenance::{ETCD_VERSION, STORAGE_VERSION};
+use crate::maintenance::{ETCD_VERSION, STORAGE_VERSION, quota};
 
 /// All that the page is made of.
 #[derive(Clone)]
@@ -199,9 +201,10 @@ impl Metrics {
         .is(report.used_bytes);
         page.gauge(
             "etcd_server_quota_backend_bytes",
-            "How large the state's file may become.",
+            "How large the state's file may become; a negative number where there is no quota.",
         )
-        .is(self.port.config().limits.map_bytes_max);
+        .is(quota(self.port.config().limits.quota_bytes));
+        self.alarms(page, report);
         page.gauge(
             "etcd_debugging_mvcc_keys_total",
             "Keys, with those that are deleted and not compacted yet.",
@@ -265,6 +268,23 @@ impl Metrics {
                     handled.sample(&labels, count);
                 }
             }
+        }
+    }
+
+    /// The alarms that stand; where none does, the page has nothing of them, as etcd's.
+    fn alarms(&self, page: &mut Page, report: &Report) {
+        let standing = alarms(self.port.identity(), report, AlarmType::None);
+        if standing.is_empty() {
+            return;
+        }
+        let mut family = page.gauge(
+            "etcd_debugging_server_alarms",
+            "Each alarm that stands, with the number of its machine and its kind as labels.",
+        );
+        for alarm in standing {
+            let machine = peers::hex(MachineId(alarm.member_id));
+            let kind = alarm.alarm().as_str_name();
+            family.sample(&[("server_id", &machine), ("alarm_type", kind)], 1);
         }
     }
 
