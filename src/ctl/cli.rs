@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use tokio::runtime;
 
 use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
+use crate::alarm::{self, AlarmCommand};
 use crate::bench::{self, Bench};
 use crate::client::{Endpoint, Endpoints, User};
 use crate::defrag;
@@ -89,6 +90,9 @@ enum Command {
     Snapshot(SnapshotCommand),
     /// Write the states of the machines anew, without the space that compactions have left in them; they go on meanwhile
     Defrag,
+    /// Show or disarm the alarms that stand
+    #[command(subcommand)]
+    Alarm(AlarmCommand),
     /// Show the actors inside the machines
     Actors(ActorsFlags),
     /// Act on one actor
@@ -145,6 +149,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Member(command) => member::run(&endpoints, or(Format::Table), command).await,
         Command::Snapshot(command) => snapshot::run(&endpoints, or(Format::Table), command).await,
         Command::Defrag => defrag::run(&endpoints).await,
+        Command::Alarm(command) => alarm::run(&endpoints, or(Format::Table), command).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,
         Command::Actor(command) => actor::run(&endpoints, command).await,
         Command::Fault(command) => actor::fault(&endpoints, command).await,

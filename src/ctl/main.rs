@@ -4,6 +4,7 @@
 //! not be reached, or there was no leader in time.
 
 mod actor;
+mod alarm;
 mod bench;
 mod cli;
 mod client;

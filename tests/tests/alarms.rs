@@ -13,6 +13,7 @@ use rm_store::{DataDirectory, Environment, Era, Identity, Log, Options};
 use rm_tests::client::operation;
 use rm_tests::curl::get;
 use rm_tests::etcd::{Etcd, etcdctl, text};
+use rm_tests::rmctl::json;
 use rm_tests::{Client, Cluster, Settings, until};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -212,6 +213,13 @@ async fn a_state_at_its_quota_is_written_again_once_it_is_compacted_defragmented
     assert!(sample.contains(r#"alarm_type="NOSPACE""#), "{sample}");
     let listed = etcdctl(&endpoints, "simple", &["alarm", "list"], "");
     assert!(text(&listed).contains("alarm:NOSPACE"), "{}", text(&listed));
+    let shown = json(&endpoints, &["alarm", "list"]);
+    let shown = shown.as_array().expect("a list");
+    let is_one = |alarm: &serde_json::Value| {
+        let name = alarm["machine"].as_str().unwrap_or_default();
+        alarm["alarm"] == "NOSPACE" && name.starts_with("RM.0")
+    };
+    assert!(!shown.is_empty() && shown.iter().all(is_one), "{shown:?}");
     // It outlives the processes.
     cluster.kill_all();
     cluster.start_all();
@@ -237,6 +245,11 @@ async fn a_state_at_its_quota_is_written_again_once_it_is_compacted_defragmented
     assert_eq!(
         refused.expect_err("the alarm stands still").message(),
         NO_SPACE
+    );
+    let disarmed = json(&endpoints, &["alarm", "disarm"]);
+    assert!(
+        disarmed.as_array().is_some_and(|all| !all.is_empty()),
+        "{disarmed}"
     );
     let disarmed = etcdctl(&endpoints, "simple", &["alarm", "disarm"], "");
     assert!(disarmed.status.success(), "{}", text(&disarmed));
