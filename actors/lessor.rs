@@ -367,6 +367,7 @@ impl Handler<Flush> for Lessor {
 impl Handler<Tick> for Lessor {
     type Result = ();
     fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.enter(context);
         self.tick(context);
     }
 }

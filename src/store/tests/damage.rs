@@ -90,7 +90,7 @@ fn flip(data: &mut [u8], numbers: &mut Numbers) -> (u64, u32) {
 }
 
 #[test]
-fn flipped_bits_give_an_error_or_unharmed_data() {
+fn etcd_20271_flipped_bits_give_an_error_or_unharmed_data() {
     let (folder, expected) = original();
     let data = fs::read(folder.path().join("log/data.mdb")).unwrap();
     let mut refused = 0;
