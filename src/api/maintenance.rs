@@ -2,11 +2,12 @@
 
 use futures::stream;
 use rm_actors::port::{
-    Identity, KeyspaceHash, MachineId, Port, QUOTA_BYTES_DEFAULT, Refusal, Report, SnapshotPiece,
-    SnapshotStream,
+    Deed, Identity, KeyspaceHash, MachineId, Port, QUOTA_BYTES_DEFAULT, Refusal, Report,
+    SnapshotPiece, SnapshotStream,
 };
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::AlarmType;
+use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 use rm_proto::etcdserverpb::maintenance_server::Maintenance;
 use tokio::sync::watch;
 use tonic::codegen::BoxStream;
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::alarm::{alarm, alarms};
 use crate::error::{NO_LEADER, refused, unknown_value, unserved};
 use crate::header::header_now;
+use crate::recognition;
 use crate::transfer::transfer;
 
 /// The version of etcd whose API is served; clients read it to learn what they may ask.
@@ -66,7 +68,12 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
+        let port = recognition::signed(&self.port, request.extensions());
         let request = request.into_inner();
+        // To look at alarms one must be somebody, which was seen to; to change one takes more, as in etcd.
+        if request.action != AlarmAction::Get as i32 && port.asks_for_permissions() {
+            port.may(Deed::Administer).await.map_err(refused)?;
+        }
         let alarms = alarm(&self.port, &request).await?;
         Ok(Response::new(pb::AlarmResponse {
             header: Some(header_now(&self.port)),

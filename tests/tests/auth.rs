@@ -1,12 +1,13 @@
 //! Users, roles and permissions on real machines: judged the same on every machine, whoever dies meanwhile, and as etcd judges.
 
 use rm_proto::authpb::{Permission, permission::Type};
+use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 use rm_proto::etcdserverpb::auth_client::AuthClient;
 use rm_proto::etcdserverpb::{
-    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest,
-    AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserGrantRoleRequest,
-    AuthenticateRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, StatusRequest,
-    WatchCreateRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest,
+    AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthUserChangePasswordRequest,
+    AuthUserGrantRoleRequest, AuthenticateRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest,
+    StatusRequest, WatchCreateRequest,
 };
 use rm_proto::raftmachine::v1::KillActorRequest;
 use rm_tests::curl;
@@ -175,6 +176,24 @@ async fn every_machine_recognises_a_user_at_once_and_judges_it_alike() {
                 .status(by(&alice, StatusRequest {}))
                 .await;
             status.expect("anybody who is somebody may");
+            let alarm = |action: AlarmAction| {
+                by(
+                    &alice,
+                    AlarmRequest {
+                        action: action.into(),
+                        ..Default::default()
+                    },
+                )
+            };
+            let seen = client
+                .maintenance(other)
+                .alarm(alarm(AlarmAction::Get))
+                .await;
+            seen.expect("anybody who is somebody may");
+            for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
+                let changed = client.maintenance(other).alarm(alarm(action)).await;
+                assert_refused(changed, DENIED.0, DENIED.1);
+            }
             let kill = KillActorRequest {
                 actor: "gate".into(),
                 how: "panic".into(),
