@@ -346,13 +346,12 @@ impl LogicCenter {
         }
     }
 
-    /// Begins to listen for silences anew when there is another leader to follow, and shows them.
+    /// Begins to listen for silences anew when there is another leader to follow, and shows them. A machine that leads hears none.
     fn note_leader(&mut self, status: &rm_raft::Status, now: Time) {
-        let followed = status.leader.filter(|_| status.role != Role::Leader);
-        self.silence = followed.map(|leader| match self.silence {
-            Some(silence) if silence.is_of(leader, status.term) => silence,
-            _ => Silence::of(leader, status.term, now),
-        });
+        self.silence = match status.role {
+            Role::Leader => None,
+            _ => Silence::next(self.silence, status.leader, status.term, now),
+        };
         self.machine.shared.board.post_silence(self.silence);
     }
 

@@ -25,6 +25,23 @@ impl Silence {
         }
     }
 
+    /// The silence to go on with, now that this leader is known in this term, or none. A machine that hears nothing for so long that it
+    /// stands itself knows no leader meanwhile; where the others refuse it, it follows the same one again in the same term, and that was the
+    /// worst silence of all.
+    pub(crate) fn next(
+        present: Option<Silence>,
+        leader: Option<MachineId>,
+        term: Term,
+        now: Time,
+    ) -> Option<Silence> {
+        match (present, leader) {
+            (Some(silence), None) if silence.term == term => present,
+            (Some(silence), Some(leader)) if silence.is_of(leader, term) => present,
+            (_, Some(leader)) => Some(Silence::of(leader, term, now)),
+            (_, None) => None,
+        }
+    }
+
     /// Whether it is that of this leader.
     pub(crate) fn is_of(&self, leader: MachineId, term: Term) -> bool {
         (self.leader, self.term) == (leader, term)
@@ -50,6 +67,25 @@ mod tests {
 
     fn at(ms: u64) -> Time {
         Time { micros: ms * 1_000 }
+    }
+
+    #[test]
+    fn a_machine_that_stood_in_vain_has_not_forgotten_why() {
+        let (leader, other) = (Some(MachineId(1)), Some(MachineId(2)));
+        let (term, later) = (Term(4), Term(5));
+        let first = Silence::next(None, leader, term, at(0));
+        let mut missed = Silence::next(first, None, term, at(1_000)).expect("the term is the same");
+        missed.heard(MachineId(1), term, at(1_500));
+        let again = Silence::next(Some(missed), leader, term, at(1_500));
+        assert_eq!(
+            again.map(|it| it.longest(at(1_510)).as_millis()),
+            Some(1_500)
+        );
+        for (leader, term) in [(other, term), (leader, later)] {
+            let anew = Silence::next(again, leader, term, at(1_600));
+            assert_eq!(anew.map(|it| it.longest(at(1_610)).as_millis()), Some(10));
+        }
+        assert_eq!(Silence::next(again, None, later, at(1_600)), None);
     }
 
     #[test]

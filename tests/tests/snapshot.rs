@@ -299,14 +299,21 @@ async fn a_large_snapshot_delays_no_heartbeat() {
     let other = (0..3).find(|place| ![leader, follower].contains(place));
     let other = other.expect("one of three");
     // So that silences from before do not count.
+    let life = async |place| {
+        let actors = client.actors(place).await;
+        let found = actors.into_iter().find(|it| it.name == "logic_center");
+        found.expect("every machine has one").incarnation
+    };
+    let before = life(other).await;
     let killed = client.kill_actor(other, "logic_center", "stop").await;
     killed.expect("faults are allowed");
     until("it follows its leader again", async || {
-        let info = client.info_until(other).await;
-        let again = info.leader_silence_ms.is_some_and(|it| it < 100);
-        again.then_some(()).ok_or(format!("{info:?}"))
+        let (now, info) = (life(other).await, client.info_until(other).await);
+        let again = now > before && info.leader_silence_ms.is_some();
+        again.then_some(()).ok_or(format!("{now}: {info:?}"))
     })
     .await;
+    let lives = [life(leader).await, life(other).await];
     let term = client.info_until(leader).await.term;
 
     let host = Host::watch(&cluster.folder());
@@ -326,6 +333,8 @@ async fn a_large_snapshot_delays_no_heartbeat() {
         assert!(Duration::from_millis(silence) <= bound, "{told}");
         assert_eq!(row["term"], term, "an election: {row}");
     }
+    // A LogicCenter that was built anew has forgotten what it heard.
+    assert_eq!([life(leader).await, life(other).await], lives);
     cluster.assert_nobody_panicked();
 }
 
