@@ -54,17 +54,12 @@ impl Port {
             .and_then(|(_, index)| index.parse().ok());
         let index = index.ok_or(invalid.clone())?;
         self.applied(Index(index)).await?;
-        let user = self
-            .shared
-            .tokens
-            .user(token, self.token_ttl(), Instant::now());
-        Ok(self.signature(user.ok_or(invalid)?))
-    }
-
-    /// The signature of a user that is recognised now.
-    pub fn signature(&self, user: String) -> Signature {
+        // Before the token is looked up: who is dismissed after that is dismissed by a later revision.
         let revision = self.shared.board.auth().1;
-        Signature { user, revision }
+        let tokens = &self.shared.tokens;
+        let user = tokens.user(token, self.token_ttl(), Instant::now());
+        let user = user.ok_or(invalid)?;
+        Ok(Signature { user, revision })
     }
 
     /// Returns once this machine has applied an entry that some machine has.
@@ -162,9 +157,17 @@ impl Port {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let room = self.room_for_passwords.acquire().await;
-        let _room = room.map_err(|_| Refusal::Stopped)?;
-        let done = tokio::task::spawn_blocking(work).await;
+        let room = self.room_for_passwords.clone().acquire_owned();
+        let room = tokio::time::timeout(self.shared.request_timeout(), room).await;
+        let room = room.map_err(|_| Refusal::TooManyRequests)?;
+        let room = room.map_err(|_| Refusal::Stopped)?;
+        // Whoever asked may go away; the thread is at work all the same, and takes its place.
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(room);
+            done
+        });
+        let done = done.await;
         done.map_err(|_| Refusal::Restarted)
     }
 
