@@ -99,6 +99,20 @@ impl Port {
 
     pub(crate) async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
         let _room = self.admit()?;
+        self.submit(command).await
+    }
+
+    /// The same, though the machine may stop: for what ends a request that was under way before, and only takes something away.
+    ///
+    /// # Errors
+    /// As [`Port::propose`].
+    pub async fn wind_up(&self, command: Command) -> Result<Reply, Refusal> {
+        let room = self.room.try_acquire();
+        let _room = room.map_err(|_| Refusal::TooManyRequests)?;
+        self.submit(command).await
+    }
+
+    async fn submit(&self, command: Command) -> Result<Reply, Refusal> {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to apply.

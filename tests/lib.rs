@@ -13,6 +13,7 @@ pub mod exploration;
 pub mod history;
 pub mod host;
 pub mod leases;
+pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod members;

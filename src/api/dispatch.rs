@@ -13,6 +13,8 @@ use rm_proto::etcdserverpb::{
     auth_server, cluster_server, lease_server, maintenance_server, watch_server,
 };
 use rm_proto::raftmachine::v1::admin_server;
+use rm_proto::v3electionpb::election_server;
+use rm_proto::v3lockpb::lock_server;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::service::Routes;
@@ -26,13 +28,15 @@ use crate::recognition::recognise;
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
-pub(crate) const SERVED: [&str; 8] = [
+pub(crate) const SERVED: [&str; 10] = [
     kv_server::SERVICE_NAME,
     auth_server::SERVICE_NAME,
     cluster_server::SERVICE_NAME,
     lease_server::SERVICE_NAME,
     maintenance_server::SERVICE_NAME,
     watch_server::SERVICE_NAME,
+    lock_server::SERVICE_NAME,
+    election_server::SERVICE_NAME,
     admin_server::SERVICE_NAME,
     health_server::SERVICE_NAME,
 ];

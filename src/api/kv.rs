@@ -1,7 +1,7 @@
 //! etcd's KV service.
 
 use prost::Message;
-use rm_actors::port::{Command, Port, Query, Refusal, ReplyBody};
+use rm_actors::port::{Command, Port, Query, ReplyBody};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
@@ -10,6 +10,7 @@ use crate::consistency::consistency;
 use crate::error::{invalid, mismatched, refused};
 use crate::header::header;
 use crate::recognition::signed;
+use crate::request::check_size;
 use crate::{request, response};
 
 /// Reads and writes the key space.
@@ -20,14 +21,6 @@ pub(crate) struct KvService {
 impl KvService {
     pub(crate) fn new(port: Port) -> KvService {
         KvService { port }
-    }
-
-    /// Refuses what is too large for the log; `bytes` is the size of the request on the wire.
-    fn check_size(&self, bytes: usize) -> Result<(), Status> {
-        if bytes > self.port.config().limits.request_bytes_max {
-            return Err(refused(Refusal::TooLarge));
-        }
-        Ok(())
     }
 }
 
@@ -62,7 +55,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::PutResponse>, Status> {
         let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
-        self.check_size(request.encoded_len())?;
+        check_size(&self.port, request.encoded_len())?;
         let put = request::put(request);
         put.check().map_err(invalid)?;
         let reply = port.propose(Command::Put(put)).await.map_err(refused)?;
@@ -81,7 +74,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
-        self.check_size(request.encoded_len())?;
+        check_size(&self.port, request.encoded_len())?;
         let delete = request::delete_range(request);
         delete.check().map_err(invalid)?;
         let reply = port
@@ -113,7 +106,7 @@ impl Kv for KvService {
         let reply = if txn.is_read_only() {
             port.query(Query::Txn(txn), consistency).await
         } else {
-            self.check_size(bytes)?;
+            check_size(&self.port, bytes)?;
             port.propose(Command::Txn(txn)).await
         }
         .map_err(refused)?;

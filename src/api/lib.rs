@@ -1,7 +1,8 @@
 //! The gRPC services of a machine, one file each, and HTTP beside them: thin, between the wire and the machine's port.
 //!
 //! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
-//! and puts the answer into etcd's words. It holds no state, takes no lock, and starts no task.
+//! and puts the answer into etcd's words. It holds no state and takes no lock, and starts no task but for a place in line (`place.rs`), which must be
+//! left though its call is gone.
 
 mod admin;
 mod alarm;
@@ -13,21 +14,29 @@ mod consistency;
 mod departure;
 mod descriptors;
 mod dispatch;
+mod election;
 mod error;
+mod following;
 mod header;
 mod health;
 mod join;
 mod kv;
 mod lease;
+mod line;
+mod lock;
 mod lookout;
 mod maintenance;
 mod members;
+mod observing;
+mod patience;
+mod place;
 mod recognition;
 mod reflection;
 mod request;
 mod response;
 mod server;
 mod transfer;
+mod visitor;
 mod watch;
 mod web;
 

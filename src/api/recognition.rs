@@ -1,5 +1,7 @@
 //! Who a client is, and what it needs to be for the services that are not judged by keys.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Request};
 use rm_actors::port::{Deed, Port, Refusal, Signature};
 use tonic::Extensions;
@@ -9,7 +11,10 @@ const HEADERS: [&str; 2] = ["token", "authorization"];
 
 /// On whose behalf a request comes, as it travels with it to the services.
 #[derive(Clone)]
-struct By(Signature);
+struct By {
+    signature: Signature,
+    token: Arc<str>,
+}
 
 /// Recognises who sends a request, where permissions are asked for, and sees that it may use the method at all. What it may do there
 /// with which keys is judged where it is done.
@@ -19,22 +24,32 @@ struct By(Signature);
 pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Result<(), Refusal> {
     // Whoever comes to prove itself, or only to look whether anybody is there, may bring a token that has ended.
     let token = token(request.headers()).filter(|_| !is_for_anybody(request.uri().path()));
+    let token = token.map(Arc::<str>::from);
     let by = match token {
-        Some(token) => Some(port.recognise(token).await?),
+        Some(token) => Some(By {
+            signature: port.recognise(&token).await?,
+            token,
+        }),
         None => None,
     };
     if let Some(deed) = deed(request.uri().path()) {
-        port.signed(by.clone()).may(deed).await?;
+        let signature = by.as_ref().map(|by| by.signature.clone());
+        port.signed(signature).may(deed).await?;
     }
     if let Some(by) = by {
-        request.extensions_mut().insert(By(by));
+        request.extensions_mut().insert(by);
     }
     Ok(())
 }
 
 /// The port on behalf of whoever sent a request.
 pub(crate) fn signed(port: &Port, extensions: &Extensions) -> Port {
-    port.signed(extensions.get::<By>().map(|by| by.0.clone()))
+    port.signed(extensions.get::<By>().map(|by| by.signature.clone()))
+}
+
+/// The token by which whoever sent a request was recognised.
+pub(crate) fn token_of(extensions: &Extensions) -> Option<Arc<str>> {
+    extensions.get::<By>().map(|by| by.token.clone())
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {

@@ -13,6 +13,8 @@ use rm_proto::etcdserverpb::lease_server::LeaseServer;
 use rm_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use rm_proto::etcdserverpb::watch_server::WatchServer;
 use rm_proto::raftmachine::v1::admin_server::AdminServer;
+use rm_proto::v3electionpb::election_server::ElectionServer;
+use rm_proto::v3lockpb::lock_server::LockServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -25,9 +27,11 @@ use crate::calls::Calls;
 use crate::cluster::ClusterService;
 use crate::connection::{Door, PREFACE_TIME, Traffic};
 use crate::dispatch::Services;
+use crate::election::ElectionService;
 use crate::health::HealthService;
 use crate::kv::KvService;
 use crate::lease::LeaseService;
+use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::reflection;
 use crate::watch::WatchService;
@@ -149,6 +153,14 @@ fn services(
         port.clone(),
         draining.clone(),
     )))
+    .add_service(
+        LockServer::new(LockService::new(port.clone(), draining.clone()))
+            .max_decoding_message_size(limit),
+    )
+    .add_service(
+        ElectionServer::new(ElectionService::new(port.clone(), draining.clone()))
+            .max_decoding_message_size(limit),
+    )
     .add_service(AdminServer::new(AdminService::new(port.clone())))
     .add_service(HealthServer::new(HealthService::new(
         port.clone(),

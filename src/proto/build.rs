@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "etcdserverpb/kv.proto",
     "etcdserverpb/watch.proto",
     "etcdserverpb/lease.proto",
@@ -14,6 +14,8 @@ const FILES: [&str; 8] = [
     "etcdserverpb/maintenance.proto",
     "etcdserverpb/auth.proto",
     "authpb/auth.proto",
+    "v3lockpb/lock.proto",
+    "v3electionpb/election.proto",
     "admin.proto",
 ];
 

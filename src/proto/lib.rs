@@ -32,6 +32,24 @@ pub mod authpb {
     tonic::include_proto!("authpb");
 }
 
+/// Locks.
+#[expect(
+    missing_docs,
+    reason = "generated; the .proto files say what needs saying"
+)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// Elections.
+#[expect(
+    missing_docs,
+    reason = "generated; the .proto files say what needs saying"
+)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
 /// What rmctl asks of a machine.
 pub mod raftmachine {
     /// The first version of that contract.

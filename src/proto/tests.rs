@@ -144,3 +144,45 @@ fn a_status_is_etcds() {
         b"\x12\x013\x18\x01\x20\x02\x28\x03\x30\x04\x38\x05\x42\x01e\x48\x06\x50\x01\x5a\x014\x60\x07",
     );
 }
+
+#[test]
+fn locks_and_elections_are_etcds() {
+    use crate::v3electionpb::{CampaignRequest, LeaderKey, LeaderResponse, ProclaimRequest};
+    use crate::v3lockpb::{LockRequest, LockResponse};
+    let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let lock = LockRequest {
+        name: text("n"),
+        lease: 7,
+    };
+    assert_wire(lock, b"\x0a\x01n\x10\x07");
+    let locked = LockResponse {
+        header: Some(pb::ResponseHeader::default()),
+        key: text("k"),
+    };
+    assert_wire(locked, b"\x0a\x00\x12\x01k");
+    let campaign = CampaignRequest {
+        name: text("n"),
+        lease: 7,
+        value: text("v"),
+    };
+    assert_wire(campaign, b"\x0a\x01n\x10\x07\x1a\x01v");
+    let leader = LeaderKey {
+        name: text("n"),
+        key: text("k"),
+        rev: 5,
+        lease: 7,
+    };
+    let proclaim = ProclaimRequest {
+        leader: Some(leader),
+        value: text("v"),
+    };
+    assert_wire(
+        proclaim,
+        b"\x0a\x0a\x0a\x01n\x12\x01k\x18\x05\x20\x07\x12\x01v",
+    );
+    let told = LeaderResponse {
+        header: None,
+        kv: Some(KeyValue::default()),
+    };
+    assert_wire(told, b"\x12\x00");
+}

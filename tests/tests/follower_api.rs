@@ -61,7 +61,7 @@ async fn what_one_machine_acknowledged_every_other_reads_at_once() {
 }
 
 /// The services of which a client may ask.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 12] = [
     "etcdserverpb.Auth",
     "etcdserverpb.Cluster",
     "etcdserverpb.KV",
@@ -72,6 +72,8 @@ const SERVICES: [&str; 10] = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "raftmachine.v1.Admin",
+    "v3electionpb.Election",
+    "v3lockpb.Lock",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
