@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use rm_config::{Address, Config, Level, QUOTA_BYTES_DEFAULT};
+pub use rm_config::{Address, ClientTls, Config, Level, QUOTA_BYTES_DEFAULT, TlsVersion};
 pub use rm_kv::{
     Alarm, AlarmKind, AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compare,
     CompareResult, CompareTarget, Deed, DeleteRange, DeleteReply, Event, KeyValue, KeyspaceHash,

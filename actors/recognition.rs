@@ -62,6 +62,14 @@ impl Port {
         Ok(Signature { user, revision })
     }
 
+    /// The signature of a user whose certificate was looked at where it came in.
+    pub fn certified(&self, user: &str) -> Signature {
+        Signature {
+            user: user.to_owned(),
+            revision: self.shared.board.auth().1,
+        }
+    }
+
     /// Returns once this machine has applied an entry that some machine has.
     async fn applied(&self, index: Index) -> Result<(), Refusal> {
         let deadline = Instant::now() + self.shared.request_timeout();

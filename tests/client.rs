@@ -16,6 +16,7 @@ use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::{
     Actor, ActorsRequest, ArmFaultRequest, InfoRequest, InfoResponse, KillActorRequest,
 };
+use rm_tls::Dialler;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -27,6 +28,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many pairs one page of a dump holds; with the values of these tests far below gRPC's 4 MiB.
 const PAGE: i64 = 5_000;
 
+fn endpoint(scheme: &str, address: SocketAddr) -> Endpoint {
+    Endpoint::from_shared(format!("{scheme}://{address}"))
+        .expect("an address makes a URI")
+        .connect_timeout(Duration::from_millis(500))
+        .timeout(REQUEST_TIMEOUT)
+}
+
 /// Connections to each machine of a cluster; cheap to clone, and they come back by themselves.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -36,17 +44,20 @@ pub struct Client {
 impl Client {
     /// A client of the machines with these addresses. Must be called within a runtime.
     pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let channels = addresses
-            .into_iter()
-            .map(|address| {
-                Endpoint::from_shared(format!("http://{address}"))
-                    .expect("an address makes a URI")
-                    .connect_timeout(Duration::from_millis(500))
-                    .timeout(REQUEST_TIMEOUT)
-                    .connect_lazy()
-            })
-            .collect();
-        Client { channels }
+        let addresses = addresses.into_iter();
+        let channels = addresses.map(|address| endpoint("http", address).connect_lazy());
+        Client {
+            channels: channels.collect(),
+        }
+    }
+
+    /// The same by TLS.
+    pub fn by_tls(addresses: impl IntoIterator<Item = SocketAddr>, dialler: &Dialler) -> Self {
+        let addresses = addresses.into_iter();
+        let channels = addresses.map(|address| dialler.connect_lazily(&endpoint("https", address)));
+        Client {
+            channels: channels.collect(),
+        }
     }
 
     /// The number of machines.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rm_proto::mvccpb::KeyValue;
+use rm_tls::Dialler;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,6 +27,8 @@ const CONVERGENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     /// The machines, in the order of the config.
     pub machines: Vec<Machine>,
+    /// How to dial the machines where they serve by TLS.
+    pub dialler: Option<Dialler>,
     folder: Option<TempDir>,
     _ports: Vec<Port>,
     _turn: SemaphorePermit<'static>,
@@ -82,6 +85,7 @@ impl Cluster {
         std::fs::write(&file, format!("{config:#}")).expect("the folder can be written");
         Cluster {
             machines,
+            dialler: None,
             folder: Some(folder),
             _ports: ports,
             _turn: turn,
@@ -110,7 +114,11 @@ impl Cluster {
 
     /// A client of all machines.
     pub fn client(&self) -> Client {
-        Client::new(self.machines.iter().map(|machine| machine.client))
+        let addresses = self.machines.iter().map(|machine| machine.client);
+        match &self.dialler {
+            None => Client::new(addresses),
+            Some(dialler) => Client::by_tls(addresses, dialler),
+        }
     }
 
     /// The client addresses, as etcdctl takes them.

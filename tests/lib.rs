@@ -3,6 +3,7 @@
 //!
 //! Everything here panics with a text that says what was expected, since only tests call it.
 
+pub mod authority;
 pub mod binary;
 pub mod checker;
 pub mod client;

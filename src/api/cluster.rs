@@ -7,6 +7,7 @@ use rm_proto::raftmachine::v1 as admin;
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use tonic::{Request, Response, Status};
 
+use crate::certificates::scheme;
 use crate::error::refused;
 use crate::header::header;
 use crate::members::change;
@@ -19,6 +20,11 @@ pub(crate) struct ClusterService {
 impl ClusterService {
     pub(crate) fn new(port: Port) -> ClusterService {
         ClusterService { port }
+    }
+
+    /// How clients reach the machines, which is the same for all.
+    fn scheme(&self) -> &'static str {
+        scheme(self.port.config().clients.tls.is_some())
     }
 
     /// Changes the members; the id of the one that was added, the header, and all members.
@@ -38,7 +44,13 @@ impl ClusterService {
             force: false,
         };
         let added = change(&self.port, request, refused).await?;
-        let members = self.port.members().iter().map(member).collect();
+        let scheme = self.scheme();
+        let members = self
+            .port
+            .members()
+            .iter()
+            .map(|each| member(each, scheme))
+            .collect();
         // etcd tells no revision here, since the list has none.
         Ok((added, Some(header(&self.port, 0)), members))
     }
@@ -54,7 +66,8 @@ impl Cluster for ClusterService {
             true => self.port.members_now().await.map_err(refused)?.0,
             false => self.port.members(),
         };
-        let members = members.iter().map(member).collect();
+        let scheme = self.scheme();
+        let members = members.iter().map(|each| member(each, scheme)).collect();
         Ok(Response::new(pb::MemberListResponse {
             header: Some(header(&self.port, 0)),
             members,
@@ -165,12 +178,12 @@ fn newcomer(urls: &[String]) -> Result<admin::AddMember, Status> {
 }
 
 /// A machine as etcd describes it. Clients dial the client's address, so that must be a URL of a kind they know.
-fn member(member: &Member) -> pb::Member {
+fn member(member: &Member, scheme: &str) -> pb::Member {
     pb::Member {
         id: member.machine.0,
         name: member.name.clone(),
         peer_ur_ls: vec![format!("quic://{}", member.peer)],
-        client_ur_ls: vec![format!("http://{}", member.client)],
+        client_ur_ls: vec![format!("{scheme}://{}", member.client)],
         is_learner: member.standing == Standing::Learner,
     }
 }
@@ -213,6 +226,6 @@ mod tests {
             client_ur_ls: vec!["http://127.0.0.1:2379".to_owned()],
             is_learner: false,
         };
-        assert_eq!(member(&machine), expected);
+        assert_eq!(member(&machine, "http"), expected);
     }
 }

@@ -10,6 +10,7 @@ use rm_actors::port::{MachineId, Member, Port};
 use rm_proto::raftmachine::v1::{Machine, MembersResponse};
 use slog::{info, warn};
 
+use crate::certificates::Certificates;
 use crate::join::ask;
 
 /// For how many election timeouts no leader must be known before the members are asked.
@@ -20,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Asks the members, whenever no leader is known for long, whether this machine is one of them still, and has it stop if it is
 /// not. For as long as it is polled.
-pub async fn learn_of_removal(port: Port) {
+pub async fn learn_of_removal(port: Port, certificates: Certificates) {
     let timeout = Duration::from_millis(port.config().timings.election_timeout_ms);
     let log = port.logger();
     let mut pause = timeout * LONELY_TIMEOUTS;
@@ -34,7 +35,7 @@ pub async fn learn_of_removal(port: Port) {
         if since.elapsed() < pause {
             continue;
         }
-        match find_out(&port).await {
+        match find_out(&port, &certificates).await {
             Ok(true) => {
                 info!(
                     log,
@@ -57,11 +58,12 @@ pub async fn learn_of_removal(port: Port) {
 }
 
 /// Whether the members list this machine, as the first says that can tell.
-async fn find_out(port: &Port) -> Result<bool, String> {
+async fn find_out(port: &Port, certificates: &Certificates) -> Result<bool, String> {
     let own = Own::of(port);
     let mut reasons = Vec::new();
     for address in neighbours(port) {
-        match ask(&address).await.and_then(|answer| own.is_in(&answer)) {
+        let answer = ask(&address, certificates).await;
+        match answer.and_then(|answer| own.is_in(&answer)) {
             Ok(listed) => return Ok(listed),
             Err(reason) => reasons.push(format!("{address}: {reason}")),
         }

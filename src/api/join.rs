@@ -6,7 +6,8 @@ use rm_actors::port::{Era, MachineId};
 use rm_actors::{Admission, Neighbour};
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::{MembersRequest, MembersResponse};
-use tonic::transport::Endpoint;
+
+use crate::certificates::Certificates;
 
 /// The standing of a machine that another one takes the place of, until that is complete.
 const LEAVING: &str = "leaving";
@@ -59,10 +60,11 @@ pub async fn find_admission(
     domain: &str,
     name: &str,
     members: &[String],
+    certificates: &Certificates,
 ) -> Result<Admission, JoinError> {
     let mut failures = Vec::new();
     for address in members {
-        match ask(address).await {
+        match ask(address, certificates).await {
             Ok(answer) => return admission(domain, name, answer),
             Err(reason) => failures.push(format!("{address}: {reason}")),
         }
@@ -70,15 +72,11 @@ pub async fn find_admission(
     Err(JoinError::NoAnswer(failures.join("; ")))
 }
 
-pub(crate) async fn ask(address: &str) -> Result<MembersResponse, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| error.to_string())?
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE);
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| error.to_string())?;
+pub(crate) async fn ask(
+    address: &str,
+    certificates: &Certificates,
+) -> Result<MembersResponse, String> {
+    let channel = certificates.connect(address, PATIENCE).await?;
     let answer = AdminClient::new(channel).members(MembersRequest {}).await;
     answer
         .map(tonic::Response::into_inner)

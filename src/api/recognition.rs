@@ -6,6 +6,8 @@ use http::{HeaderMap, Request};
 use rm_actors::port::{Deed, Port, Refusal, Signature};
 use tonic::Extensions;
 
+use crate::connection::Client;
+
 /// The headers in which a client sends its token: etcd's over gRPC, and its gateway's.
 const HEADERS: [&str; 2] = ["token", "authorization"];
 
@@ -13,7 +15,38 @@ const HEADERS: [&str; 2] = ["token", "authorization"];
 #[derive(Clone)]
 struct By {
     signature: Signature,
-    token: Arc<str>,
+    proof: Proof,
+}
+
+/// By what a user is recognised.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    /// A token that was given out for a password.
+    Token(Arc<str>),
+    /// The certificate of its connection, whose common name is the user's (etcd: --client-cert-auth).
+    Certificate(Arc<str>),
+}
+
+impl Proof {
+    /// What a request brings. A token comes first. Over the gateway no certificate counts, as in etcd, where it would be the gateway's.
+    fn of<B>(request: &Request<B>) -> Option<Proof> {
+        if let Some(token) = token(request.headers()) {
+            return Some(Proof::Token(token.into()));
+        }
+        let client = request.extensions().get::<Client>()?;
+        client.common_name.clone().map(Proof::Certificate)
+    }
+
+    /// The signature of the user for which it stands now.
+    ///
+    /// # Errors
+    /// It stands for nobody.
+    pub(crate) async fn recognise(&self, port: &Port) -> Result<Signature, Refusal> {
+        match self {
+            Proof::Token(token) => port.recognise(token).await,
+            Proof::Certificate(name) => Ok(port.certified(name)),
+        }
+    }
 }
 
 /// Recognises who sends a request, where permissions are asked for, and sees that it may use the method at all. What it may do there
@@ -23,12 +56,11 @@ struct By {
 /// The token stands for nobody, or the user may not use the method.
 pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Result<(), Refusal> {
     // Whoever comes to prove itself, or only to look whether anybody is there, may bring a token that has ended.
-    let token = token(request.headers()).filter(|_| !is_for_anybody(request.uri().path()));
-    let token = token.map(Arc::<str>::from);
-    let by = match token {
-        Some(token) => Some(By {
-            signature: port.recognise(&token).await?,
-            token,
+    let proof = Proof::of(request).filter(|_| !is_for_anybody(request.uri().path()));
+    let by = match proof {
+        Some(proof) => Some(By {
+            signature: proof.recognise(port).await?,
+            proof,
         }),
         None => None,
     };
@@ -47,9 +79,9 @@ pub(crate) fn signed(port: &Port, extensions: &Extensions) -> Port {
     port.signed(extensions.get::<By>().map(|by| by.signature.clone()))
 }
 
-/// The token by which whoever sent a request was recognised.
-pub(crate) fn token_of(extensions: &Extensions) -> Option<Arc<str>> {
-    extensions.get::<By>().map(|by| by.token.clone())
+/// By what whoever sent a request was recognised.
+pub(crate) fn proof_of(extensions: &Extensions) -> Option<Proof> {
+    extensions.get::<By>().map(|by| by.proof.clone())
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {

@@ -24,9 +24,11 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::admin::AdminService;
 use crate::auth::AuthService;
 use crate::calls::Calls;
+use crate::certificates::Certificates;
 use crate::cluster::ClusterService;
-use crate::connection::{Door, PREFACE_TIME, Traffic};
+use crate::connection::{PREFACE_TIME, Traffic};
 use crate::dispatch::Services;
+use crate::door::Door;
 use crate::election::ElectionService;
 use crate::health::HealthService;
 use crate::kv::KvService;
@@ -89,15 +91,24 @@ pub enum ServeError {
 /// As [`ServeError`] says. After [`ServeError::CutOff`] the connections that are left close with the runtime.
 pub async fn serve(
     port: Port,
+    certificates: Certificates,
     listener: std::net::TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let limit_ms = port.config().timings.shutdown_timeout_ms;
-    let connections_max = port.config().limits.client_connections_max;
+    let log = port.logger();
     let (stop, mut draining) = watch::channel(false);
-    let door = Door::new(listener, connections_max, PREFACE_TIME, draining.clone());
+    let door = Door {
+        listener,
+        tls: certificates.acceptor(),
+        connections_max: port.config().limits.client_connections_max,
+        preface_time: PREFACE_TIME,
+        draining: draining.clone(),
+        traffic: Arc::default(),
+        log: log.clone(),
+    };
     let server = builder(port.config());
     let services = services(port, door.traffic.clone(), draining.clone())?;
     let stopping = async {
@@ -113,6 +124,7 @@ pub async fn serve(
     tokio::select! {
         result = served => Ok(result?),
         () = cut_off => Err(ServeError::CutOff { limit_ms }),
+        () = certificates.look_after(&log) => unreachable!("it never ends"),
     }
 }
 

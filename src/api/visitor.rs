@@ -1,12 +1,11 @@
 //! Who asks for something that takes long: it goes on through what passes, and as who its user is by then.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rm_actors::port::{AuthError, Port, Refusal};
 use tonic::Extensions;
 
-use crate::recognition::{signed, token_of};
+use crate::recognition::{Proof, proof_of, signed};
 
 /// The pause after what passes, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -16,30 +15,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Visitor {
     /// On its behalf.
     pub(crate) port: Port,
-    token: Option<Arc<str>>,
+    proof: Option<Proof>,
 }
 
 impl Visitor {
     pub(crate) fn new(port: &Port, extensions: &Extensions) -> Visitor {
         Visitor {
             port: signed(port, extensions),
-            token: token_of(extensions),
+            proof: proof_of(extensions),
         }
     }
 
     /// Pauses where what was refused may be granted in a while. Where users, roles or permissions have changed since the visitor was
-    /// recognised it is recognised anew, by its token.
+    /// recognised it is recognised anew.
     ///
     /// # Errors
-    /// The refusal, where it does not pass; that the token stands for nobody any more.
+    /// The refusal, where it does not pass; that its token stands for nobody any more.
     pub(crate) async fn pause(&mut self, refusal: Refusal) -> Result<(), Refusal> {
         let is_outdated = refusal == Refusal::Request(AuthError::OldRevision.into());
         if !is_outdated && !passes(&refusal) {
             return Err(refusal);
         }
         tokio::time::sleep(PAUSE).await;
-        if is_outdated && let Some(token) = &self.token {
-            let by = self.port.recognise(token).await?;
+        if is_outdated && let Some(proof) = &self.proof {
+            let by = proof.recognise(&self.port).await?;
             self.port = self.port.signed(Some(by));
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::error::{ConfigError, Problem, did_you_mean};
 use crate::interfaces::find_local;
 use crate::parse::{Parsed, parse};
 use crate::schema::{Config, Machine, Sink};
-use crate::{identity, rules};
+use crate::{certificates, identity, rules};
 
 /// The largest file that is read as a config; ten thousand machines need a tenth of it.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -69,7 +69,7 @@ fn judge(
         match find(&config, local) {
             Ok(found) => {
                 fill_in(&mut config, found);
-                problems.extend(rules::check_local(&config, found));
+                problems.extend(certificates::check_local(&config, found));
                 place = Some(found);
             }
             Err(problem) => problems.push(problem),
@@ -128,11 +128,7 @@ fn fill_in(config: &mut Config, place: usize) {
             Sink::Terminal | Sink::Json { path: None } => {}
         }
     }
-    if let Some(tls) = &mut config.peers.tls {
-        replace(&mut tls.ca);
-        replace(&mut tls.certificate);
-        replace(&mut tls.key);
-    }
+    certificates::each_file(config).for_each(|(_, path)| replace(path));
     config.local = Some(name);
 }
 

@@ -5,6 +5,8 @@
 mod address;
 mod auth;
 mod auto_compaction;
+mod certificates;
+mod clients;
 mod effective;
 mod error;
 mod identity;
@@ -19,6 +21,7 @@ mod watch;
 pub use address::{Address, AddressError};
 pub use auth::Auth;
 pub use auto_compaction::{AutoCompaction, AutoCompactionMode};
+pub use clients::{ClientTls, Clients, TlsVersion};
 pub use effective::{Effective, load};
 pub use error::{ConfigError, Problem};
 pub use identity::{cluster_id, machine_id};

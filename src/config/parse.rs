@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Problem, did_you_mean};
 use crate::schema::{Config, Machine, Tls};
+use crate::{ClientTls, TlsVersion};
 
 /// What could be read of a config, and what could not.
 pub(crate) struct Parsed {
@@ -94,6 +95,15 @@ fn template() -> Value {
         ca: "?".into(),
         certificate: "?".into(),
         key: "?".into(),
+    });
+    let file = || Some("?".into());
+    config.clients.tls = Some(ClientTls {
+        certificate: "?".into(),
+        key: "?".into(),
+        ca: file(),
+        client_ca: file(),
+        client_revoked: file(),
+        version_min: TlsVersion::default(),
     });
     serde_json::to_value(config).expect("the template is JSON")
 }

@@ -1,4 +1,4 @@
-//! The rules that a readable config must keep: names, addresses, paths, logs and certificates.
+//! The rules that a readable config must keep: names, addresses, paths and logs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Problem, did_you_mean};
 use crate::identity::machine_id;
 use crate::schema::{Config, Log, Machine, Sink};
-use crate::{Address, numbers};
+use crate::{Address, certificates, numbers};
 
 /// The logs of a machine, by the names that `log.actors` uses: one for each actor, and one for each part of a machine that
 /// is no actor (`machine`, `supervisor` and `api`).
@@ -38,48 +38,8 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     problems.extend(check_path("data_dir", &config.data_dir));
     problems.extend(numbers::check(config));
     problems.extend(check_log(&config.log));
-    if let Some(tls) = &config.peers.tls {
-        for (name, path) in [
-            ("ca", &tls.ca),
-            ("certificate", &tls.certificate),
-            ("key", &tls.key),
-        ] {
-            problems.extend(check_path(&format!("peers.tls.{name}"), path));
-        }
-        if config.peers.insecure {
-            let text = "is true, yet peers.tls is there: take one of them out";
-            problems.push(Problem::new("peers.insecure", text));
-        }
-    }
+    problems.extend(certificates::check(config));
     problems
-}
-
-/// Everything wrong with a config on the host of one machine.
-pub(crate) fn check_local(config: &Config, place: usize) -> Vec<Problem> {
-    let Some(tls) = &config.peers.tls else {
-        let peer = &config.machines[place].peer;
-        if peer.is_loopback() || config.peers.insecure {
-            return Vec::new();
-        }
-        let text = format!(
-            "is {peer}, beyond loopback, where whoever reaches the port can join: give certificates in peers.tls, or \
-             allow it with peers.insecure"
-        );
-        return vec![Problem::new(format!("machines[{place}].peer"), text)];
-    };
-    [
-        ("ca", &tls.ca),
-        ("certificate", &tls.certificate),
-        ("key", &tls.key),
-    ]
-    .into_iter()
-    .filter(|(name, path)| check_path(name, path).is_none() && !path.is_file())
-    .map(|(name, path)| {
-        let text =
-            format!("is {path:?}, which is no file: put the PEM file there, or correct the path");
-        Problem::new(format!("peers.tls.{name}"), text)
-    })
-    .collect()
 }
 
 /// A name becomes part of paths, of certificates and of log records, so few characters are good.
@@ -158,7 +118,7 @@ fn check_address(key: &str, address: &Address) -> Option<Problem> {
     everybody.then(|| Problem::new(key, text))
 }
 
-fn check_path(key: &str, path: &Path) -> Option<Problem> {
+pub(crate) fn check_path(key: &str, path: &Path) -> Option<Problem> {
     let Some(text) = path.to_str() else {
         return Some(Problem::new(
             key,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Auth, AutoCompaction, Leases, Watch};
+use crate::{Address, Auth, AutoCompaction, Clients, Leases, Watch};
 
 /// A config file as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Config {
     /// How clients watch keys.
     #[serde(default)]
     pub watch: Watch,
+    /// How machines and their clients prove to each other who they are.
+    #[serde(default)]
+    pub clients: Clients,
     /// How users prove who they are.
     #[serde(default)]
     pub auth: Auth,
@@ -70,6 +73,7 @@ impl Config {
             log: Log::default(),
             reads: Reads::default(),
             watch: Watch::default(),
+            clients: Clients::default(),
             auth: Auth::default(),
             leases: Leases::default(),
             supervision: Supervision::default(),

@@ -278,11 +278,10 @@ mod tests {
     use crate::fake::Fake;
 
     fn at(fakes: &[&Fake]) -> Endpoints {
-        Endpoints {
-            list: fakes.iter().map(|fake| fake.endpoint()).collect(),
-            timeout: Duration::from_secs(5),
-            user: None,
-        }
+        Endpoints::plain(
+            fakes.iter().map(|fake| fake.endpoint()).collect(),
+            Duration::from_secs(5),
+        )
     }
 
     #[tokio::test]

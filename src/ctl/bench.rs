@@ -118,7 +118,10 @@ pub(crate) async fn run(endpoints: &Endpoints, format: Format, bench: Bench) -> 
     } else {
         endpoints.list.clone()
     };
-    let plan = flags.plan(targets, workload, endpoints.timeout);
+    let plan = Plan {
+        dialler: endpoints.dialler.clone(),
+        ..flags.plan(targets, workload, endpoints.timeout)
+    };
     if let Bench::Get {
         fill: Some(size), ..
     } = bench
@@ -162,6 +165,7 @@ impl LoadFlags {
         Plan {
             connections: connections.max(self.threads as usize).min(clients),
             endpoints,
+            dialler: None,
             workload,
             clients,
             threads: self.threads as usize,

@@ -9,7 +9,7 @@ use tokio::runtime;
 use crate::actor::{self, ActorCommand, ActorsFlags, FaultCommand};
 use crate::alarm::{self, AlarmCommand};
 use crate::bench::{self, Bench};
-use crate::client::{Endpoint, Endpoints, User};
+use crate::client::{Endpoints, User};
 use crate::defrag;
 use crate::demo::{self, DemoFlags};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::log::{self, LogCommand};
 use crate::member::{self, MemberCommand};
 use crate::output::{Format, print};
 use crate::snapshot::{self, SnapshotCommand};
+use crate::tls::{TlsFlags, Url};
 use crate::transfer::{self, TransferFlags};
 
 /// Operates Raft Machine: looks into it, reads and writes its keys, measures it, and breaks it on purpose.
@@ -42,7 +43,7 @@ Exit codes:
 #[derive(Args, Debug)]
 #[command(next_help_heading = "For every command")]
 struct Global {
-    /// The machines' client addresses, host:port with commas between them. Keys are asked of the first that answers;
+    /// The machines' client addresses, host:port with commas between them, or https://host:port. Keys are asked of the first that answers;
     /// actors, faults and logs are those of all
     #[arg(
         long,
@@ -51,7 +52,7 @@ struct Global {
         value_delimiter = ',',
         default_value = "127.0.0.1:2379"
     )]
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<Url>,
     /// How many seconds connecting may take, and each request
     #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = bench::seconds)]
     timeout: Duration,
@@ -64,6 +65,8 @@ struct Global {
         value_name = "NAME:PASSWORD"
     )]
     user: Option<User>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// How answers are printed [default: text for get, put and del, table for the rest]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
@@ -134,10 +137,13 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
 }
 
 async fn dispatch(cli: Cli) -> Result<()> {
+    let dialler = cli.global.tls.dialler(&cli.global.endpoints)?;
+    let urls = cli.global.endpoints.into_iter();
     let endpoints = Endpoints {
-        list: cli.global.endpoints,
+        list: urls.map(|url| url.endpoint).collect(),
         timeout: cli.global.timeout,
         user: cli.global.user,
+        dialler,
     };
     let or = |default| cli.global.output.unwrap_or(default);
     match cli.command {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rm_config::{Address, AddressError};
+use rm_tls::Dialler;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -32,13 +33,14 @@ impl Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = EndpointError;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> std::result::Result<Self, EndpointError> {
-        if text.starts_with("https://") {
-            return Err(EndpointError::Tls(text.to_owned()));
-        }
-        let address = text.strip_prefix("http://").unwrap_or(text);
+    /// With a scheme or without.
+    fn from_str(text: &str) -> std::result::Result<Self, AddressError> {
+        let address = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme))
+            .unwrap_or(text);
         Ok(Endpoint(address.trim_end_matches('/').parse()?))
     }
 }
@@ -47,17 +49,6 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// A text that is no endpoint.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EndpointError {
-    /// It is no address.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// It asks for TLS.
-    #[error("{0:?} asks for TLS, which rmctl does not speak to clients' ports: write host:port")]
-    Tls(String),
 }
 
 /// The machines that a command may turn to.
@@ -69,6 +60,8 @@ pub(crate) struct Endpoints {
     pub(crate) timeout: Duration,
     /// On whose behalf to ask.
     pub(crate) user: Option<User>,
+    /// How to dial them by TLS; none to ask in plain.
+    pub(crate) dialler: Option<Dialler>,
 }
 
 /// A user of the domain, with its password.
@@ -101,6 +94,16 @@ impl fmt::Debug for User {
 }
 
 impl Endpoints {
+    /// Machines that are asked in plain, on nobody's behalf.
+    pub(crate) fn plain(list: Vec<Endpoint>, timeout: Duration) -> Endpoints {
+        Endpoints {
+            list,
+            timeout,
+            user: None,
+            dialler: None,
+        }
+    }
+
     /// Connects to one machine.
     pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Link> {
         self.connect_for(endpoint, Some(self.timeout)).await
@@ -120,7 +123,8 @@ impl Endpoints {
             endpoint: endpoint.clone(),
             reason,
         };
-        let mut channel = Channel::from_shared(format!("http://{endpoint}"))
+        let scheme = self.dialler.as_ref().map_or("http", |_| "https");
+        let mut channel = Channel::from_shared(format!("{scheme}://{endpoint}"))
             .map_err(|error| unreachable(error.to_string()))?;
         if let Some(timeout) = request_timeout {
             channel = channel.timeout(timeout);
@@ -129,10 +133,12 @@ impl Endpoints {
             .connect_timeout(self.timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .connect()
-            .await
-            .map_err(|error| unreachable(innermost(&error)))?;
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let channel = match &self.dialler {
+            None => channel.connect().await,
+            Some(dialler) => dialler.connect(&channel).await,
+        };
+        let channel = channel.map_err(|error| unreachable(innermost(&error)))?;
         let link = Link {
             endpoint: endpoint.clone(),
             channel,
@@ -257,15 +263,15 @@ mod tests {
     #[test]
     fn an_endpoint_may_carry_a_scheme() {
         let plain: Endpoint = "127.0.0.1:2379".parse().expect("an endpoint");
-        let url: Endpoint = "http://127.0.0.1:2379/".parse().expect("an endpoint");
-        assert_eq!(plain, url);
-        assert_eq!(url.to_string(), "127.0.0.1:2379");
+        for url in ["http://127.0.0.1:2379/", "https://127.0.0.1:2379"] {
+            let url: Endpoint = url.parse().expect("an endpoint");
+            assert_eq!(plain, url);
+            assert_eq!(url.to_string(), "127.0.0.1:2379");
+        }
     }
 
     #[test]
-    fn an_endpoint_with_tls_or_without_a_port_is_refused_with_the_remedy() {
-        let tls = "https://a:1".parse::<Endpoint>().expect_err("TLS");
-        assert!(tls.to_string().contains("write host:port"));
+    fn an_endpoint_without_a_port_is_refused_with_the_remedy() {
         let bare = "localhost".parse::<Endpoint>().expect_err("no port");
         assert!(bare.to_string().contains("write host:port"));
     }

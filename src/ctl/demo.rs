@@ -102,11 +102,7 @@ impl Demo {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Demo {
             cluster,
-            observer: Observer::new(Endpoints {
-                list,
-                timeout: LOOK_LIMIT,
-                user: None,
-            }),
+            observer: Observer::new(Endpoints::plain(list, LOOK_LIMIT)),
             started: Instant::now(),
             writers: None,
             before: (0, Instant::now()),

@@ -5,7 +5,7 @@ use std::io;
 use rm_backup::BackupError;
 use tonic::{Code, Status};
 
-use crate::client::Endpoint;
+use crate::client::{Endpoint, innermost};
 
 /// What a command ends with.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
@@ -140,11 +140,20 @@ fn is_absence(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
-    )
+    ) || is_broken(status)
+}
+
+/// Whether it is no answer, but says that the connection was of no use.
+fn is_broken(status: &Status) -> bool {
+    let failure = std::error::Error::source(status);
+    failure.is_some() && !matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
 }
 
 /// An answer in words, with its code where the text alone would leave doubt.
 pub(crate) fn describe(status: &Status) -> String {
+    if is_broken(status) {
+        return format!("the connection broke: {}", innermost(status));
+    }
     match (status.code(), status.message()) {
         (code, "") => code.description().to_owned(),
         (Code::Unknown, message) => message.to_owned(),
@@ -154,6 +163,9 @@ pub(crate) fn describe(status: &Status) -> String {
 
 /// What to do about an answer, where there is something to do.
 fn advice(status: &Status) -> &'static str {
+    if is_broken(status) {
+        return "\nIs the machine running, and does it speak TLS where we do (https:// or --cacert), and in plain where we do not?";
+    }
     match status.code() {
         Code::Unimplemented => {
             "\nThis endpoint does not offer that: is it a Raft Machine of this version?"

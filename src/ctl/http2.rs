@@ -12,6 +12,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request, Uri, Version};
+use rm_tls::Dialler;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task;
@@ -58,6 +60,8 @@ pub(crate) struct Connection {
     endpoint: Endpoint,
     uri: Uri,
     timeout: Duration,
+    /// How to dial by TLS, if not in plain.
+    dialler: Option<Dialler>,
     sender: RefCell<Option<SendRequest<Bytes>>>,
     // Whoever dials holds it, so that a hundred clients dial once.
     dialling: Mutex<()>,
@@ -65,9 +69,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Prepares calls of one method (`/package.Service/Method`); dials at the first.
-    pub(crate) fn new(endpoint: &Endpoint, method: &str, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        method: &str,
+        timeout: Duration,
+        dialler: Option<Dialler>,
+    ) -> Self {
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(if dialler.is_some() { "https" } else { "http" })
             .authority(endpoint.to_string())
             .path_and_query(method)
             .build()
@@ -76,6 +85,7 @@ impl Connection {
             endpoint: endpoint.clone(),
             uri,
             timeout,
+            dialler,
             sender: RefCell::new(None),
             dialling: Mutex::new(()),
         }
@@ -186,22 +196,15 @@ impl Connection {
 
     async fn dial(&self) -> Result<SendRequest<Bytes>, String> {
         let address = self.endpoint.address();
-        let stream = TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| error.to_string())?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .enable_push(false)
-            .handshake(stream)
-            .await
-            .map_err(|error| innermost(&error))?;
-        // Its end shows itself to whoever calls next.
-        task::spawn_local(async move { drop(connection.await) });
-        Ok(sender)
+        let said = |error: std::io::Error| error.to_string();
+        if let Some(dialler) = &self.dialler {
+            let stream = dialler.dial(&address.host, address.port).await;
+            return begin(stream.map_err(said)?).await;
+        }
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
+        let stream = stream.map_err(said)?;
+        stream.set_nodelay(true).map_err(said)?;
+        begin(stream).await
     }
 
     /// Forgets the connection, so that the next call dials, unless only this call's stream was refused.
@@ -214,6 +217,22 @@ impl Connection {
             reason: innermost(error),
         }
     }
+}
+
+/// Begins HTTP/2.
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+) -> Result<SendRequest<Bytes>, String> {
+    let (sender, connection) = h2::client::Builder::new()
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .enable_push(false)
+        .handshake(stream)
+        .await
+        .map_err(|error| innermost(&error))?;
+    // Its end shows itself to whoever calls next.
+    task::spawn_local(async move { drop(connection.await) });
+    Ok(sender)
 }
 
 /// Puts the prefix before a message whose bytes `write` appends.

@@ -393,12 +393,9 @@ mod tests {
     async fn a_machine_that_does_not_answer_is_a_row_with_the_reason() {
         let (fake, absent) = (Fake::start(), Fake::absent());
         fake.name_machines(&[fake.endpoint().to_string(), absent.to_string()]);
-        let endpoints = Endpoints {
-            // The first is not there either: the second is asked for the list.
-            list: vec![absent, fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        // The first is not there either: the second is asked for the list.
+        let list = vec![absent, fake.endpoint()];
+        let endpoints = Endpoints::plain(list, Duration::from_secs(5));
         let rows = collect(&endpoints).await.expect("rows");
         assert_eq!(rows.len(), 2);
         let shown = table(&rows).to_string();
@@ -417,11 +414,7 @@ mod tests {
     #[tokio::test]
     async fn a_machine_that_is_refused_says_by_whom_and_why() {
         let fake = Fake::start();
-        let endpoints = Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(vec![fake.endpoint()], Duration::from_secs(5));
         let rows = collect(&endpoints).await.expect("rows");
         assert!(refusals(&rows).is_empty());
 
@@ -449,11 +442,7 @@ mod tests {
                 inflight_bytes: 6 << 10,
             });
         }
-        let endpoints = Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(vec![fake.endpoint()], Duration::from_secs(5));
         let rows = collect(&endpoints).await.expect("rows");
         let State::Reached(leader) = &rows[0].state else {
             panic!("it answers");

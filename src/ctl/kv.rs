@@ -231,11 +231,7 @@ mod tests {
     use crate::fake::Fake;
 
     fn at(fake: &Fake) -> Endpoints {
-        Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        }
+        Endpoints::plain(vec![fake.endpoint()], Duration::from_secs(5))
     }
 
     fn put_flags(key: &str, value: &str) -> PutFlags {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rm_tls::Dialler;
 use tokio::runtime;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
@@ -27,6 +28,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 pub(crate) struct Plan {
     /// The machines; connections go round them.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// How to dial them by TLS, if not in plain.
+    pub(crate) dialler: Option<Dialler>,
     /// What is asked.
     pub(crate) workload: Workload,
     /// Concurrent requests.
@@ -197,7 +200,12 @@ impl Share {
         for &number in &self.connections {
             let endpoint = &self.plan.endpoints[number % self.plan.endpoints.len()];
             let method = self.plan.workload.method();
-            let connection = Connection::new(endpoint, method, self.plan.timeout);
+            let connection = Connection::new(
+                endpoint,
+                method,
+                self.plan.timeout,
+                self.plan.dialler.clone(),
+            );
             connection
                 .open()
                 .await
@@ -275,6 +283,7 @@ mod tests {
     fn plan(endpoints: Vec<Endpoint>, workload: Workload) -> Plan {
         Plan {
             endpoints,
+            dialler: None,
             workload,
             clients: 8,
             connections: 3,

@@ -134,11 +134,10 @@ mod tests {
     #[tokio::test]
     async fn a_machine_that_is_down_is_a_row_and_holds_up_no_other() {
         let fake = Fake::start();
-        let endpoints = Endpoints {
-            list: vec![Fake::absent(), fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(
+            vec![Fake::absent(), fake.endpoint()],
+            Duration::from_secs(5),
+        );
         let found = collect(&endpoints).await;
         let shown = table(&found).to_string();
         assert!(

@@ -32,6 +32,7 @@ mod screen;
 mod snapshot;
 mod snapshot_save;
 mod statistics;
+mod tls;
 mod transfer;
 mod wish;
 mod workload;

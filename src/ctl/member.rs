@@ -225,11 +225,7 @@ mod tests {
     async fn a_member_is_named_and_its_number_is_what_the_machine_is_told() {
         let fake = Fake::start();
         fake.name_machines(&[fake.endpoint().to_string(), "127.0.0.1:1".to_owned()]);
-        let endpoints = Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(vec![fake.endpoint()], Duration::from_secs(5));
         let remove = |name: &str| MemberCommand::Remove {
             name: name.to_owned(),
             force: Force { force: true },

@@ -86,11 +86,10 @@ mod tests {
     #[tokio::test]
     async fn a_look_without_an_answer_keeps_the_machines_but_not_their_leader() {
         let fake = Fake::start();
-        let mut observer = Observer::new(Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        });
+        let mut observer = Observer::new(Endpoints::plain(
+            vec![fake.endpoint()],
+            Duration::from_secs(5),
+        ));
         let members = [Member::absent("RM.01", fake.endpoint())];
         observer.look(&members).await;
         assert_eq!(observer.leader(), Some(0));

@@ -85,11 +85,7 @@ mod tests {
     async fn the_leader_is_asked_whichever_machine_the_endpoint_is() {
         let fake = Fake::start();
         fake.name_machines(&[fake.endpoint().to_string(), "127.0.0.1:1".to_owned()]);
-        let endpoints = Endpoints {
-            list: vec![fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(vec![fake.endpoint()], Duration::from_secs(5));
         for (name, id) in [(Some("RM.02".to_owned()), 2), (None, 0)] {
             run(&endpoints, TransferFlags { name })
                 .await

@@ -114,11 +114,10 @@ mod tests {
     #[tokio::test]
     async fn writers_go_on_with_the_machines_that_are_left() {
         let fake = Fake::start();
-        let endpoints = Endpoints {
-            list: vec![Fake::absent(), fake.endpoint()],
-            timeout: Duration::from_secs(5),
-            user: None,
-        };
+        let endpoints = Endpoints::plain(
+            vec![Fake::absent(), fake.endpoint()],
+            Duration::from_secs(5),
+        );
         let writers = Writers::start(&endpoints);
         while writers.count().acknowledged < 20 {
             tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rm_actors::Admission;
-use rm_api::JoinError;
+use rm_api::{Certificates, JoinError};
 use rm_config::Effective;
 
 /// The pause between two questions.
@@ -15,13 +15,17 @@ const TELL_PAUSE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// What no waiting changes.
-pub(crate) async fn wait_for_admission(config: &Effective) -> Result<Admission, JoinError> {
+pub(crate) async fn wait_for_admission(
+    config: &Effective,
+    certificates: &Certificates,
+) -> Result<Admission, JoinError> {
     let name = &config.local().name;
     let neighbours = config.neighbours();
     let members: Vec<String> = neighbours.iter().map(|it| it.client.to_string()).collect();
     let mut told_at: Option<Instant> = None;
     loop {
-        let asked = rm_api::find_admission(&config.config.domain, name, &members).await;
+        let asked =
+            rm_api::find_admission(&config.config.domain, name, &members, certificates).await;
         match asked {
             Err(error) if error.may_pass() => {
                 if told_at.is_none_or(|at| at.elapsed() >= TELL_PAUSE) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rm_actors::{Departure, Era, Outcome, Running, Start};
+use rm_api::Certificates;
 use rm_config::Effective;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info, warn};
@@ -94,9 +95,10 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
         .map_err(|error| {
             format!("the client port {address} cannot be opened: {error}. Is another program there? Else correct machines[].client in the config")
         })?;
+    let certificates = Certificates::of(&config.config)?;
     let runtime = service_runtime()?;
     let how = if arguments.join && rm_actors::is_new(&config)? {
-        Start::Join(runtime.block_on(join::wait_for_admission(&config))?)
+        Start::Join(runtime.block_on(join::wait_for_admission(&config, &certificates))?)
     } else {
         arguments.force_new_domain.map_or(Start::GoOn, Start::Force)
     };
@@ -104,7 +106,7 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
     if let Some(forced) = running.forced() {
         eprintln!("raft-machine: {forced}");
     }
-    let outcome = runtime.block_on(serve(running, listener))?;
+    let outcome = runtime.block_on(serve(running, certificates, listener))?;
     Ok(match outcome {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
@@ -143,12 +145,19 @@ fn service_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Serves until a signal comes or the supervisor gives up.
 async fn serve(
     mut running: Running,
+    certificates: Certificates,
     listener: TcpListener,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
     let log = running.logger();
     let (stop, stopped) = watch::channel(false);
-    let services = tokio::spawn(rm_api::serve(running.port(), listener, told(stopped)));
-    let asking = tokio::spawn(rm_api::learn_of_removal(running.port()));
+    let services = rm_api::serve(
+        running.port(),
+        certificates.clone(),
+        listener,
+        told(stopped),
+    );
+    let services = tokio::spawn(services);
+    let asking = tokio::spawn(rm_api::learn_of_removal(running.port(), certificates));
     let looking = running.port();
     let looking = tokio::spawn(async move { looking.look_after_alarms().await });
     let removed = running.removed();

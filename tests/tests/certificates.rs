@@ -1,51 +1,13 @@
 //! Machines that prove themselves with certificates: three that share a CA form a domain, and strangers are refused.
 
-use std::path::{Path, PathBuf};
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rm_tests::authority::Authority;
 use rm_tests::{Cluster, Settings, until};
 use serde_json::{Value, json};
 
-/// A CA of a domain, in a folder with the certificates that it has signed.
-struct Authority {
-    folder: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Authority {
-        let folder = folder.join(name);
-        std::fs::create_dir_all(&folder).expect("the folder can be made");
-        let key = KeyPair::generate().expect("a key can be made");
-        let mut parameters = CertificateParams::new(vec![]).expect("it names nobody");
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).expect("a CA signs itself");
-        write(&folder, "ca.pem", &certificate.pem());
-        Authority {
-            folder,
-            issuer: Issuer::new(parameters, key),
-        }
-    }
-
-    /// Signs a certificate for this host: the part of a config that names the files.
-    fn peers(&self, host: &str) -> Value {
-        let key = KeyPair::generate().expect("a key can be made");
-        let parameters = CertificateParams::new(vec![host.to_owned()]).expect("a host is a name");
-        let certificate = parameters.signed_by(&key, &self.issuer);
-        let certificate = certificate.expect("a CA signs").pem();
-        json!({ "tls": {
-            "ca": self.folder.join("ca.pem"),
-            "certificate": write(&self.folder, &format!("{host}.pem"), &certificate),
-            "key": write(&self.folder, &format!("{host}.key"), &key.serialize_pem()),
-        } })
-    }
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::write(&path, text).expect("the folder can be written");
-    path
+/// A certificate of a CA for this host: the part of a config that names the files.
+fn peers(authority: &Authority, host: &str) -> Value {
+    let signed = authority.sign(host, &[host]);
+    json!({ "tls": { "ca": authority.ca(), "certificate": signed.certificate, "key": signed.key } })
 }
 
 /// Gives a machine a config of its own, with these certificates.
@@ -55,8 +17,8 @@ fn give(cluster: &mut Cluster, machine: usize, peers: &Value) {
     let text = std::fs::read(&machine.config).expect("it was written");
     let mut config: Value = serde_json::from_slice(&text).expect("the harness writes JSON");
     config["peers"] = peers.clone();
-    let name = format!("{}.json", machine.name);
-    machine.config = write(&folder, &name, &config.to_string());
+    machine.config = folder.join(format!("{}.json", machine.name));
+    std::fs::write(&machine.config, config.to_string()).expect("the folder can be written");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +26,7 @@ async fn machines_of_one_ca_are_a_domain_and_strangers_are_refused() {
     let mut cluster = Cluster::prepare(Settings::trio()).await;
     let ours = Authority::new(&cluster.folder(), "ours");
     let theirs = Authority::new(&cluster.folder(), "theirs");
-    let good = ours.peers("127.0.0.1");
+    let good = peers(&ours, "127.0.0.1");
     for machine in 0..3 {
         give(&mut cluster, machine, &good);
     }
@@ -73,8 +35,11 @@ async fn machines_of_one_ca_are_a_domain_and_strangers_are_refused() {
     let client = cluster.client();
     for (peers, words) in [
         // Who it is it could not prove, so that nothing but its address is known.
-        (theirs.peers("127.0.0.1"), ["certificate", "UnknownIssuer"]),
-        (ours.peers("192.0.2.1"), ["certificate", "RM.03"]),
+        (
+            peers(&theirs, "127.0.0.1"),
+            ["certificate", "UnknownIssuer"],
+        ),
+        (peers(&ours, "192.0.2.1"), ["certificate", "RM.03"]),
     ] {
         give(&mut cluster, 2, &peers);
         cluster.machines[2].start();

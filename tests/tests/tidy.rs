@@ -8,21 +8,22 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 
 /// Which of our crates each of them may use. The tests may use all.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("rm-raft", &[]),
     ("rm-store", &["rm-raft"]),
     ("rm-kv", &["rm-raft", "rm-store"]),
     ("rm-wire", &["rm-raft"]),
     ("rm-config", &[]),
     ("rm-proto", &[]),
+    ("rm-tls", &[]),
     (
         "rm-actors",
         &["rm-config", "rm-kv", "rm-raft", "rm-store", "rm-wire"],
     ),
-    ("rm-api", &["rm-actors", "rm-proto"]),
+    ("rm-api", &["rm-actors", "rm-proto", "rm-tls"]),
     ("rm-node", &["rm-actors", "rm-api", "rm-config"]),
     ("rm-backup", &["rm-kv", "rm-raft", "rm-store"]),
-    ("rm-ctl", &["rm-backup", "rm-config", "rm-proto"]),
+    ("rm-ctl", &["rm-backup", "rm-config", "rm-proto", "rm-tls"]),
 ];
 
 /// The only crate that names actix.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rm_config::{Config, Effective, Level, Machine, Sink, Strategy};
+use rm_config::{ClientTls, Config, Effective, Level, Machine, Sink, Strategy, TlsVersion};
 use serde_json::{Value, json};
 
 fn load_sample(name: &str, local: Option<&str>) -> Effective {
@@ -67,14 +67,20 @@ fn production_lacks_nothing_but_its_certificates() {
         .iter()
         .map(|problem| format!("{}: {}", problem.key, problem.text))
         .collect();
-    let expected = [
+    let peers = [
         "ca: is \"/etc/raft-machine/ca.pem\"",
         "certificate: is \"/etc/raft-machine/RM.02.pem\"",
         "key: is \"/etc/raft-machine/RM.02.key\"",
-    ]
-    .map(|start| {
-        format!("peers.tls.{start}, which is no file: put the PEM file there, or correct the path")
-    });
+    ];
+    let clients = [peers[1], peers[2], peers[0]];
+    let of = |whose, starts: [&str; 3]| {
+        starts.map(|start| {
+            format!(
+                "{whose}.tls.{start}, which is no file: put the PEM file there, or correct the path"
+            )
+        })
+    };
+    let expected = [of("peers", peers), of("clients", clients)].concat();
     assert_eq!(problems, expected);
 }
 
@@ -88,12 +94,25 @@ fn certificates_let_a_machine_leave_loopback() {
     let effective = load_with(json!({
         "local": "RM.01",
         "machines": [ { "name": "RM.01", "peer": "10.20.0.1:7600", "client": "10.20.0.1:2379" } ],
-        "peers": { "tls": { "ca": file("ca.pem"), "certificate": file("{name}.pem"), "key": file("{name}.key") } }
+        "peers": { "tls": { "ca": file("ca.pem"), "certificate": file("{name}.pem"), "key": file("{name}.key") } },
+        "clients": { "tls": { "certificate": file("{name}.pem"), "key": file("{name}.key"), "client_ca": file("ca.pem"), "version_min": "1.3" } }
     }));
     let tls = effective.config.peers.tls.expect("it was given");
     assert_eq!(
         (tls.certificate, tls.key),
         (file("RM.01.pem"), file("RM.01.key"))
+    );
+    let tls = effective.config.clients.tls.expect("it was given");
+    assert_eq!(
+        tls,
+        ClientTls {
+            certificate: file("RM.01.pem"),
+            key: file("RM.01.key"),
+            ca: None,
+            client_ca: Some(file("ca.pem")),
+            client_revoked: None,
+            version_min: TlsVersion::Tls13,
+        }
     );
 }
 
