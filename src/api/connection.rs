@@ -1,10 +1,12 @@
 //! Connections of clients: how their bytes are read and written, who is at the other end, and how soon it must speak.
 
+use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,6 +14,7 @@ use futures::future::BoxFuture;
 use rm_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
@@ -22,6 +25,13 @@ pub(crate) const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// How many bytes the preface has (RFC 9113, section 3.4).
 pub(crate) const PREFACE_BYTES: usize = 24;
+
+/// How long a connection that we have ended waits for the client to end it too. Whoever closes a socket in which something waits to be
+/// read has the system throw away what the client has not received yet: the last words of a stream, when it was told to stop.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The most that is read from a client to be thrown away, in bytes a turn.
+const LEFTOVER_BYTES: usize = 4 << 10;
 
 /// One client's connection.
 ///
@@ -34,6 +44,8 @@ pub(crate) struct Connection {
     client: Client,
     /// What is there until the preface is.
     opening: Option<Opening>,
+    /// Set once everything is written, and no more will be.
+    leaving: Option<Pin<Box<Sleep>>>,
     place: Place,
 }
 
@@ -118,6 +130,7 @@ impl Connection {
             transport: Transport::Plain(stream),
             client: Client::default(),
             opening: Some(opening),
+            leaving: None,
             place,
         }
     }
@@ -132,6 +145,7 @@ impl Connection {
             transport: Transport::Tls(Box::new(accepted.stream)),
             client: Client { common_name },
             opening: Some(opening),
+            leaving: None,
             place,
         }
     }
@@ -229,8 +243,25 @@ impl AsyncWrite for Connection {
         self.transport.poll_flush(cx)
     }
 
+    /// Ends our half, and waits a while for the client to end its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.poll_shutdown(cx)
+        if self.leaving.is_none() {
+            ready!(self.transport.poll_shutdown(cx))?;
+        }
+        let connection = &mut *self;
+        let leaving = connection
+            .leaving
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut leftover = [MaybeUninit::uninit(); LEFTOVER_BYTES];
+        while leaving.as_mut().poll(cx).is_pending() {
+            let mut leftover = ReadBuf::uninit(&mut leftover);
+            match ready!(connection.transport.poll_read(cx, &mut leftover)) {
+                Ok(()) if !leftover.filled().is_empty() => {}
+                // Gone, with a word or without.
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -268,6 +268,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_last_words_reach_a_client_that_still_speaks() -> io::Result<()> {
+        let (door, _stop) = door(1, LONG).await;
+        let mut client = TcpStream::connect(door.listener.local_addr()?).await?;
+        let mut connection = enter(&door).await;
+        // More than the client's side takes before it reads.
+        let words = vec![7; 1 << 20];
+        let said = words.clone();
+        let serving = async move {
+            connection.write_all(&said).await?;
+            connection.shutdown().await?;
+            drop(connection);
+            Ok::<_, io::Error>(())
+        };
+        let asking = async {
+            client.write_all(b"never read as a request").await?;
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await?;
+            drop(client);
+            Ok::<_, io::Error>(heard.len())
+        };
+        let (served, heard) = tokio::join!(serving, asking);
+        served?;
+        assert_eq!(heard?, words.len());
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn a_silent_connection_does_not_hold_up_a_stop() -> io::Result<()> {
         let (door, stop) = door(1, LONG).await;
         let address = door.listener.local_addr()?;
