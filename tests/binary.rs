@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of the machine under test: `RM_BINARY` when it is set, else the one of this workspace in the profile and the
-/// target folder of the running test.
+/// target folder of the running test or binary.
 ///
 /// # Panics
 ///
@@ -58,20 +58,28 @@ fn cargo() -> Command {
     command
 }
 
+/// Where cargo puts the binaries of a profile, given a program that it has built: a test lies in `TARGET/PROFILE/deps`, a binary one
+/// folder higher.
+fn profile_folder(program: &Path) -> &Path {
+    let folder = program.parent().expect("a program lies in a folder");
+    match folder.parent() {
+        Some(profile) if folder.ends_with("deps") => profile,
+        _ => folder,
+    }
+}
+
 /// Cargo itself knows best whether a binary is stale: asking it costs little when it is not.
 fn build(package: &str, binary: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("cargo puts tests into TARGET/PROFILE/deps");
+    let program = std::env::current_exe().expect("a running program has a path");
+    let folder = profile_folder(&program);
     let target = folder.parent().expect("a profile's folder has a parent");
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let output = cargo()
-        .args(["build", "--quiet", "--package", package, "--bin", binary])
+        .args(["build", "--quiet", "--locked"])
+        .args(["--package", package, "--bin", binary])
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -88,6 +96,14 @@ fn build(package: &str, binary: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_of_a_profile_is_found_from_a_test_and_from_a_binary() {
+        let profile = Path::new("/target/release");
+        for program in ["deps/membership-0f", "catch-up"] {
+            assert_eq!(profile_folder(&profile.join(program)), profile);
+        }
+    }
 
     #[test]
     fn a_cargo_that_a_test_runs_learns_nothing_of_the_tests_own_package() {
