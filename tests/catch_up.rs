@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     // So that its silences from before do not count.
     let killed = client.kill_actor(other, "logic_center", "stop").await;
     killed.expect("the config allows it");
-    let host = Host::watch(&cluster.folder());
+    let host = Host::watch_processors();
     let before = load.over(BEFORE).await;
 
     cluster.machines[follower].start();
@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
     until_within(PATIENCE, "the machine has caught up", async || {
         let places = [leader, follower];
         for (peak, place) in peaks.iter_mut().zip(places) {
-            peak.look(cluster.machines[place].process());
+            peak.look(cluster.machines[place].process().0);
         }
         let goal = info(&client, leader).await;
         if sent_at.is_none() && !goal.sending.is_empty() {
@@ -95,7 +95,7 @@ async fn main() -> ExitCode {
     let took = began.elapsed();
     let during = (load.puts() - puts) as f64 / took.as_secs_f64();
     load.stop().await;
-    let stood_still = host.stood_still();
+    let stood_still = host.stood_still().whole;
 
     println!("state of {mebibytes} MiB, {CLIENTS} clients that put {SMALL_BYTES} bytes");
     println!("before: {before:.0} puts/s over {BEFORE:?}");

@@ -288,6 +288,19 @@ impl Client {
         Ok(self.admin(machine).info(InfoRequest {}).await?.into_inner())
     }
 
+    /// What one machine tells of itself, asked for until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not in time.
+    pub async fn info_until(&self, machine: usize) -> InfoResponse {
+        until("the machine answers", async || {
+            let info = self.info(machine).await;
+            info.map_err(|status| status.to_string())
+        })
+        .await
+    }
+
     /// The actors of one machine, asked for until it answers.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 //! Everything here panics with a text that says what was expected, since only tests call it.
 
 pub mod authority;
+pub mod behind;
 pub mod binary;
 pub mod checker;
 pub mod client;
@@ -21,9 +22,12 @@ pub mod members;
 pub mod panics;
 pub mod ports;
 pub mod prober;
+pub mod process;
 pub mod prometheus;
+pub mod restarts;
 pub mod rmctl;
 pub mod settings;
+pub mod silence;
 pub mod simulation;
 pub mod times;
 pub mod wait;
@@ -31,6 +35,7 @@ pub mod watching;
 pub mod workload;
 pub mod writers;
 
+pub use behind::Behind;
 pub use client::Client;
 pub use cluster::Cluster;
 pub use machine::Machine;

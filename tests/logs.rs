@@ -35,12 +35,35 @@ pub fn assert_same_without_gaps(machines: &[Machine], committed: u64) -> u64 {
     end.0
 }
 
+/// What the log of a machine says.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    /// Its last entry.
+    pub last: u64,
+    /// Which state is in force: each snapshot that is put in force has the next number.
+    pub generation: u64,
+}
+
+/// What the log of a machine says that does not run.
+///
+/// # Panics
+///
+/// When it runs, or its log cannot be read.
+pub fn durable(machine: &Machine) -> Durable {
+    let log = DurableLog::read(machine);
+    Durable {
+        last: log.last.0,
+        generation: log.generation,
+    }
+}
+
 /// All that one machine's log holds.
 struct DurableLog {
     name: String,
     first: Index,
     last: Index,
     commit: Index,
+    generation: u64,
     entries: Vec<Entry>,
 }
 
@@ -60,6 +83,7 @@ impl DurableLog {
             first: loaded.first,
             last: loaded.last.index,
             commit: loaded.hard_state.commit,
+            generation: log.generation()?,
             entries: all(&log.reader(), loaded.first)?,
         })
     }
@@ -153,6 +177,7 @@ mod tests {
             first: entries[0].id.index,
             last: entries[entries.len() - 1].id.index,
             commit: Index(0),
+            generation: 0,
             entries,
         }
     }

@@ -1,6 +1,7 @@
 //! One machine as a process of its own: started, killed, paused, stopped and started again.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::binary::raft_machine;
+use crate::process::{self, Process};
 use crate::wait::until;
 
 /// One machine of a cluster, running or not.
@@ -65,7 +67,9 @@ impl Machine {
     /// When it runs already, or cannot be run.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
-        self.child = Some(self.spawn());
+        let child = self.spawn();
+        process::note_start(Process(child.id()));
+        self.child = Some(child);
     }
 
     fn spawn(&self) -> Child {
@@ -101,27 +105,13 @@ impl Machine {
         self.child.is_some()
     }
 
-    /// The number of its process.
+    /// Its process.
     ///
     /// # Panics
     ///
     /// When it does not run.
-    pub fn process(&self) -> u32 {
-        self.child().id()
-    }
-
-    /// The bytes of memory that are its own: without the pages of files that it has mapped, which the operating system takes back when
-    /// it wants.
-    ///
-    /// # Panics
-    ///
-    /// When it does not run.
-    pub fn anonymous_bytes(&self) -> u64 {
-        let file = format!("/proc/{}/status", self.process());
-        let status = std::fs::read_to_string(file).expect("Linux tells the memory of a process");
-        let line = status.lines().find_map(|it| it.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        kib.expect("Linux tells it in KiB") << 10
+    pub fn process(&self) -> Process {
+        Process(self.child().id())
     }
 
     /// Kills it as a loss of power would (SIGKILL), and waits until the process is gone.
@@ -133,6 +123,7 @@ impl Machine {
         let mut child = self.child.take().expect("only a running machine is killed");
         child.kill().expect("a child can be killed");
         let status = child.wait().expect("a child can be waited for");
+        process::note_end(Process(child.id()));
         assert_eq!(
             status.signal(),
             Some(Signal::KILL.as_raw()),
@@ -183,6 +174,7 @@ impl Machine {
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut().expect("only a started machine can end");
         let status = child.try_wait().expect("a child can be waited for")?;
+        process::note_end(Process(child.id()));
         self.child = None;
         Some(status)
     }
@@ -210,7 +202,7 @@ impl Machine {
 
     /// What each of its threads does, as Linux tells it: `T` is one that a signal has stopped.
     fn threads(&self) -> Vec<char> {
-        let folder = format!("/proc/{}/task", self.process());
+        let folder = format!("/proc/{}/task", self.process().0);
         let threads = std::fs::read_dir(folder).expect("Linux tells the threads of a process");
         let states = threads.filter_map(|thread| {
             // One that has ended meanwhile does nothing.
@@ -228,9 +220,28 @@ impl Machine {
 
     /// What it has printed so far, in all its lives, or since it was last taken away while none ran.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        self.log_since(0)
+    }
+
+    /// How many bytes it has printed so far: where [`Machine::log_since`] is to go on.
+    pub fn log_end(&self) -> u64 {
+        // A machine that was never started has none.
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
+    }
+
+    /// What it has printed behind so many bytes.
+    ///
+    /// # Panics
+    ///
+    /// When the disk has failed.
+    pub fn log_since(&self, bytes: u64) -> String {
+        let mut text = Vec::new();
+        if let Ok(mut log) = File::open(&self.log) {
+            let read = log.seek(SeekFrom::Start(bytes));
+            read.and_then(|_| log.read_to_end(&mut text))
+                .unwrap_or_else(|error| panic!("{}: {error}", self.log.display()));
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Where what it prints goes.
@@ -260,7 +271,7 @@ impl Machine {
     }
 
     fn signal(&self, signal: Signal) {
-        let process = i32::try_from(self.process()).expect("process numbers are small");
+        let process = i32::try_from(self.process().0).expect("process numbers are small");
         let process = Pid::from_raw(process).expect("no process has number zero");
         kill_process(process, signal)
             .unwrap_or_else(|error| panic!("{} cannot be signalled: {error}", self.name));
@@ -273,6 +284,7 @@ impl Drop for Machine {
             // It may have ended meanwhile; either way nothing of it is left.
             let _ = child.kill();
             let _ = child.wait();
+            process::note_end(Process(child.id()));
         }
     }
 }

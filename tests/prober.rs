@@ -91,10 +91,10 @@ impl Prober {
     ///
     /// When the folder cannot be written.
     pub fn start(client: &Client, folder: &Path) -> Prober {
-        let host = Host::watch(folder);
+        let host = Host::watch_disk(folder);
         let seen = Seen {
             acknowledged_at: Instant::now(),
-            stood_still: host.stood_still(),
+            stood_still: host.stood_still().whole,
             longest: Gap::default(),
         };
         let shared = Arc::new(Shared {
@@ -114,7 +114,7 @@ impl Prober {
     ///
     /// When the disk of the test has failed.
     pub fn longest(&self) -> Gap {
-        let stood_still = self.shared.host.stood_still();
+        let stood_still = self.shared.host.stood_still().whole;
         let mut seen = self.shared.seen.lock().expect("no prober panicked");
         let open = seen.open(stood_still);
         std::mem::take(&mut seen.longest).or(open)
@@ -147,7 +147,7 @@ async fn probe(client: Client, machine: usize, shared: Arc<Shared>) {
         tokio::spawn(async move {
             let key = format!("probe/{machine}");
             if client.put_on(machine, key, "probed").await.is_ok() {
-                let stood_still = shared.host.stood_still();
+                let stood_still = shared.host.stood_still().whole;
                 let mut seen = shared.seen.lock().expect("no prober panicked");
                 seen.close(stood_still);
             }

@@ -47,6 +47,14 @@ impl Settings {
             .with("timings.election_timeout_ms", 1_000)
     }
 
+    /// With logs that keep next to nothing, so that a machine that was down soon needs a snapshot, otherwise as they are.
+    #[must_use]
+    pub fn with_short_logs(self) -> Self {
+        self.with("storage.checkpoint_interval_ms", 50)
+            .with("storage.compaction_keep_entries", 5)
+            .with("storage.compaction_step_entries", 5)
+    }
+
     /// One machine alone, otherwise as [`Settings::trio`].
     pub fn solo() -> Self {
         Settings {

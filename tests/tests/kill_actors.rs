@@ -102,7 +102,7 @@ async fn a_hung_storage_or_applier_ends_the_process_which_recovers_when_started_
 async fn fail_everywhere(how: &str, actors: &[&'static str]) {
     let cluster = Cluster::start(Settings::trio()).await;
     let client = cluster.client();
-    let processes: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
+    let processes: Vec<u32> = cluster.machines.iter().map(|m| m.process().0).collect();
     let writers = Writers::start(&client, 2);
     let workload = Workload::start(&client);
     // A Watcher has nothing to do where nobody watches.
@@ -133,7 +133,7 @@ async fn fail_everywhere(how: &str, actors: &[&'static str]) {
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
     assert_nothing_lost(&acknowledged, &cluster.same_everywhere().await);
-    let same: Vec<u32> = cluster.machines.iter().map(|m| m.process()).collect();
+    let same: Vec<u32> = cluster.machines.iter().map(|m| m.process().0).collect();
     assert_eq!(same, processes, "no process was restarted");
     for (machine, process) in processes.iter().enumerate() {
         let info = client.info(machine).await.expect("every machine answers");

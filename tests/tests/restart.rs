@@ -87,7 +87,7 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     let status = second.end().await;
     let log = second.log();
     assert_refusal(status, &log);
-    let holder = cluster.machines[0].process().to_string();
+    let holder = cluster.machines[0].process().0.to_string();
     let named = log.contains(&format!("process {holder}"));
     assert!(named, "the process {holder} is not named:\n{log}");
     cluster.client().put("key", "value").await;

@@ -174,7 +174,7 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     cluster.converged().await;
     let (term, memory) = (
         leader_by(&client, 0).await,
-        cluster.machines[leader].anonymous_bytes(),
+        cluster.machines[leader].process().anonymous_bytes(),
     );
 
     let stall = format!("delay:{}", STALL.as_millis());
@@ -189,7 +189,7 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
         let now = in_flight();
         now.assert_within_its_window();
         fills |= now.fills_its_window();
-        peak = peak.max(cluster.machines[leader].anonymous_bytes());
+        peak = peak.max(cluster.machines[leader].process().anonymous_bytes());
         while let Some(ended) = much.try_join_next() {
             ended.expect("no write fails");
         }
