@@ -1,16 +1,18 @@
-//! Measures for how long a domain serves no write: many small ones through every machine, none of which waits for another.
+//! Measures for how long each machine of a domain serves no write: many small ones through every machine, none of which waits for
+//! another.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::client::Client;
 use crate::host::Host;
+use crate::wait::until;
 
 /// How often a write is sent to each machine.
 const PACE: Duration = Duration::from_millis(10);
@@ -19,7 +21,7 @@ const PACE: Duration = Duration::from_millis(10);
 /// that writes which were lost with a leader hold up none that the next one would serve.
 const UNANSWERED_MAX: usize = 256;
 
-/// Writes that are sent to every machine, and when one was acknowledged last.
+/// Writes that are sent to every machine, and when each acknowledged one last.
 #[derive(Debug)]
 pub struct Prober {
     shared: Arc<Shared>,
@@ -30,20 +32,31 @@ pub struct Prober {
 struct Shared {
     host: Host,
     stop: AtomicBool,
-    seen: Mutex<Seen>,
+    /// Of each machine that should serve, by its place.
+    seen: Mutex<BTreeMap<usize, Seen>>,
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<usize, Seen>> {
+        self.seen.lock().expect("no prober panicked")
+    }
 }
 
 #[derive(Debug)]
 struct Seen {
     acknowledged_at: Instant,
+    /// Whether one was acknowledged at all since the machine is to serve.
+    has_served: bool,
     /// For how long the host had stood still by then.
     stood_still: Duration,
     longest: Gap,
 }
 
-/// A time in which no write was acknowledged.
+/// A time in which a machine acknowledged no write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gap {
+    /// Which machine, by its place.
+    pub machine: usize,
     /// How long it was.
     pub whole: Duration,
     /// For how much of it the host let nobody do anything.
@@ -55,25 +68,7 @@ impl Gap {
     pub fn own(&self) -> Duration {
         self.whole.saturating_sub(self.stood_still)
     }
-}
 
-impl Seen {
-    /// The gap that is open now, by a host that has stood still for so long in all.
-    fn open(&self, stood_still: Duration) -> Gap {
-        Gap {
-            whole: self.acknowledged_at.elapsed(),
-            stood_still: stood_still.saturating_sub(self.stood_still),
-        }
-    }
-
-    fn close(&mut self, stood_still: Duration) {
-        self.longest = self.longest.or(self.open(stood_still));
-        self.acknowledged_at = Instant::now();
-        self.stood_still = stood_still;
-    }
-}
-
-impl Gap {
     /// Whichever of the two the machines answer for longer.
     fn or(self, other: Gap) -> Gap {
         if other.own() > self.own() {
@@ -84,23 +79,66 @@ impl Gap {
     }
 }
 
+impl Seen {
+    /// Of a machine that is to serve from this moment on.
+    fn begin(machine: usize, stood_still: Duration) -> Seen {
+        Seen {
+            acknowledged_at: Instant::now(),
+            has_served: false,
+            stood_still,
+            longest: Gap {
+                machine,
+                ..Gap::default()
+            },
+        }
+    }
+
+    /// The gap that is open now, by a host that has stood still for so long in all.
+    fn open(&self, stood_still: Duration) -> Gap {
+        Gap {
+            machine: self.longest.machine,
+            whole: self.acknowledged_at.elapsed(),
+            stood_still: stood_still.saturating_sub(self.stood_still),
+        }
+    }
+
+    fn close(&mut self, stood_still: Duration) {
+        self.longest = self.longest.or(self.open(stood_still));
+        self.acknowledged_at = Instant::now();
+        self.has_served = true;
+        self.stood_still = stood_still;
+    }
+
+    /// The longest gap since this was asked last.
+    fn take_longest(&mut self, stood_still: Duration) -> Gap {
+        let longest = self.longest.or(self.open(stood_still));
+        self.longest = Gap {
+            machine: longest.machine,
+            ..Gap::default()
+        };
+        longest
+    }
+}
+
 impl Prober {
-    /// Begins to write, and to watch the host by a file in this folder.
+    /// Begins to write through all machines, of which these should serve, and to watch the host by a file in this folder.
     ///
     /// # Panics
     ///
     /// When the folder cannot be written.
-    pub fn start(client: &Client, folder: &Path) -> Prober {
+    pub fn start(
+        client: &Client,
+        folder: &Path,
+        serving: impl IntoIterator<Item = usize>,
+    ) -> Prober {
         let host = Host::watch_disk(folder);
-        let seen = Seen {
-            acknowledged_at: Instant::now(),
-            stood_still: host.stood_still().whole,
-            longest: Gap::default(),
-        };
+        let stood_still = host.stood_still().whole;
+        let seen = serving.into_iter();
+        let seen = seen.map(|machine| (machine, Seen::begin(machine, stood_still)));
         let shared = Arc::new(Shared {
             host,
             stop: AtomicBool::new(false),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(seen.collect()),
         });
         let tasks = (0..client.machines())
             .map(|machine| tokio::spawn(probe(client.clone(), machine, Arc::clone(&shared))))
@@ -108,19 +146,49 @@ impl Prober {
         Prober { shared, tasks }
     }
 
-    /// The longest gap since this was asked last, the one that is open among them.
+    /// Waits until this machine serves, which should do so from then on.
     ///
     /// # Panics
     ///
-    /// When the disk of the test has failed.
-    pub fn longest(&self) -> Gap {
-        let stood_still = self.shared.host.stood_still().whole;
-        let mut seen = self.shared.seen.lock().expect("no prober panicked");
-        let open = seen.open(stood_still);
-        std::mem::take(&mut seen.longest).or(open)
+    /// When it does not in time.
+    pub async fn expect(&self, machine: usize) {
+        let seen = Seen::begin(machine, self.shared.host.stood_still().whole);
+        self.shared.seen().insert(machine, seen);
+        let what = format!("the machine {machine} acknowledges a write");
+        until(&what, async || {
+            let mut all = self.shared.seen();
+            let seen = all.get_mut(&machine).ok_or("it is not to serve")?;
+            if !seen.has_served {
+                return Err("none yet".to_owned());
+            }
+            seen.take_longest(seen.stood_still);
+            Ok(())
+        })
+        .await;
     }
 
-    /// Ends it.
+    /// This machine need not serve from now on.
+    ///
+    /// # Panics
+    ///
+    /// When a task has panicked.
+    pub fn excuse(&self, machine: usize) {
+        self.shared.seen().remove(&machine);
+    }
+
+    /// The longest gap of any machine that should serve, since this was asked last, those that are open among them.
+    ///
+    /// # Panics
+    ///
+    /// When no machine should serve, or the disk of the test has failed.
+    pub fn longest(&self) -> Gap {
+        let stood_still = self.shared.host.stood_still().whole;
+        let mut seen = self.shared.seen();
+        let gaps = seen.values_mut().map(|it| it.take_longest(stood_still));
+        gaps.reduce(Gap::or).expect("a machine should serve")
+    }
+
+    /// Ends it, when all that was sent is answered.
     ///
     /// # Panics
     ///
@@ -133,25 +201,92 @@ impl Prober {
     }
 }
 
-/// Sends writes to one machine.
+/// Sends writes to one machine, and ends when all of them are answered.
 async fn probe(client: Client, machine: usize, shared: Arc<Shared>) {
-    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
+    let mut unanswered = JoinSet::new();
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !shared.stop.load(Ordering::Relaxed) {
         pace.tick().await;
-        let Ok(permit) = Arc::clone(&unanswered).try_acquire_owned() else {
+        while let Some(answered) = unanswered.try_join_next() {
+            answered.expect("a write does not panic");
+        }
+        if unanswered.len() == UNANSWERED_MAX {
             continue;
-        };
+        }
         let (client, shared) = (client.clone(), Arc::clone(&shared));
-        tokio::spawn(async move {
+        unanswered.spawn(async move {
             let key = format!("probe/{machine}");
             if client.put_on(machine, key, "probed").await.is_ok() {
                 let stood_still = shared.host.stood_still().whole;
-                let mut seen = shared.seen.lock().expect("no prober panicked");
-                seen.close(stood_still);
+                if let Some(seen) = shared.seen().get_mut(&machine) {
+                    seen.close(stood_still);
+                }
             }
-            drop(permit);
         });
+    }
+    unanswered.join_all().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Much longer than the tests take.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A prober of machines that never answer, of which these should.
+    fn silent(serving: &[usize]) -> (Prober, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let client = Client::new([]);
+        let prober = Prober::start(&client, folder.path(), serving.iter().copied());
+        (prober, folder)
+    }
+
+    fn acknowledge(prober: &Prober, machine: usize) {
+        let stood_still = prober.shared.host.stood_still().whole;
+        let mut seen = prober.shared.seen();
+        let of_it = seen.get_mut(&machine).expect("it should serve");
+        of_it.close(stood_still);
+    }
+
+    /// As if the last write of each machine was acknowledged earlier than it was.
+    fn pass(prober: &Prober, time: Duration) {
+        for seen in prober.shared.seen().values_mut() {
+            seen.acknowledged_at -= time;
+        }
+    }
+
+    #[tokio::test]
+    async fn one_machine_that_answers_does_not_hide_another_that_does_not() {
+        let (prober, _folder) = silent(&[0, 1]);
+        pass(&prober, LONG);
+        acknowledge(&prober, 0);
+        let gap = prober.longest();
+        assert_eq!(gap.machine, 1);
+        assert!(gap.own() >= LONG, "{gap:?}");
+        prober.excuse(1);
+        assert!(prober.longest().own() < LONG);
+        prober.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_judged_from_its_first_acknowledged_write_on() {
+        let (prober, _folder) = silent(&[]);
+        let serves = prober.expect(3);
+        let answers = async {
+            until("it should serve", async || {
+                let is_expected = prober.shared.seen().contains_key(&3);
+                is_expected.then_some(()).ok_or("not yet".to_owned())
+            })
+            .await;
+            pass(&prober, LONG);
+            acknowledge(&prober, 3);
+        };
+        tokio::join!(serves, answers);
+        assert!(prober.longest().own() < LONG);
+        pass(&prober, LONG);
+        assert!(prober.longest().own() >= LONG);
+        prober.finish().await;
     }
 }

@@ -1,21 +1,17 @@
 //! Domains of real processes that grow, shrink, move and lose machines under load: no history breaks, nothing acknowledged is lost.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::change_members_request::Change;
-use rm_proto::raftmachine::v1::{
-    ChangeMembersRequest, Machine as Listed, TransferRequest, UpdateMember,
-};
+use rm_proto::raftmachine::v1::{ChangeMembersRequest, Machine as Listed, UpdateMember};
 use rm_tests::members::{
     admit, begun_alone, change, dismiss, id_of, members, newcomer, replace, standing,
 };
 use rm_tests::panics::assert_refusal;
 use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
-use rm_tests::{Client, Cluster, Prober, Settings, Workload, Writers, until};
+use rm_tests::{Client, Cluster, Mover, Prober, Settings, Workload, Writers, until};
 use serde_json::{Value, json};
 
 /// That of an operator.
@@ -24,8 +20,12 @@ const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long clients may go without at any change.
 const GAP_MAX: Duration = ELECTION_TIMEOUT.saturating_mul(2);
 
-/// How often whoever leads is asked to hand over.
-const HAND_OVER_PACE: Duration = Duration::from_secs(1);
+/// In which part of the seconds in which leadership is to move it does, at least: in some the leader is killed, or nobody is fit.
+const HAND_OVERS_MIN: f64 = 0.5;
+
+/// How a disk is slowed down, and for how many commits: not for so long that its Storage hangs.
+const SLOW_COMMIT: &str = "delay:300";
+const SLOW_COMMITS: u64 = 4;
 
 /// How many writes must be acknowledged between two changes.
 const PROGRESS: usize = 50;
@@ -43,6 +43,12 @@ async fn caught_up(client: &Client, machines: usize) {
         Ok(())
     })
     .await;
+}
+
+/// Waits until things have gone on for a while after the last change: writes, and leadership.
+async fn settle(writers: &Writers, mover: &Mover) {
+    writers.progress(PROGRESS).await;
+    mover.progress().await;
 }
 
 /// Which of these machines leads, as it says itself.
@@ -66,53 +72,26 @@ async fn held_by(client: &Client, place: usize) -> Vec<KeyValue> {
     client.dump(place).await
 }
 
-/// Sees that clients could write at this change, but for a time.
-fn assert_served(prober: &Prober, change: &str) {
+/// Sees that every machine that should serve did so but for a time, and, where leadership was to move, that it did.
+fn assert_served(prober: &Prober, mover: Option<&Mover>, change: &str) {
     let gap = prober.longest();
     let timeouts = gap.own().as_secs_f64() / ELECTION_TIMEOUT.as_secs_f64();
     let told = format!(
-        "{change}: no write for at most {:.0?}, {timeouts:.2} election timeouts, beside {:.0?} in which the host stood still",
+        "{change}: no write through machine {} for at most {:.0?}, {timeouts:.2} election timeouts, beside {:.0?} in which the host stood still",
+        gap.machine + 1,
         gap.own(),
         gap.stood_still
     );
     println!("{told}");
     assert!(gap.own() <= GAP_MAX, "{told}; at most {GAP_MAX:?} is right");
-}
-
-/// Has whoever leads hand over to whichever other machine is fittest, again and again.
-struct Mover {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<usize>,
-}
-
-impl Mover {
-    fn start(client: &Client) -> Mover {
-        let stop = Arc::<AtomicBool>::default();
-        let (client, told) = (client.clone(), Arc::clone(&stop));
-        let task = tokio::spawn(async move {
-            let mut pace = tokio::time::interval(HAND_OVER_PACE);
-            let mut moved = 0;
-            while !told.load(Ordering::Relaxed) {
-                pace.tick().await;
-                for machine in 0..client.machines() {
-                    // Who does not lead refuses, and so does who leads alone or has nobody fit.
-                    let mut admin = client.admin(machine);
-                    if admin.transfer(TransferRequest { to: 0 }).await.is_ok() {
-                        moved += 1;
-                        break;
-                    }
-                }
-            }
-            moved
-        });
-        Mover { stop, task }
-    }
-
-    /// How often leadership moved.
-    async fn finish(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the mover does not panic")
-    }
+    let Some(moves) = mover.map(Mover::take) else {
+        return;
+    };
+    println!("{change}: {moves:?}");
+    assert!(
+        f64::from(moves.done) >= f64::from(moves.asked) * HAND_OVERS_MIN,
+        "{change}: {moves:?}; at least {HAND_OVERS_MIN} of them is right"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,35 +101,53 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     let client = cluster.client();
     client.put("begun", "alone").await;
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
-    let (prober, mover) = (
-        Prober::start(&client, &cluster.folder()),
-        Mover::start(&client),
-    );
-    for place in 1..5 {
-        writers.progress(PROGRESS).await;
+    let prober = Prober::start(&client, &cluster.folder(), [0]);
+    writers.progress(PROGRESS).await;
+    admit(&mut cluster, &client, 1).await;
+    prober.expect(1).await;
+    assert_served(&prober, None, "grown to 2");
+    // Alone, the first machine had nobody to hand over to.
+    let mover = Mover::start(&client);
+    for place in 2..5 {
+        settle(&writers, &mover).await;
         admit(&mut cluster, &client, place).await;
-        assert_served(&prober, &format!("grown to {}", place + 1));
+        prober.expect(place).await;
+        assert_served(&prober, Some(&mover), &format!("grown to {}", place + 1));
     }
     caught_up(&client, 5).await;
     for (place, left) in [(0, 4), (3, 3)] {
-        writers.progress(PROGRESS).await;
+        settle(&writers, &mover).await;
+        prober.excuse(place);
         dismiss(&mut cluster, &client, place).await;
-        assert_served(&prober, &format!("shrunk to {left}"));
+        assert_served(&prober, Some(&mover), &format!("shrunk to {left}"));
     }
     let mut old = vec![1, 2, 4];
     while !old.is_empty() {
-        writers.progress(PROGRESS).await;
-        // Whoever leads, if it is an old one: so at least once, however leadership moves.
+        settle(&writers, &mover).await;
+        // Whoever leads, if it is an old one: so the first of them, however leadership moves.
+        let stays = mover.hold().await;
         let leader = leader_of(&client, &[1, 2, 4]).await;
         let next = old.iter().position(|&place| place == leader);
         let place = old.remove(next.unwrap_or(0));
+        let term = client.info_until(leader).await.term;
+        prober.excuse(place);
+        cluster.machines[place].kill();
+        if place == leader {
+            let others: Vec<usize> = [1, 2, 4].into_iter().filter(|&it| it != place).collect();
+            let next = leader_of(&client, &others).await;
+            let later = client.info_until(next).await.term;
+            assert!(later > term, "{later} after {term}: the leader was killed");
+        }
+        assert!(place == leader || old.len() < 2, "first the leader");
+        drop(stays);
         replace(&mut cluster, &client, place).await;
+        prober.expect(place).await;
         let name = &cluster.machines[place].name;
-        assert_served(&prober, &format!("replaced {name}"));
+        assert_served(&prober, Some(&mover), &format!("replaced {name}"));
     }
-    writers.progress(PROGRESS).await;
+    settle(&writers, &mover).await;
+    assert_served(&prober, Some(&mover), "after the last change");
     let moved = mover.finish().await;
-    assert!(moved > 0, "leadership never moved");
     prober.finish().await;
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;
@@ -177,16 +174,30 @@ async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
         writers.progress(PROGRESS).await;
         let joined = newcomer(&cluster.machines[3], true);
         let leader = leader_of(&client, &[0, 1, 2]).await;
+        // So that the change is not complete as soon as it is in the log.
+        for follower in (0..3).filter(|&place| place != leader) {
+            client
+                .arm_fault(follower, "storage", "commit", SLOW_COMMIT, SLOW_COMMITS)
+                .await;
+        }
         let mut admin = client.admin(leader);
         let request = ChangeMembersRequest {
             change: Some(Change::Add(joined.clone())),
             force: false,
         };
         let asked = tokio::spawn(async move { admin.change_members(request).await });
-        tokio::task::yield_now().await;
+        until("the change is in the leader's log", async || {
+            let info = client.info_until(leader).await;
+            // It sends its log to whoever is a member by its log.
+            match info.followers.len() {
+                3 => Ok(()),
+                _ => Err(format!("{:?}", info.followers)),
+            }
+        })
+        .await;
         cluster.machines[leader].kill();
-        // Whatever became of it is unknown to whoever asked.
-        drop(asked.await);
+        let answer = asked.await.expect("who asks does not panic");
+        answer.expect_err("the change was under way");
         cluster.machines[leader].start();
         let name = joined.name.clone();
         let wanted = |_: &[Listed]| Some(Change::Add(joined.clone()));
@@ -241,6 +252,8 @@ async fn a_machine_that_moves_is_found_where_the_members_say() {
     let mut cluster = Cluster::start(Settings::trio()).await;
     let client = cluster.client();
     let place = (cluster.leader().await + 1) % 3;
+    // Only a machine that durably knows the members can tell that it is not where they say.
+    cluster.converged().await;
     cluster.machines[place].kill();
     let ports = claim(2);
     let text = std::fs::read_to_string(&cluster.machines[place].config).expect("a config");
@@ -254,6 +267,12 @@ async fn a_machine_that_moves_is_found_where_the_members_say() {
     (machine.client, machine.peer) = (ports[0].address, ports[1].address);
     machine.start();
     let name = machine.name.clone();
+    until("it says what to do", async || {
+        let log = cluster.machines[place].log();
+        let says = log.contains("rmctl member update");
+        says.then_some(()).ok_or("not yet".to_owned())
+    })
+    .await;
     let update = |now: &[Listed]| {
         Some(Change::Update(UpdateMember {
             id: id_of(now, &name),
@@ -268,6 +287,4 @@ async fn a_machine_that_moves_is_found_where_the_members_say() {
     .await;
     cluster.client().put("after the move", "taken").await;
     cluster.same_everywhere().await;
-    let log = cluster.machines[place].log();
-    assert!(log.contains("rmctl member update"), "{log}");
 }

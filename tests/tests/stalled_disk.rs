@@ -182,7 +182,7 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     let often = ["--times", "1000000"];
     done(&endpoint(stalled), &[&point[..], &often].concat());
     let writers = Writers::start(&client, 3);
-    let prober = Prober::start(&client, &cluster.folder());
+    let prober = Prober::start(&client, &cluster.folder(), 0..2);
     let mut much = write_much(&client);
     let (mut peak, mut fills) = (0, false);
     while !much.is_empty() {

@@ -64,7 +64,7 @@ async fn rmctl_moves_leadership_every_second_under_load_and_nobody_waits_for_an_
     let cluster = Cluster::start(Settings::trio().with_timings_of_an_operator()).await;
     let (client, endpoints) = (cluster.client(), cluster.endpoints());
     let (writers, workload) = (Writers::start(&client, 3), Workload::start(&client));
-    let prober = Prober::start(&client, &cluster.folder());
+    let prober = Prober::start(&client, &cluster.folder(), 0..3);
     writers.progress(PROGRESS).await;
     prober.longest();
     let mut gaps = Vec::new();
