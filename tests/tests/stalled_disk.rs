@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rm_tests::host::Host;
 use rm_tests::rmctl::{done, json};
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Prober, Settings, Writers, until};
@@ -32,6 +33,10 @@ const CLIENTS: usize = 8;
 /// How much more memory the leader may take for all that is written then: half of it.
 const MEMORY_BYTES_MAX: u64 = (VALUES * VALUE_BYTES / 2) as u64;
 
+/// How many times as long it may take then as when no disk stalls, on a host on which more may go on then than before: if each value
+/// waited for the stalled disk, it would be a hundred times.
+const RATIO_MAX: f64 = 5.0;
+
 /// The machine that this one takes for the leader, and the term.
 async fn leader_by(client: &Client, machine: usize) -> (u64, u64) {
     let status = client.status(machine).await.expect("it answers");
@@ -51,16 +56,13 @@ async fn a_leader_whose_disk_stalls_gives_up_the_lead_in_time_and_writes_go_on()
     let writers = Writers::start(&client, 3);
     writers.progress(20).await;
 
-    client
-        .arm_fault(
-            stalled,
-            "storage",
-            "commit",
-            &format!("delay:{}", STALL.as_millis()),
-            u64::MAX,
-        )
-        .await;
+    let stall = format!("delay:{}", STALL.as_millis());
+    let host = Host::watch_disk(&cluster.folder());
+    // It stalls at some moment after this one.
     let since = Instant::now();
+    client
+        .arm_fault(stalled, "storage", "commit", &stall, u64::MAX)
+        .await;
     // The others hold what is written durably, so that a majority does.
     writers.progress(20).await;
     let held = leader_by(&client, witness).await;
@@ -69,9 +71,8 @@ async fn a_leader_whose_disk_stalls_gives_up_the_lead_in_time_and_writes_go_on()
         "heartbeats go on, so nobody else stands before the time"
     );
     let led_on = until("another machine leads", async || {
-        let elapsed = since.elapsed();
         match leader_by(&client, witness).await {
-            (leader, _) if leader != 0 && leader != before.0 => Ok(elapsed),
+            (leader, _) if leader != 0 && leader != before.0 => Ok(since.elapsed()),
             other => Err(format!("{other:?}, as before: {before:?}")),
         }
     })
@@ -82,7 +83,8 @@ async fn a_leader_whose_disk_stalls_gives_up_the_lead_in_time_and_writes_go_on()
     assert!(led_on >= PATIENCE, "not before the time: {led_on:?}");
     // Twice the election timeout until somebody stands, and as much again for a busy host.
     let limit = PATIENCE + 8 * ELECTION_TIMEOUT;
-    assert!(led_on < limit.min(STALL), "soon after it: {led_on:?}");
+    let own = led_on.saturating_sub(host.stood_still().whole);
+    assert!(own < limit.min(STALL), "soon after it: {own:?}");
     writers.progress(50).await;
     assert_ne!(leader_by(&client, witness).await.0, before.0);
 
@@ -151,6 +153,48 @@ fn write_much(client: &Client) -> JoinSet<()> {
     clients
 }
 
+/// What was seen while all that is to be written was.
+struct Rush {
+    /// How long it took, without the times in which the host stood still.
+    took: Duration,
+    /// The most memory of the leader, in bytes, that is its own.
+    memory: u64,
+    /// Whether all was on its way to the follower that may be.
+    filled: bool,
+}
+
+impl Rush {
+    /// Writes all that is to be written, and looks at the leader meanwhile.
+    async fn of(
+        cluster: &Cluster,
+        client: &Client,
+        leader: usize,
+        in_flight: impl Fn() -> InFlight,
+    ) -> Rush {
+        let host = Host::watch_disk(&cluster.folder());
+        let began = Instant::now();
+        let mut much = write_much(client);
+        let (mut memory, mut filled) = (0, false);
+        while !much.is_empty() {
+            let now = in_flight();
+            now.assert_within_its_window();
+            filled |= now.fills_its_window();
+            memory = cluster.machines[leader]
+                .process()
+                .anonymous_bytes()
+                .max(memory);
+            while let Some(ended) = much.try_join_next() {
+                ended.expect("no write fails");
+            }
+        }
+        Rush {
+            took: began.elapsed().saturating_sub(host.stood_still().whole),
+            memory,
+            filled,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_answers() {
     let settings = Settings::trio()
@@ -169,35 +213,23 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     let client = Client::new(sound);
     let endpoint = |place: usize| cluster.machines[place].client.to_string();
     let in_flight = || InFlight::of(&endpoint(leader), &cluster.machines[stalled].name);
-    // As much as is written later, so that memory is as it is then.
-    write_much(&client).join_all().await;
-    cluster.converged().await;
-    let (term, memory) = (
-        leader_by(&client, 0).await,
-        cluster.machines[leader].process().anonymous_bytes(),
-    );
+    let writers = Writers::start(&client, 3);
+    let prober = Prober::start(&client, &cluster.folder(), 0..2);
+    writers.progress(20).await;
+    let term = leader_by(&client, 0).await;
+    // With the same company as later, and so much is written that memory is as it is then.
+    let before = Rush::of(&cluster, &client, leader, in_flight).await;
+    prober.longest();
 
     let stall = format!("delay:{}", STALL.as_millis());
     let point = ["fault", "arm", "storage", "commit", &stall];
     let often = ["--times", "1000000"];
     done(&endpoint(stalled), &[&point[..], &often].concat());
-    let writers = Writers::start(&client, 3);
-    let prober = Prober::start(&client, &cluster.folder(), 0..2);
-    let mut much = write_much(&client);
-    let (mut peak, mut fills) = (0, false);
-    while !much.is_empty() {
-        let now = in_flight();
-        now.assert_within_its_window();
-        fills |= now.fills_its_window();
-        peak = peak.max(cluster.machines[leader].process().anonymous_bytes());
-        while let Some(ended) = much.try_join_next() {
-            ended.expect("no write fails");
-        }
-    }
+    let during = Rush::of(&cluster, &client, leader, in_flight).await;
     writers.progress(200).await;
     let (now, log) = (in_flight(), client.info(0).await.expect("it answers"));
     assert!(
-        fills || now.fills_its_window(),
+        during.filled || now.fills_its_window(),
         "more would be sent: {now:?}"
     );
     assert!(
@@ -207,11 +239,16 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     );
     let gap = prober.longest();
     println!(
-        "while {} of {} entries were at the stalled disk, no write for at most {gap:?}; memory of the leader {memory} and then up to {peak} bytes",
-        now.matched, log.commit_index
+        "while {} of {} entries were at the stalled disk, no write for at most {gap:?}; {VALUES} large ones took {:.1?}, {:.1?} before; memory of the leader {} and then up to {} bytes",
+        now.matched, log.commit_index, during.took, before.took, before.memory, during.memory
     );
     assert!(gap.own() < USUAL_ELECTION_TIMEOUT, "no write for {gap:?}");
-    let more = peak.saturating_sub(memory);
+    let ratio = during.took.as_secs_f64() / before.took.as_secs_f64();
+    assert!(
+        ratio < RATIO_MAX,
+        "{ratio:.1} times as long as before, less than {RATIO_MAX} is right"
+    );
+    let more = during.memory.saturating_sub(before.memory);
     assert!(more < MEMORY_BYTES_MAX, "{more} bytes more than before");
     assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
     prober.finish().await;
@@ -225,8 +262,14 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     cluster.same_history_everywhere().await;
     let pairs = client.dump(0).await;
     assert_nothing_lost(&acknowledged, &pairs);
-    let now = in_flight();
-    assert_eq!((now.requests, now.entries, now.bytes), (0, 0, 0), "{now:?}");
+    until("nothing is on its way", async || {
+        let now = in_flight();
+        match (now.requests, now.entries, now.bytes) {
+            (0, 0, 0) => Ok(()),
+            _ => Err(format!("{now:?}")),
+        }
+    })
+    .await;
     assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
     cluster.assert_nobody_panicked();
 }
