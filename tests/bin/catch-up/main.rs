@@ -119,7 +119,7 @@ async fn main() -> ExitCode {
         .zip(anonymous.into_iter().zip(peaks))
     {
         println!(
-            "peak memory of the {name} since the latter was started: {} MiB anonymous, {} MiB with mapped pages of files",
+            "peak memory of the {name}, from the start of the second on: {} MiB anonymous, {} MiB with mapped pages of files",
             anonymous >> 20,
             peak >> 20
         );
