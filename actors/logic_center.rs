@@ -54,6 +54,8 @@ pub(crate) struct LogicCenter {
     left: bool,
     batched: usize,
     flush_is_due: bool,
+    /// Empty: its memory is used again for each batch's effects.
+    effects: Vec<Effect>,
 }
 
 /// The core, or what is known while it cannot be made yet.
@@ -91,6 +93,7 @@ impl Derived for LogicCenter {
             left: false,
             batched: 0,
             flush_is_due: false,
+            effects: Vec::new(),
         })
     }
 
@@ -312,7 +315,8 @@ impl LogicCenter {
         if let Some(input) = wish {
             raft.step(now, input);
         }
-        let effects = raft.effects(now);
+        let mut effects = std::mem::take(&mut self.effects);
+        raft.effects_into(now, &mut effects);
         let (status, configured) = (raft.status(), raft.configured());
         if self.configured.as_ref() != Some(configured)
             && !configured.configuration.voters.is_empty()
@@ -335,9 +339,10 @@ impl LogicCenter {
         self.machine.shared.board.post_followers(raft.followers());
         self.note_leader(&status, now);
         let leader_is_new = self.post(&status);
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.perform(effect);
         }
+        self.effects = effects;
         // After the effects, among which may be what the last leader refused.
         if leader_is_new {
             self.machine.shared.slots.gate.tell(LeaderKnown);

@@ -122,8 +122,8 @@ impl Leader {
     pub(crate) fn persisted(&mut self, node: &mut Node, durable_before: Index) {
         if node.log.durable() > durable_before {
             self.disk_moved = node.now;
+            self.commit(node);
         }
-        self.commit(node);
     }
 
     /// A follower acknowledged.

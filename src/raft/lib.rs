@@ -29,6 +29,7 @@ mod requests;
 mod shares;
 mod snapshot;
 mod space;
+mod status;
 #[cfg(test)]
 mod testing;
 mod transfer;

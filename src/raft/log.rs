@@ -210,6 +210,10 @@ impl Log {
         let limit = self
             .end_at(from.previous())
             .saturating_add(bytes_max as u64);
+        // Nearly always all that follows fits.
+        if self.end_at_last() <= limit {
+            return self.last.index;
+        }
         let fitting = self.window.count_by_end(|end| end <= limit) as u64;
         let end = Index((self.first_in_memory().0 + fitting).saturating_sub(1));
         end.max(from).min(self.last.index)
@@ -234,7 +238,12 @@ impl Log {
             return;
         }
         let first = self.first_in_memory().0;
-        let surplus = 1 + self.window.count_by_end(|end| end < keep_from) as u64;
+        // Each of those is forgotten, so that counting them costs no more than that.
+        let surplus = 1 + self
+            .window
+            .ends()
+            .take_while(|&end| end < keep_from)
+            .count() as u64;
         let gone = surplus.min(up_to.next().0.saturating_sub(first));
         let next_mark = first.next_multiple_of(MARK_EVERY);
         for index in (next_mark..first + gone).step_by(MARK_EVERY as usize) {

@@ -361,7 +361,7 @@ impl Node {
 
     /// Hands out all effects that wait: what is to be made durable, messages, what is to be applied, what is to be compacted,
     /// answers.
-    pub(crate) fn drain(&mut self) -> Vec<Effect> {
+    pub(crate) fn drain_into(&mut self, effects: &mut Vec<Effect>) {
         let up_to = self.applicable();
         let (will_persist, will_apply) = (
             self.will_persist(),
@@ -369,7 +369,7 @@ impl Node {
         );
         let promised = if will_persist { 1 } else { self.promises.len() };
         let others = self.sends.len() + usize::from(will_apply) + self.answers.len();
-        let mut effects = Vec::with_capacity(promised + others);
+        effects.reserve(promised + others);
         if will_persist {
             self.asked = (self.term, self.vote);
             effects.push(Effect::Persist(Persist {
@@ -396,7 +396,6 @@ impl Node {
         effects.extend(self.compact());
         effects.append(&mut self.answers);
         self.log.evict(self.handed, self.config.log_cache_bytes_max);
-        effects
     }
 
     /// Asserts the invariants that take no walk through the log.

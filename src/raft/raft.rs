@@ -7,8 +7,8 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::{
-    Body, ChangeRefused, Config, ConfigError, Configured, Durable, Effect, EntryId, HardState,
-    Input, MachineId, Message, Refusal, Role, Snapshot, Status, Term, Time, TransferOutcome, vote,
+    Body, ChangeRefused, Config, ConfigError, Durable, Effect, EntryId, HardState, Input,
+    MachineId, Message, Refusal, Snapshot, Term, Time, TransferOutcome, vote,
 };
 
 /// The Raft core of one machine.
@@ -127,13 +127,22 @@ impl Raft {
     /// reads from Storage and snapshots to send, at most one `Apply`, at most one `Compact`, then answers to reads, proposals and
     /// snapshots that came.
     pub fn effects(&mut self, now: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.effects_into(now, &mut effects);
+        effects
+    }
+
+    /// The same, at the end of a list that the driver keeps from one time to the next, so that its memory is kept, too.
+    pub fn effects_into(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.node.now = self.node.now.max(now);
         self.node.awaited = None;
         match &mut self.state {
             State::Leader(leader) => {
-                let waiting = std::mem::take(&mut self.node.proposals);
-                let local = self.node.config.local;
-                leader.propose(&mut self.node, local, waiting);
+                if !self.node.proposals.is_empty() {
+                    let waiting = std::mem::take(&mut self.node.proposals);
+                    let local = self.node.config.local;
+                    leader.propose(&mut self.node, local, waiting);
+                }
                 leader.flush(&mut self.node);
                 self.node.awaited = leader.awaited(&self.node);
                 if leader.has_left(&self.node) {
@@ -145,9 +154,8 @@ impl Raft {
             State::Candidate(_) => {}
         }
         self.node.refuse_waiting_proposals();
-        let effects = self.node.drain();
+        self.node.drain_into(effects);
         self.check();
-        effects
     }
 
     /// When [`Input::Elapsed`] is needed at the latest.
@@ -160,34 +168,6 @@ impl Raft {
         let reads = self.node.reads.next_deadline();
         let transfer = self.node.transfer_deadline();
         reads.into_iter().chain(transfer).fold(role, Time::min)
-    }
-
-    /// What can be told about this core.
-    pub fn status(&self) -> Status {
-        Status {
-            role: match &self.state {
-                State::Follower(_) => Role::Follower,
-                State::Candidate(candidate) => candidate.role(),
-                State::Leader(_) => Role::Leader,
-            },
-            member: self.node.member(),
-            term: self.node.term,
-            leader: self.leader(),
-            base: self.node.log.base(),
-            last: self.node.log.last(),
-            durable: self.node.log.durable(),
-            commit: self.node.commit,
-        }
-    }
-
-    /// The configuration in force: the latest of the log, committed or not (§6).
-    pub fn configured(&self) -> &Configured {
-        self.node.configurations.latest()
-    }
-
-    /// The latest configuration of the log that is known to be committed: it stays.
-    pub fn committed(&self) -> &Configured {
-        self.node.configurations.committed(self.node.commit)
     }
 
     pub(crate) fn leader(&self) -> Option<MachineId> {

@@ -49,8 +49,10 @@ impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
         let mut appends: Vec<Append> = Vec::new();
-        let machines: Vec<MachineId> = self.followers.keys().copied().collect();
-        for machine in machines {
+        for place in 0..self.followers.len() {
+            let Some(&machine) = self.followers.keys().nth(place) else {
+                break;
+            };
             self.send_snapshot(node, machine);
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 Append::share(&mut appends, from, up_to, machine);

@@ -48,6 +48,11 @@ impl Window {
         self.ends.get(place).copied()
     }
 
+    /// The same of each, in their order.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = u64> {
+        self.ends.iter().copied()
+    }
+
     /// How many of the first entries there are whose end the predicate holds for, which must be so for none after one for which it
     /// does not.
     pub(crate) fn count_by_end(&self, predicate: impl Fn(u64) -> bool) -> usize {

@@ -19,6 +19,8 @@ pub(crate) struct RaftMachine {
     leader: usize,
     commands: Commands,
     requests: u64,
+    /// Empty: its memory is used again for each batch's effects.
+    effects: Vec<Effect>,
 }
 
 /// A core with what stands in for its actors.
@@ -47,6 +49,7 @@ impl Cluster for RaftMachine {
             leader: 0,
             commands: Commands::default(),
             requests: 0,
+            effects: Vec::new(),
         };
         cluster.machines[0].inbox.push_back(Input::Campaign);
         cluster.settle();
@@ -120,9 +123,12 @@ impl RaftMachine {
             for input in machine.inbox.drain(..) {
                 machine.core.step(now, input);
             }
-            for effect in machine.core.effects(now) {
+            let mut effects = std::mem::take(&mut self.effects);
+            machine.core.effects_into(now, &mut effects);
+            for effect in effects.drain(..) {
                 self.perform(at, effect);
             }
+            self.effects = effects;
         }
     }
 
