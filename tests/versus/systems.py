@@ -67,15 +67,18 @@ class Cluster:
     def start(self):
         """Starts every machine on the data that it has."""
         for number in range(len(self.clients)):
-            with open(self.folder / f"{number}.log", "ab") as log:
-                process = subprocess.Popen(
-                    self.command(number),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    process_group=0,
-                )
-            self.processes.append(process)
+            self.processes.append(self.start_machine(number))
+
+    def start_machine(self, number: int) -> subprocess.Popen:
+        """Starts one machine on the data that it has."""
+        with open(self.folder / f"{number}.log", "ab") as log:
+            return subprocess.Popen(
+                self.command(number),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
 
     def stop(self):
         """Stops every machine as an operator would, and waits for it."""
@@ -149,6 +152,10 @@ class RaftMachine(Cluster):
     name = "Raft Machine"
 
     def prepare(self):
+        (self.folder / "config.json").write_text(json.dumps(self.config(), indent=2))
+
+    def config(self) -> dict:
+        """The config of all machines."""
         machines = [
             {
                 "name": f"m{number}",
@@ -157,12 +164,11 @@ class RaftMachine(Cluster):
             }
             for number, client in enumerate(self.clients)
         ]
-        config = {
+        return {
             "domain": "versus",
             "machines": machines,
             "data_dir": str(self.folder / "{name}"),
         }
-        (self.folder / "config.json").write_text(json.dumps(config, indent=2))
 
     def command(self, number: int) -> list[str]:
         config = str(self.folder / "config.json")
