@@ -6,8 +6,8 @@ use actix::Message;
 use bytes::Bytes;
 use rm_kv::{Event, LeaseNews, Query, Reply, RequestError};
 use rm_raft::{
-    Entries, EntryId, HardState, Index, MachineId, Proposal, ReadMode, Refusal as RaftRefusal,
-    RequestId, Snapshot, Term, TransferOutcome,
+    Entries, EntryId, HardState, Index, MachineId, Machines, Proposal, ReadMode,
+    Refusal as RaftRefusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 use rm_store::Loaded;
 use rm_wire::LessorMessage;
@@ -198,7 +198,7 @@ pub(crate) struct PeersChanged;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Send {
-    pub(crate) to: Vec<MachineId>,
+    pub(crate) to: Machines,
     pub(crate) message: rm_raft::Message,
 }
 

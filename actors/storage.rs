@@ -1,7 +1,7 @@
 //! Storage: the durable half. Drains what waits for it into one durable commit, and only then lets go what promises it.
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_raft::{EntryId, HardState, Snapshot};
+use rm_raft::{EntryId, HardState, Machines, Snapshot};
 use rm_store::LogError;
 use slog::{debug, error, info, trace, warn};
 use std::time::{Duration, Instant};
@@ -250,7 +250,7 @@ impl Storage {
                 Task::Persist(persist) => {
                     for (to, message) in persist.then {
                         shared.slots.sender.tell(Send {
-                            to: vec![to],
+                            to: Machines::from_iter([to]),
                             message,
                         });
                     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::node::Node;
 use crate::raft::Turn;
-use crate::{Body, MachineId, Role, Time};
+use crate::{Body, MachineId, Machines, Role, Time};
 
 /// A machine that stands for election.
 #[derive(Clone, Debug, Hash)]
@@ -146,7 +146,7 @@ impl Candidate {
         self.ask_at = node.now.after(node.config.heartbeat_interval);
         let last = node.log.last();
         let others = node.others.iter().copied();
-        let asked: Vec<_> = others.filter(|id| !self.granted.contains(id)).collect();
+        let asked: Machines = others.filter(|id| !self.granted.contains(id)).collect();
         match self.ballot {
             Ballot::PreVote => {
                 node.send_as(asked, node.term.next(), Body::PreVoteRequest { last });

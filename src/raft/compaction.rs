@@ -48,8 +48,10 @@ impl Node {
 impl Leader {
     /// Up to where the slowest of the followers that are catching up by a snapshot, and are heard, has the log.
     pub(crate) fn awaited(&self, node: &Node) -> Option<Index> {
-        let heard = self.followers.iter();
-        let heard = heard.filter(|&(&machine, _)| self.hears(node, machine));
-        heard.filter_map(|(_, follower)| follower.awaited()).min()
+        let awaited = self.followers.iter().filter_map(|(&machine, follower)| {
+            let index = follower.awaited()?;
+            self.hears(node, machine).then_some(index)
+        });
+        awaited.min()
     }
 }

@@ -306,7 +306,7 @@ impl Follower {
             });
             if !waits_for_answer {
                 *asked = Some((read, node.now));
-                node.send(vec![leader], Body::ReadIndexRequest { read, mode });
+                node.send(leader, Body::ReadIndexRequest { read, mode });
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Change, ChangeRefused, Entries, EntryId, HardState, Index, MachineId, Message, Proposal,
-    ReadId, ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
+    Change, ChangeRefused, Entries, EntryId, HardState, Index, MachineId, Machines, Message,
+    Proposal, ReadId, ReadMode, Refusal, RequestId, Snapshot, Term, TransferOutcome,
 };
 
 /// What happens to a machine.
@@ -108,7 +108,7 @@ pub enum Effect {
     /// Send one message to each of these machines.
     Send {
         /// To whom; sorted, without this machine.
-        to: Vec<MachineId>,
+        to: Machines,
         /// What.
         message: Message,
     },

@@ -11,7 +11,8 @@ use crate::read::Confirmation;
 use crate::reconfiguration::Leaving;
 use crate::shares::Shares;
 use crate::{
-    Body, Entry, EntryId, Index, MachineId, Payload, Proposal, ReadId, ReadMode, Refusal, Time,
+    Body, Entry, EntryId, Index, MachineId, Machines, Payload, Proposal, ReadId, ReadMode, Refusal,
+    Time,
 };
 
 /// A machine that leads.
@@ -207,7 +208,7 @@ impl Leader {
         }
         let limit = node.config.reads_max;
         if !self.confirmation.push(from, read, limit) {
-            node.send(vec![from], Body::ReadIndexResponse { read, index: None });
+            node.send(from, Body::ReadIndexResponse { read, index: None });
         }
     }
 
@@ -256,7 +257,7 @@ impl Leader {
     /// Stops leading: other machines learn that their reads have no answer here.
     pub(crate) fn step_down(self, node: &mut Node) {
         for (machine, read) in self.confirmation.into_remote() {
-            node.send(vec![machine], Body::ReadIndexResponse { read, index: None });
+            node.send(machine, Body::ReadIndexResponse { read, index: None });
         }
     }
 
@@ -328,11 +329,11 @@ impl Leader {
         }
         for (machine, read) in round.remote {
             let index = Some(round.index);
-            node.send(vec![machine], Body::ReadIndexResponse { read, index });
+            node.send(machine, Body::ReadIndexResponse { read, index });
         }
     }
 
-    fn heartbeat(&mut self, node: &mut Node, to: Vec<MachineId>) {
+    fn heartbeat(&mut self, node: &mut Node, to: Machines) {
         let Some(commit) = node.log.id_at(node.commit) else {
             return;
         };
@@ -342,7 +343,7 @@ impl Leader {
             }
         }
         let round = self.confirmation.round();
-        node.send(to, Body::Heartbeat { commit, round });
+        node.send_to_all(to, Body::Heartbeat { commit, round });
     }
 
     /// Asserts the invariants: of each follower's progress, and that none is ahead of the leader.

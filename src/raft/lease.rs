@@ -108,7 +108,7 @@ impl Leader {
         let may = self.holds_lease(node);
         if may {
             let index = Some(node.commit);
-            node.send(vec![from], Body::ReadIndexResponse { read, index });
+            node.send(from, Body::ReadIndexResponse { read, index });
         }
         may
     }

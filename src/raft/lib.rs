@@ -49,4 +49,4 @@ pub use message::{Body, Message, ReadId, ReadMode, Refusal};
 pub use raft::Raft;
 pub use snapshot::Snapshot;
 pub use transfer::TransferOutcome;
-pub use types::{EntryId, Index, MachineId, Term, Time};
+pub use types::{EntryId, Index, MachineId, Machines, Term, Time};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::smallvec;
+
 use crate::configuration::Configurations;
 use crate::lease::Promise;
 use crate::log::Log;
@@ -11,7 +13,7 @@ use crate::read::WaitingReads;
 use crate::transfer::Transfer;
 use crate::{
     Body, Config, Configuration, Configured, Durable, Effect, Entries, Entry, EntryId, HardState,
-    Index, MachineId, Member, Message, Payload, Persist, Proposal, Snapshot, Term, Time,
+    Index, MachineId, Machines, Member, Message, Payload, Persist, Proposal, Snapshot, Term, Time,
 };
 
 /// The promises that may wait for the disk; beyond it the oldest are dropped, as if the network had lost them.
@@ -301,13 +303,18 @@ impl Node {
         self.log.persisted(term, last);
     }
 
-    /// Sends a message that promises nothing: to several machines at once, sorted.
-    pub(crate) fn send(&mut self, to: Vec<MachineId>, body: Body) {
+    /// Sends a message that promises nothing.
+    pub(crate) fn send(&mut self, to: MachineId, body: Body) {
+        self.send_to_all(smallvec![to], body);
+    }
+
+    /// The same to several machines at once, sorted.
+    pub(crate) fn send_to_all(&mut self, to: Machines, body: Body) {
         self.send_as(to, self.term, body);
     }
 
     /// Sends a message of a term that this machine is not in.
-    pub(crate) fn send_as(&mut self, to: Vec<MachineId>, term: Term, body: Body) {
+    pub(crate) fn send_as(&mut self, to: Machines, term: Term, body: Body) {
         if !to.is_empty() {
             let message = Message { term, body };
             self.sends.push(Effect::Send { to, message });
@@ -383,7 +390,7 @@ impl Node {
             }));
         } else if self.term_is_durable() {
             for (to, message) in self.promises.drain(..) {
-                let to = vec![to];
+                let to = smallvec![to];
                 effects.push(Effect::Send { to, message });
             }
         }

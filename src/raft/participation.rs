@@ -43,7 +43,7 @@ impl Raft {
             (State::Leader(leader), _) => leader.change(&mut self.node, local, request, &change),
             (_, Some(leader)) => {
                 let body = Body::ProposeChange { request, change };
-                self.node.send(vec![leader], body);
+                self.node.send(leader, body);
             }
             (_, None) => {
                 let reason = ChangeRefused::NotLeader;

@@ -301,7 +301,7 @@ impl Raft {
                 }
                 _ => {
                     let body = Body::ReadIndexResponse { read, index: None };
-                    self.node.send(vec![from], body);
+                    self.node.send(from, body);
                 }
             },
             Body::ReadIndexResponse { read, index } => {

@@ -1,11 +1,13 @@
 //! What a leader sends to its followers' logs: each append once for all who need the same, from memory or read back from
 //! Storage.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::progress::{Next, Progress};
 use crate::raft::State;
-use crate::{Body, Entries, Entry, EntryId, FollowerStatus, Index, MachineId, Raft};
+use crate::{Body, Entries, Entry, EntryId, FollowerStatus, Index, MachineId, Machines, Raft};
 
 impl Raft {
     /// How far this machine has got with each that it sends the log to, in the order of their numbers; none unless it leads.
@@ -25,12 +27,15 @@ struct Append {
     from: Index,
     /// The last; before `from` if there is none.
     up_to: Index,
-    to: Vec<MachineId>,
+    to: Machines,
 }
+
+/// Nearly always all followers need the same.
+type Appends = SmallVec<[Append; 1]>;
 
 impl Append {
     /// Adds a follower to those of the append that it needs.
-    fn share(appends: &mut Vec<Append>, from: Index, up_to: Index, machine: MachineId) {
+    fn share(appends: &mut Appends, from: Index, up_to: Index, machine: MachineId) {
         match appends
             .iter_mut()
             .find(|append| append.from == from && append.up_to == up_to)
@@ -39,7 +44,7 @@ impl Append {
             None => appends.push(Append {
                 from,
                 up_to,
-                to: vec![machine],
+                to: smallvec![machine],
             }),
         }
     }
@@ -48,11 +53,9 @@ impl Append {
 impl Leader {
     /// Sends appends; followers that need the same share one message.
     pub(crate) fn replicate(&mut self, node: &mut Node) {
-        let mut appends: Vec<Append> = Vec::new();
-        for place in 0..self.followers.len() {
-            let Some(&machine) = self.followers.keys().nth(place) else {
-                break;
-            };
+        let mut appends = Appends::new();
+        let machines: Machines = self.followers.keys().copied().collect();
+        for machine in machines {
             self.send_snapshot(node, machine);
             while let Some((from, up_to)) = self.next_append(node, machine) {
                 Append::share(&mut appends, from, up_to, machine);
@@ -69,20 +72,14 @@ impl Leader {
         }
     }
 
-    fn send_append(
-        &self,
-        node: &mut Node,
-        to: Vec<MachineId>,
-        previous: EntryId,
-        entries: Entries,
-    ) {
+    fn send_append(&self, node: &mut Node, to: Machines, previous: EntryId, entries: Entries) {
         let body = Body::AppendRequest {
             previous,
             entries,
             commit: node.commit,
             round: self.confirmation.round(),
         };
-        node.send(to, body);
+        node.send_to_all(to, body);
     }
 
     /// Has a snapshot sent to a follower that lacks what the log no longer holds, once; and asks it again when the news of that is
@@ -181,7 +178,7 @@ impl Leader {
             return;
         };
         let count = |up_to: Index| (up_to.next().0 - from.0) as usize;
-        let mut appends = Vec::new();
+        let mut appends = Appends::new();
         for (&machine, follower) in &mut self.followers {
             if follower
                 .reading

@@ -15,7 +15,7 @@ impl Node {
         if from == self.config.local {
             self.answer(Effect::Refused { requests, reason });
         } else {
-            self.send(vec![from], Body::ProposeRefused { requests, reason });
+            self.send(from, Body::ProposeRefused { requests, reason });
         }
     }
 
@@ -29,7 +29,7 @@ impl Node {
         if from == self.config.local {
             self.answer(Effect::ChangeRefused { request, reason });
         } else {
-            self.send(vec![from], Body::ChangeRefused { request, reason });
+            self.send(from, Body::ChangeRefused { request, reason });
         }
     }
 
@@ -43,7 +43,7 @@ impl Node {
             });
             let count = fitting.count().max(1);
             let proposals = self.proposals.drain(..count).collect();
-            self.send(vec![leader], Body::Propose { proposals });
+            self.send(leader, Body::Propose { proposals });
         }
     }
 

@@ -5,19 +5,20 @@
 //! machine hold of it (Choudhury and Hahne, "Dynamic Queue Length Thresholds", 1998). Machines that propose without rest come to hold
 //! equal shares: two of them a third of the bound each, three of them a quarter. A share is left for one that comes late.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::log::Log;
 use crate::{Index, MachineId, Payload};
 
 /// What is open in a leader's log, by the machine whose clients proposed it.
 ///
-/// Invariants: runs are in the order of the log, not empty, and do not overlap; `held` has the bytes of each machine's runs, and
-/// none without any. There is at most one run for each open entry, so that the bound on what is open bounds this, too.
+/// Invariants: runs are in the order of the log, not empty, and do not overlap; `held` has the bytes of each machine's runs, by the
+/// order of the machines, and none without any. There is at most one run for each open entry, so that the bound on what is open
+/// bounds this, too.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Shares {
     runs: VecDeque<Run>,
-    held: BTreeMap<MachineId, u64>,
+    held: Vec<(MachineId, u64)>,
 }
 
 /// Proposals of one machine that stand side by side, by their place in the log's sum of bytes.
@@ -48,7 +49,10 @@ impl Shares {
         if start == end {
             return;
         }
-        *self.held.entry(machine).or_default() += end - start;
+        match self.place(machine) {
+            Ok(place) => self.held[place].1 += end - start,
+            Err(place) => self.held.insert(place, (machine, end - start)),
+        }
         match self.runs.back_mut() {
             Some(run) if run.machine == machine && run.end == start => run.end = end,
             _ => self.runs.push_back(Run {
@@ -70,10 +74,10 @@ impl Shares {
             if run.start == run.end {
                 self.runs.pop_front();
             }
-            if let Some(held) = self.held.get_mut(&machine) {
-                *held -= settled;
-                if *held == 0 {
-                    self.held.remove(&machine);
+            if let Ok(place) = self.place(machine) {
+                self.held[place].1 -= settled;
+                if self.held[place].1 == 0 {
+                    self.held.remove(place);
                 }
             }
         }
@@ -81,7 +85,13 @@ impl Shares {
 
     /// The bytes that are open of one machine.
     pub(crate) fn of(&self, machine: MachineId) -> usize {
-        self.held.get(&machine).copied().unwrap_or_default() as usize
+        self.place(machine)
+            .map_or(0, |place| self.held[place].1 as usize)
+    }
+
+    /// Where a machine stands in `held`, or would.
+    fn place(&self, machine: MachineId) -> Result<usize, usize> {
+        self.held.binary_search_by_key(&machine, |&(of, _)| of)
     }
 }
 
@@ -132,7 +142,7 @@ mod tests {
                     let bytes = open.filter(|&&each| each == machine).count();
                     prop_assert_eq!(shares.of(MachineId(machine)), bytes);
                 }
-                prop_assert!(shares.held.values().all(|&held| held > 0));
+                prop_assert!(shares.held.iter().all(|&(_, held)| held > 0));
                 prop_assert!(shares.runs.iter().all(|run| run.start < run.end));
             }
         }

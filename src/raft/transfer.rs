@@ -113,7 +113,7 @@ impl Leader {
     pub(crate) fn leave_to_successor(&mut self, node: &mut Node) {
         if let Some(successor) = self.furthest_follower(node) {
             self.lease.forfeit();
-            node.send(vec![successor], Body::CampaignNow);
+            node.send(successor, Body::CampaignNow);
         }
     }
 
@@ -132,7 +132,7 @@ impl Leader {
         let due = transfer.told.is_none_or(|at| now.since(at) >= interval);
         if has_all && due {
             transfer.told = Some(now);
-            let to = vec![transfer.to];
+            let to = transfer.to;
             self.lease.forfeit();
             node.send(to, Body::CampaignNow);
         }

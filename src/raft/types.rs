@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -28,6 +30,9 @@ number! {
     /// The place of an entry in the log, from one. Zero is the place before the first entry.
     Index
 }
+
+/// A few machines: up to as many as a domain of five has others take no memory of their own.
+pub type Machines = SmallVec<[MachineId; 4]>;
 
 impl Term {
     /// No domain comes near this term. A message that claims it is nonsense, and following it would leave no term to

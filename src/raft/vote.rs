@@ -47,7 +47,7 @@ pub(crate) fn tell_removed(node: &mut Node, from: MachineId) {
         && !is_listed
         && let Some(committed) = node.log.id_at(node.commit)
     {
-        node.send(vec![from], Body::Removed { committed });
+        node.send(from, Body::Removed { committed });
     }
 }
 

@@ -29,8 +29,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
 /// The only crate that names actix.
 const ACTOR_CRATE: &str = "rm-actors";
 
-/// All that stands below the algorithm, macros aside: bytes, and names for errors.
-const BELOW_RAFT: [&str; 2] = ["bytes", "thiserror"];
+/// All that stands below the algorithm, macros aside: bytes, short lists held in place, and names for errors.
+const BELOW_RAFT: [&str; 3] = ["bytes", "smallvec", "thiserror"];
 
 /// The levels up to which slog compiles records in: of a build for debugging, and of one for release.
 const LOG_LEVELS: [&str; 2] = ["max_level_trace", "release_max_level_trace"];
