@@ -116,20 +116,19 @@ impl RaftMachine {
         }
     }
 
-    /// Lets a machine take in all that waits for it, and performs the effects; what that makes durable it learns at once.
+    /// Lets a machine take in all that waits for it, and performs the effects once. What they make durable it learns at its next
+    /// turn, with what the others sent meanwhile: Storage, too, tells LogicCenter by a message.
     fn work(&mut self, at: usize, now: Time) {
-        while !self.machines[at].inbox.is_empty() {
-            let machine = &mut self.machines[at];
-            for input in machine.inbox.drain(..) {
-                machine.core.step(now, input);
-            }
-            let mut effects = std::mem::take(&mut self.effects);
-            machine.core.effects_into(now, &mut effects);
-            for effect in effects.drain(..) {
-                self.perform(at, effect);
-            }
-            self.effects = effects;
+        let machine = &mut self.machines[at];
+        for input in machine.inbox.drain(..) {
+            machine.core.step(now, input);
         }
+        let mut effects = std::mem::take(&mut self.effects);
+        machine.core.effects_into(now, &mut effects);
+        for effect in effects.drain(..) {
+            self.perform(at, effect);
+        }
+        self.effects = effects;
     }
 
     fn perform(&mut self, at: usize, effect: Effect) {
