@@ -23,6 +23,8 @@ pub(crate) struct Board {
     applied: AtomicU64,
     revision: AtomicI64,
     compaction: watch::Sender<Compaction>,
+    /// Whether the two below hold what was committed at some moment since the process began, or more.
+    auth_known: AtomicBool,
     auth_enabled: AtomicBool,
     auth_revision: AtomicU64,
     used_bytes: AtomicU64,
@@ -81,6 +83,7 @@ impl Board {
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(1),
             compaction: watch::Sender::new(Compaction::NONE),
+            auth_known: AtomicBool::new(false),
             auth_enabled: AtomicBool::new(false),
             auth_revision: AtomicU64::new(1),
             used_bytes: AtomicU64::new(0),
@@ -208,6 +211,15 @@ impl Board {
     pub(crate) fn post_auth(&self, (enabled, revision): (bool, u64)) {
         self.auth_revision.store(revision, Ordering::Release);
         self.auth_enabled.store(enabled, Ordering::Release);
+    }
+
+    /// Notes that this machine has applied all that was committed at some moment since it began.
+    pub(crate) fn know_auth(&self) {
+        self.auth_known.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn auth_is_known(&self) -> bool {
+        self.auth_known.load(Ordering::Acquire)
     }
 
     pub(crate) fn auth(&self) -> (bool, u64) {

@@ -97,7 +97,8 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
         "era" => %identity.era,        "machines" => members.len(), "boot" => resources.boot);
-    let log_end = resources.log.load()?.last;
+    let found = resources.log.load()?;
+    let committed = found.hard_state.commit.max(found.base.index);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -108,7 +109,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         logs,
         resources,
         members: Members::new(members),
-        tokens: Tokens::after(log_end.index.0),
+        tokens: Tokens::after(committed.0),
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

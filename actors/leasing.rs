@@ -79,9 +79,7 @@ impl Port {
     /// # Errors
     /// No machine that leads has answered in time, or this one stops. Whether the lease was renewed is then unknown.
     pub async fn renew_lease(&self, id: i64) -> Result<Option<LeaseLeft>, Refusal> {
-        if self.asks_for_permissions() {
-            self.may(Deed::Renew(id)).await?;
-        }
+        self.may(Deed::Renew(id)).await?;
         self.ask_lessor(Wish::Renew, id).await
     }
 
@@ -90,9 +88,7 @@ impl Port {
     /// # Errors
     /// As [`Port::renew_lease`]; a look changes nothing.
     pub async fn lease(&self, id: i64, keys: bool) -> Result<Option<LeaseReport>, Refusal> {
-        if self.asks_for_permissions() {
-            self.may(Deed::Be).await?;
-        }
+        self.may(Deed::Be).await?;
         let Some(left) = self.ask_lessor(Wish::Look, id).await? else {
             return Ok(None);
         };
@@ -101,7 +97,7 @@ impl Port {
             keys: Vec::new(),
         };
         // How much is left is for those to know who may read what hangs on it.
-        if keys || self.asks_for_permissions() {
+        if keys || self.asks_for_permissions() != Some(false) {
             let query = Query::Lease { id, keys };
             match self.query(query, Consistency::Quorum).await {
                 Err(Refusal::Request(RequestError::LeaseNotFound)) => return Ok(None),
@@ -123,7 +119,7 @@ impl Port {
     /// As [`Port::query`].
     pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
         let ids = self.all_leases().await?;
-        if self.asks_for_permissions() && self.may(Deed::Administer).await.is_err() {
+        if self.may(Deed::Administer).await.is_err() {
             for id in &ids {
                 let query = Query::Lease {
                     id: *id,

@@ -11,15 +11,16 @@ impl Applier {
         if let Some(keyspace) = &self.keyspace {
             let (board, slots) = (&self.machine.shared.board, &self.machine.shared.slots);
             let (applied, revision) = (keyspace.applied().index, keyspace.revision());
-            board.post_applied(applied, revision);
-            if let Ok(keys) = keyspace.keys() {
-                board.meters.keys.set(keys);
-            }
             // One that has yet to catch up with what was shown tells of how it was before.
             let is_behind = applied < board.applied();
             if !is_behind {
+                // Before the entry counts as applied: whoever knows that it does must be judged by it.
                 board.post_auth(keyspace.auth_status());
                 board.post_alarms(keyspace.alarms());
+            }
+            board.post_applied(applied, revision);
+            if let Ok(keys) = keyspace.keys() {
+                board.meters.keys.set(keys);
             }
             if !is_behind && board.post_compaction(keyspace.compaction()) {
                 slots.compactor.tell(CompactionMoved);

@@ -22,9 +22,6 @@ const TOKEN_LETTERS: usize = 16;
 /// The longest password, in bytes: what bcrypt looks at.
 const PASSWORD_BYTES_MAX: usize = 72;
 
-/// The pause between two looks whether an entry is applied.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
-
 /// Room for those whose passwords are looked at.
 pub(crate) fn room_for_passwords() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(PASSWORDS_MAX))
@@ -37,23 +34,57 @@ impl Port {
         Port { by, ..self.clone() }
     }
 
-    /// Whether permissions are asked for, as far as this machine has applied.
-    pub fn asks_for_permissions(&self) -> bool {
-        self.shared.board.auth().0
+    /// On whose behalf it asks.
+    pub fn signature(&self) -> Option<Signature> {
+        self.by.clone()
+    }
+
+    /// Whether permissions are asked for, as far as this machine has applied. None as long as it may not have applied what was committed
+    /// when it began: a machine that starts, joins or catches up must not take its old state for a reason to let anybody in.
+    pub fn asks_for_permissions(&self) -> Option<bool> {
+        let board = &self.shared.board;
+        board.auth_is_known().then(|| board.auth().0)
+    }
+
+    /// The same, and finds it out where need be, once in the life of the process.
+    ///
+    /// # Errors
+    /// As [`Port::barrier`].
+    pub async fn learn_whether_permissions_are_asked_for(&self) -> Result<bool, Refusal> {
+        if let Some(asks) = self.asks_for_permissions() {
+            return Ok(asks);
+        }
+        self.signed(None).barrier().await?;
+        self.shared.board.know_auth();
+        Ok(self.shared.board.auth().0)
+    }
+
+    /// Finds it out as soon as that is possible, so that no request has to wait for it.
+    pub async fn learn_early_whether_permissions_are_asked_for(&self) {
+        let pause = Duration::from_millis(self.shared.config.config.timings.election_timeout_ms);
+        while self
+            .learn_whether_permissions_are_asked_for()
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Recognises a user by a token that was given out by [`Port::authenticate`], on any machine.
     ///
     /// # Errors
-    /// [`AuthError::InvalidToken`].
+    /// [`AuthError::InvalidToken`]; as [`Port::barrier`] where the token is of an entry that this machine has yet to apply.
     pub async fn recognise(&self, token: &str) -> Result<Signature, Refusal> {
         let invalid = Refusal::Request(AuthError::InvalidToken.into());
-        // Another machine may have given it out a moment ago.
         let index = token
             .split_once('.')
             .and_then(|(_, index)| index.parse().ok());
-        let index = index.ok_or(invalid.clone())?;
-        self.applied(Index(index)).await?;
+        let index = Index(index.ok_or(invalid.clone())?);
+        // Another machine may have given it out a moment ago; if so, its entry is committed.
+        if self.shared.board.applied() < index {
+            self.signed(None).barrier().await?;
+        }
         // Before the token is looked up: who is dismissed after that is dismissed by a later revision.
         let revision = self.shared.board.auth().1;
         let tokens = &self.shared.tokens;
@@ -70,20 +101,6 @@ impl Port {
         }
     }
 
-    /// Returns once this machine has applied an entry that some machine has.
-    async fn applied(&self, index: Index) -> Result<(), Refusal> {
-        let deadline = Instant::now() + self.shared.request_timeout();
-        let board = &self.shared.board;
-        // A number that no log has reached was made up.
-        while board.applied() < index && index <= board.raft().last {
-            if Instant::now() >= deadline {
-                return Err(Refusal::TimedOut);
-            }
-            tokio::time::sleep(LOOK_PAUSE).await;
-        }
-        Ok(())
-    }
-
     fn token_ttl(&self) -> Duration {
         Duration::from_secs(self.shared.config.config.auth.token_ttl_seconds)
     }
@@ -91,12 +108,14 @@ impl Port {
     /// Looks at a user's password and gives out a token that stands for the user.
     ///
     /// # Errors
-    /// [`AuthError::Failed`] for a wrong password, [`AuthError::NotEnabled`]; also as [`Port::propose`].
+    /// [`AuthError::Failed`] for a wrong password, [`AuthError::NotEnabled`], [`AuthError::OldRevision`] where users, roles or permissions
+    /// change without rest; also as [`Port::propose`].
     pub async fn authenticate(
         &self,
         user: String,
         password: String,
     ) -> Result<(Reply, String), Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
         loop {
             let (hash, revision) = self.password_of(&user).await?;
             let is_right = match hash {
@@ -113,7 +132,7 @@ impl Port {
             });
             match self.propose(admit).await {
                 // Something has changed while the password was looked at.
-                Err(refusal) if refusal == Refusal::Request(AuthError::OldRevision.into()) => {}
+                Err(refusal) if refusal.is_outdated() && Instant::now() < deadline => {}
                 Err(refusal) => return Err(refusal),
                 Ok(reply) => match &reply.body {
                     ReplyBody::Auth(AuthReply::Admitted(token)) => {
@@ -182,8 +201,12 @@ impl Port {
     /// Whether whoever signs may do something that is no request to the key space.
     ///
     /// # Errors
-    /// It may not, as [`AuthError`] says.
+    /// It may not, as [`AuthError`] says; or whether that is asked for at all is not known yet, as [`Port::barrier`].
     pub async fn may(&self, deed: Deed) -> Result<(), Refusal> {
+        // To be somebody is enough to be told how this machine is, which must be told where there is no leader, too.
+        if deed != Deed::Be && !self.learn_whether_permissions_are_asked_for().await? {
+            return Ok(());
+        }
         let query = Query::Auth(AuthQuery::May(deed));
         self.query(query, Consistency::Serializable).await.map(drop)
     }

@@ -52,6 +52,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether users, roles or permissions have changed since it was found out who asks. Asked again the request may go through.
+    pub fn is_outdated(&self) -> bool {
+        *self == Refusal::Request(rm_kv::AuthError::OldRevision.into())
+    }
+
     /// Whether the request itself is at fault, so that the machine has not failed.
     pub(crate) fn is_clients(&self) -> bool {
         match self {

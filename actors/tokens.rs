@@ -28,7 +28,7 @@ struct Token {
 }
 
 impl Tokens {
-    /// Of a process whose log ends with this entry when it begins: it knows no token, and none of those before.
+    /// Of a process that knows the log to be committed up to this entry when it begins: it knows no token, and takes none of those before.
     pub(crate) fn after(entry: u64) -> Tokens {
         let known = Known {
             entry,

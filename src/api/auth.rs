@@ -1,8 +1,8 @@
 //! etcd's Auth service: users, roles and permissions.
 
 use rm_actors::port::{
-    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Consistency, Permission, PermissionKind,
-    Port, Query, Refusal, Reply, ReplyBody,
+    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Consistency, Deed, Permission,
+    PermissionKind, Port, Query, Refusal, Reply, ReplyBody,
 };
 use rm_proto::authpb;
 use rm_proto::etcdserverpb as pb;
@@ -60,9 +60,12 @@ impl AuthService {
         }
     }
 
-    /// The hash of a password that is to be kept. One that the client has made counts for nothing, as in etcd.
-    async fn hash(&self, password: String) -> Result<String, Status> {
-        self.port.hash_password(password).await.map_err(refused)
+    /// The hash of a password that is to be kept. One that the client has made counts for nothing, as in etcd. It is dear, so that it is
+    /// seen before whether whoever asks may have any kept.
+    async fn hash(&self, extensions: &Extensions, password: String) -> Result<String, Status> {
+        let port = signed(&self.port, extensions);
+        port.may(Deed::Administer).await.map_err(refused)?;
+        port.hash_password(password).await.map_err(refused)
     }
 }
 
@@ -124,7 +127,7 @@ impl Auth for AuthService {
         let (_, extensions, user) = request.into_parts();
         let has_password = !user.options.is_some_and(|options| options.no_password);
         let password = match has_password {
-            true => Some(self.hash(user.password).await?),
+            true => Some(self.hash(&extensions, user.password).await?),
             false => None,
         };
         let name = user.name;
@@ -166,7 +169,7 @@ impl Auth for AuthService {
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
         let (_, extensions, user) = request.into_parts();
-        let password = self.hash(user.password).await?;
+        let password = self.hash(&extensions, user.password).await?;
         let change = AuthCommand::ChangePassword {
             name: user.name,
             password: Some(password),

@@ -24,7 +24,7 @@ use tonic_health::pb::health_server;
 use crate::calls::{Call, Calls};
 use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
-use crate::recognition::recognise;
+use crate::recognition::{Proof, recognise};
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
@@ -60,7 +60,7 @@ impl Service<Request<Body>> for Services {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if !is_grpc(request.version(), request.headers()) {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
@@ -69,10 +69,14 @@ impl Service<Request<Body>> for Services {
             let refusal = Status::unavailable(NO_LEADER).into_http();
             return answer(counted(call, refusal));
         }
-        if self.port.asks_for_permissions() {
-            return self.recognise_and_call(request, call);
+        // Also where nobody needs permissions: a stream may live to see that they are asked for.
+        if let Some(proof) = Proof::of(&request) {
+            request.extensions_mut().insert(proof);
         }
-        self.call_service(request, call)
+        match self.port.asks_for_permissions() {
+            Some(false) => self.call_service(request, call),
+            Some(true) | None => self.recognise_and_call(request, call),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::error::refused;
 use crate::header::{header, header_now};
 use crate::lookout::Lookout;
-use crate::recognition::signed;
+use crate::recognition::{Caller, signed};
 
 /// How many renewals of one stream are under way at a time. They are answered in their order.
 const RENEWALS_MAX: usize = 256;
@@ -71,10 +71,13 @@ impl Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let lookout = Lookout::new(&self.port, request.metadata());
-        let port = signed(&self.port, request.extensions());
+        let (port, caller) = (
+            self.port.clone(),
+            Caller::new(&self.port, request.extensions()),
+        );
         let renewals = request.into_inner().map(move |request| {
-            let port = port.clone();
-            async move { renew(&port, request?.id).await }
+            let (port, caller) = (port.clone(), caller.clone());
+            async move { renew(&port, &caller, request?.id).await }
         });
         let keeping = Keeping {
             renewals: Box::pin(renewals.buffered(RENEWALS_MAX)),
@@ -120,10 +123,16 @@ impl Lease for LeaseService {
 }
 
 /// Renews a lease. Of one that is not there nothing is left.
-async fn renew(port: &Port, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+async fn renew(
+    port: &Port,
+    caller: &Caller,
+    id: i64,
+) -> Result<pb::LeaseKeepAliveResponse, Status> {
     // Before it is renewed, as in etcd: a lease that ends with the next revision must not seem to have been renewed after that.
     let header = Some(header_now(port));
-    let left = port.renew_lease(id).await.map_err(refused)?;
+    let renew = |port: Port| async move { port.renew_lease(id).await };
+    let renewed = caller.act(renew).await;
+    let left = renewed.map_err(refused)?;
     Ok(pb::LeaseKeepAliveResponse {
         header,
         id,

@@ -71,7 +71,7 @@ impl Maintenance for MaintenanceService {
         let port = recognition::signed(&self.port, request.extensions());
         let request = request.into_inner();
         // To look at alarms one must be somebody, which was seen to; to change one takes more, as in etcd.
-        if request.action != AlarmAction::Get as i32 && port.asks_for_permissions() {
+        if request.action != AlarmAction::Get as i32 {
             port.may(Deed::Administer).await.map_err(refused)?;
         }
         let alarms = alarm(&self.port, &request).await?;

@@ -11,14 +11,10 @@ use crate::connection::Client;
 /// The headers in which a client sends its token: etcd's over gRPC, and its gateway's.
 const HEADERS: [&str; 2] = ["token", "authorization"];
 
-/// On whose behalf a request comes, as it travels with it to the services.
-#[derive(Clone)]
-struct By {
-    signature: Signature,
-    proof: Proof,
-}
+/// How often what was outdated is tried again.
+const TRIES_MAX: usize = 8;
 
-/// By what a user is recognised.
+/// By what a user is recognised. It travels with a request to the services.
 #[derive(Clone)]
 pub(crate) enum Proof {
     /// A token that was given out for a password.
@@ -29,7 +25,7 @@ pub(crate) enum Proof {
 
 impl Proof {
     /// What a request brings. A token comes first. Over the gateway no certificate counts, as in etcd, where it would be the gateway's.
-    fn of<B>(request: &Request<B>) -> Option<Proof> {
+    pub(crate) fn of<B>(request: &Request<B>) -> Option<Proof> {
         if let Some(token) = token(request.headers()) {
             return Some(Proof::Token(token.into()));
         }
@@ -37,11 +33,7 @@ impl Proof {
         client.common_name.clone().map(Proof::Certificate)
     }
 
-    /// The signature of the user for which it stands now.
-    ///
-    /// # Errors
-    /// It stands for nobody.
-    pub(crate) async fn recognise(&self, port: &Port) -> Result<Signature, Refusal> {
+    async fn recognise(&self, port: &Port) -> Result<Signature, Refusal> {
         match self {
             Proof::Token(token) => port.recognise(token).await,
             Proof::Certificate(name) => Ok(port.certified(name)),
@@ -49,26 +41,75 @@ impl Proof {
     }
 }
 
-/// Recognises who sends a request, where permissions are asked for, and sees that it may use the method at all. What it may do there
-/// with which keys is judged where it is done.
+/// Whoever sent a request that may go on for long. Users, roles and permissions may change meanwhile, so that it is recognised anew for
+/// each thing that it asks.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    port: Port,
+    proof: Option<Proof>,
+}
+
+impl Caller {
+    pub(crate) fn new(port: &Port, extensions: &Extensions) -> Caller {
+        Caller {
+            port: port.clone(),
+            proof: extensions.get::<Proof>().cloned(),
+        }
+    }
+
+    /// The port on its behalf, as of now. Where nobody needs permissions it does not matter who it is.
+    ///
+    /// # Errors
+    /// Its token stands for nobody.
+    pub(crate) async fn signed(&self) -> Result<Port, Refusal> {
+        let signature = match &self.proof {
+            Some(proof) if self.port.learn_whether_permissions_are_asked_for().await? => {
+                Some(proof.recognise(&self.port).await?)
+            }
+            _ => None,
+        };
+        Ok(self.port.signed(signature))
+    }
+
+    /// Does something on its behalf, and again where users, roles or permissions have changed between its recognition and that.
+    ///
+    /// # Errors
+    /// As what is done; that its token stands for nobody.
+    pub(crate) async fn act<T, Acting>(&self, act: impl Fn(Port) -> Acting) -> Result<T, Refusal>
+    where
+        Acting: Future<Output = Result<T, Refusal>>,
+    {
+        let mut tries = 1;
+        loop {
+            let outcome = act(self.signed().await?).await;
+            match outcome {
+                Err(refusal) if refusal.is_outdated() && tries < TRIES_MAX => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Recognises who sends a request, where permissions are asked for or may be, and sees that it may use the method at all. What it may do
+/// there with which keys is judged where it is done.
 ///
 /// # Errors
 /// The token stands for nobody, or the user may not use the method.
 pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Result<(), Refusal> {
     // Whoever comes to prove itself, or only to look whether anybody is there, may bring a token that has ended.
-    let proof = Proof::of(request).filter(|_| !is_for_anybody(request.uri().path()));
-    let by = match proof {
-        Some(proof) => Some(By {
-            signature: proof.recognise(port).await?,
-            proof,
-        }),
-        None => None,
+    if is_for_anybody(request.uri().path()) {
+        return Ok(());
+    }
+    let caller = Caller {
+        port: port.clone(),
+        proof: request.extensions().get::<Proof>().cloned(),
     };
     if let Some(deed) = deed(request.uri().path()) {
-        let signature = by.as_ref().map(|by| by.signature.clone());
-        port.signed(signature).may(deed).await?;
+        caller
+            .act(async |port| port.may(deed.clone()).await)
+            .await?;
     }
-    if let Some(by) = by {
+    if let Some(by) = caller.signed().await?.signature() {
         request.extensions_mut().insert(by);
     }
     Ok(())
@@ -76,12 +117,7 @@ pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Resul
 
 /// The port on behalf of whoever sent a request.
 pub(crate) fn signed(port: &Port, extensions: &Extensions) -> Port {
-    port.signed(extensions.get::<By>().map(|by| by.signature.clone()))
-}
-
-/// By what whoever sent a request was recognised.
-pub(crate) fn proof_of(extensions: &Extensions) -> Option<Proof> {
-    extensions.get::<By>().map(|by| by.proof.clone())
+    port.signed(extensions.get::<Signature>().cloned())
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {
@@ -103,7 +139,7 @@ fn deed(path: &str) -> Option<Deed> {
     match (service, method) {
         ("etcdserverpb.Maintenance", "Status" | "Alarm") => Some(Deed::Be),
         ("etcdserverpb.Maintenance", _) => Some(Deed::Administer),
-        ("etcdserverpb.Cluster", "MemberList") => None,
+        ("etcdserverpb.Cluster", "MemberList") => Some(Deed::Be),
         ("etcdserverpb.Cluster", _) => Some(Deed::Administer),
         ("raftmachine.v1.Admin", "Info" | "Actors" | "LogLevels" | "Members") => None,
         ("raftmachine.v1.Admin", _) => Some(Deed::Administer),
@@ -133,7 +169,7 @@ mod tests {
             ("/etcdserverpb.Maintenance/Snapshot", Some(Deed::Administer)),
             ("/etcdserverpb.Maintenance/Later", Some(Deed::Administer)),
             ("/etcdserverpb.Cluster/MemberAdd", Some(Deed::Administer)),
-            ("/etcdserverpb.Cluster/MemberList", None),
+            ("/etcdserverpb.Cluster/MemberList", Some(Deed::Be)),
             ("/raftmachine.v1.Admin/KillActor", Some(Deed::Administer)),
             ("/raftmachine.v1.Admin/Info", None),
             ("/etcdserverpb.KV/Put", None),

@@ -110,12 +110,19 @@ pub async fn serve(
         log: log.clone(),
     };
     let server = builder(port.config());
+    let knowing = port.clone();
     let services = services(port, door.traffic.clone(), draining.clone())?;
     let stopping = async {
         shutdown.await;
         stop.send_replace(true);
     };
     let served = server.serve_with_incoming_shutdown(services, door.incoming(), stopping);
+    let knows_permissions = async {
+        knowing
+            .learn_early_whether_permissions_are_asked_for()
+            .await;
+        std::future::pending().await
+    };
     let cut_off = async {
         // It cannot fail: the sender lives as long as this future.
         let _ = draining.wait_for(|draining| *draining).await;
@@ -125,6 +132,7 @@ pub async fn serve(
         result = served => Ok(result?),
         () = cut_off => Err(ServeError::CutOff { limit_ms }),
         () = certificates.look_after(&log) => unreachable!("it never ends"),
+        () = knows_permissions => unreachable!("it never ends"),
     }
 }
 

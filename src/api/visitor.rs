@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rm_actors::port::{AuthError, Port, Refusal};
+use rm_actors::port::{Port, Refusal};
 use tonic::Extensions;
 
-use crate::recognition::{Proof, proof_of, signed};
+use crate::recognition::{Caller, signed};
 
 /// The pause after what passes, before it is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -15,14 +15,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Visitor {
     /// On its behalf.
     pub(crate) port: Port,
-    proof: Option<Proof>,
+    caller: Caller,
 }
 
 impl Visitor {
     pub(crate) fn new(port: &Port, extensions: &Extensions) -> Visitor {
         Visitor {
             port: signed(port, extensions),
-            proof: proof_of(extensions),
+            caller: Caller::new(port, extensions),
         }
     }
 
@@ -32,14 +32,13 @@ impl Visitor {
     /// # Errors
     /// The refusal, where it does not pass; that its token stands for nobody any more.
     pub(crate) async fn pause(&mut self, refusal: Refusal) -> Result<(), Refusal> {
-        let is_outdated = refusal == Refusal::Request(AuthError::OldRevision.into());
+        let is_outdated = refusal.is_outdated();
         if !is_outdated && !passes(&refusal) {
             return Err(refusal);
         }
         tokio::time::sleep(PAUSE).await;
-        if is_outdated && let Some(proof) = &self.proof {
-            let by = proof.recognise(&self.port).await?;
-            self.port = self.port.signed(Some(by));
+        if is_outdated {
+            self.port = self.caller.signed().await?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::error::refused;
 use crate::header::header;
 use crate::lookout::Lookout;
-use crate::recognition::signed;
+use crate::recognition::Caller;
 use crate::response;
 
 /// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
@@ -48,10 +48,10 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let lookout = Lookout::new(&self.port, request.metadata());
-        let port = signed(&self.port, request.extensions());
         let conversation = Conversation {
-            watching: port.watch().map_err(refused)?,
-            port,
+            watching: self.port.watch().map_err(refused)?,
+            caller: Caller::new(&self.port, request.extensions()),
+            port: self.port.clone(),
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
@@ -64,6 +64,7 @@ impl Watch for WatchService {
 /// One client's stream, in both directions.
 struct Conversation {
     port: Port,
+    caller: Caller,
     watching: WatchStream,
     draining: watch::Receiver<bool>,
     /// None once the client asks for nothing more. It may go on to listen.
@@ -145,14 +146,15 @@ impl Conversation {
     }
 
     async fn may_watch(&self, interest: &Interest) -> Result<(), Refusal> {
-        if !self.port.asks_for_permissions() {
-            return Ok(());
-        }
         let watch = Deed::Watch {
             key: interest.key.clone(),
             range_end: interest.range_end.clone(),
         };
-        self.port.may(watch).await
+        let judge = |port: Port| {
+            let watch = watch.clone();
+            async move { port.may(watch).await }
+        };
+        self.caller.act(judge).await
     }
 
     /// A watcher that may not be made ends at once, as in etcd; the stream goes on.

@@ -6,10 +6,11 @@ use rm_proto::etcdserverpb::auth_client::AuthClient;
 use rm_proto::etcdserverpb::{
     AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest,
     AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthUserChangePasswordRequest,
-    AuthUserGrantRoleRequest, AuthenticateRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest,
-    StatusRequest, WatchCreateRequest,
+    AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest, AuthenticateRequest,
+    LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberListRequest,
+    PutRequest, RangeRequest, SnapshotRequest, StatusRequest, WatchCreateRequest,
 };
-use rm_proto::raftmachine::v1::KillActorRequest;
+use rm_proto::raftmachine::v1::{KillActorRequest, SetLogLevelRequest};
 use rm_tests::curl;
 use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
 use rm_tests::leases::{grant, keep_alive};
@@ -301,6 +302,126 @@ async fn a_token_ends_with_the_password_and_with_the_process_that_knew_it() {
         .await;
     }
     assert!(authenticate(&client, 0, "alice").await.is_err());
+}
+
+/// The state of the last checkpoint may be from before permissions were asked for, and the log tells only what is known to be committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_starts_lets_nobody_in_before_it_knows_whether_permissions_are_asked_for() {
+    let settings = settings().with("storage.checkpoint_interval_ms", 3_600_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    cluster.kill_all();
+    cluster.machines[0].start();
+    until("it answers", async || {
+        let info = client.info(0).await;
+        info.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+    let taken = client.maintenance(0).snapshot(SnapshotRequest {}).await;
+    taken.map(drop).expect_err("who asks is not known");
+    let level = SetLogLevelRequest {
+        actor: "gate".into(),
+        level: "trace".into(),
+    };
+    let set = client.admin(0).set_log_level(level.clone()).await;
+    set.map(drop).expect_err("who asks is not known");
+    let mut watching = Watching::open(&client, 0).await.expect("anybody may");
+    watching.create(all()).await;
+    let told = watching.told().await;
+    assert!(told.created && told.canceled, "{told:?}");
+
+    cluster.machines[1].start();
+    cluster.machines[2].start();
+    let root = token(&client, 0, "root").await;
+    let taken = by(&root, SnapshotRequest {});
+    let taken = client.maintenance(0).snapshot(taken).await;
+    taken.map(drop).expect("root may all");
+    let set = client.admin(0).set_log_level(by(&root, level)).await;
+    set.expect("root may all");
+    let taken = client.maintenance(0).snapshot(SnapshotRequest {}).await;
+    assert_refused(taken.map(drop), EMPTY.0, EMPTY.1);
+}
+
+/// A watcher of everything.
+fn all() -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: "\0".into(),
+        range_end: "\0".into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_lives_through_changes_of_users_and_is_judged_by_them() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    grant(&client, 7, 600).await;
+    enable(&client, "a", "c").await;
+    let (alice, root) = (
+        token(&client, 1, "alice").await,
+        token(&client, 1, "root").await,
+    );
+    let mut watching = Watching::open_by(&client, 1, &alice)
+        .await
+        .expect("anybody may");
+    let (renewals, taken) = tokio::sync::mpsc::channel(1);
+    let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
+    let mut answers = keep_alive(&client, 1, by(&alice, taken))
+        .await
+        .expect("anybody may");
+    let watcher = WatchCreateRequest {
+        key: "a".into(),
+        range_end: "c".into(),
+        ..Default::default()
+    };
+    for round in 0..3 {
+        watching.create(watcher.clone()).await;
+        let told = watching.told().await;
+        assert!(told.created && !told.canceled, "{told:?}");
+        let renewal = LeaseKeepAliveRequest { id: 7 };
+        renewals.send(renewal).await.expect("the stream is open");
+        let renewed = answers.message().await.expect("is permitted");
+        assert_eq!(renewed.map(|it| it.ttl), Some(600));
+        add_user(&client, &root, &format!("user-{round}"), "some").await;
+    }
+    let revoke = AuthUserRevokeRoleRequest {
+        name: "alice".into(),
+        role: "some".into(),
+    };
+    done!(&client, &root, user_revoke_role, revoke);
+    until("the stream is judged by the change", async || {
+        watching.create(watcher.clone()).await;
+        let told = watching.told().await;
+        told.canceled
+            .then_some(())
+            .ok_or_else(|| format!("{told:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    grant(&client, 7, 600).await;
+    enable(&client, "a", "c").await;
+    let alice = token(&client, 1, "alice").await;
+    let members = MemberListRequest::default();
+    let told = client.cluster(1).member_list(members).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = client.cluster(1).member_list(by(&alice, members)).await;
+    told.expect("anybody who is somebody may");
+    let leases = || rm_tests::leases::service(&client, 1);
+    let told = leases().lease_leases(LeaseLeasesRequest {}).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let look = LeaseTimeToLiveRequest { id: 7, keys: false };
+    let told = leases().lease_time_to_live(look).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = client.maintenance(1).alarm(AlarmRequest::default()).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = client.maintenance(1).status(StatusRequest {}).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
