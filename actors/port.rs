@@ -324,6 +324,20 @@ impl Port {
         }
     }
 
+    /// Hashes all that this machine's state holds, leases and users too: equal on all machines that have applied the same. Writes a
+    /// checkpoint first and reads that, so that nobody waits for the hash.
+    ///
+    /// # Errors
+    /// As [`Port::query`].
+    pub async fn hash_whole(&self) -> Result<u32, Refusal> {
+        let _room = self.admit()?;
+        self.write_down().await?;
+        let state = self.shared.resources.states.present().environment;
+        let hash = tokio::task::spawn_blocking(move || rm_kv::hash_whole(&state)).await;
+        let hash = hash.map_err(|_| Refusal::Restarted)?;
+        hash.map_err(|error| Refusal::Damaged(error.to_string()))
+    }
+
     /// Has a checkpoint written; the revision that it holds.
     pub(crate) async fn write_down(&self) -> Result<i64, Refusal> {
         let (answer, answered) = oneshot::channel();

@@ -8,8 +8,8 @@ use rm_proto::etcdserverpb::cluster_client::ClusterClient;
 use rm_proto::etcdserverpb::kv_client::KvClient;
 use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, HashKvRequest, HashKvResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse, request_op,
+    CompactionRequest, CompactionResponse, HashKvRequest, HashKvResponse, HashRequest, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RequestOp, StatusRequest, StatusResponse, request_op,
 };
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
@@ -273,6 +273,21 @@ impl Client {
             let request = HashKvRequest { revision };
             match self.maintenance(machine).hash_kv(request).await {
                 Ok(answer) => Ok(answer.into_inner()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// etcd's hash of all that one machine holds; asked for until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not in time.
+    pub async fn hash_whole(&self, machine: usize) -> u32 {
+        until("a machine tells its hash", async || {
+            match self.maintenance(machine).hash(HashRequest {}).await {
+                Ok(answer) => Ok(answer.into_inner().hash),
                 Err(status) => Err(status.to_string()),
             }
         })

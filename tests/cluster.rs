@@ -211,7 +211,26 @@ impl Cluster {
             );
         }
         self.same_history_everywhere().await;
+        self.same_state_everywhere().await;
         pairs
+    }
+
+    /// Waits until the states of all machines are the same to the last byte, leases and users too.
+    ///
+    /// # Panics
+    ///
+    /// When they are not in time: what the machines themselves put into the log, as the steps of a scrub, may be on its way for a while.
+    pub async fn same_state_everywhere(&self) {
+        let client = self.client();
+        until_within(CONVERGENCE, "all states are the same", async || {
+            let mut hashes = Vec::new();
+            for machine in 0..self.machines.len() {
+                hashes.push(client.hash_whole(machine).await);
+            }
+            let is_same = hashes.iter().all(|hash| *hash == hashes[0]);
+            is_same.then_some(()).ok_or_else(|| format!("{hashes:?}"))
+        })
+        .await;
     }
 
     /// Waits until all machines have applied the same, and proves that their histories up to one revision have the same hash, which

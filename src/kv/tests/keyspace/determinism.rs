@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use rm_kv::{
-    Command, DeleteRange, Failure, KvError, Put, Query, Range, RequestError, StateMachine, Txn,
+    AuthCommand, Command, DeleteRange, Failure, KvError, Put, Query, Range, RequestError,
+    StateMachine, Txn,
 };
 use rm_raft::{EntryId, Index, Term};
 
@@ -75,6 +76,32 @@ fn an_entry_that_cannot_be_decoded_is_never_passed_over() {
     // The key space is whole: whoever can decode the entry goes on from here.
     put(&mut keyspace, b"a", b"2");
     assert_eq!((keyspace.applied(), keyspace.revision()), (entry(1, 2), 3));
+}
+
+#[test]
+fn the_hash_of_the_whole_follows_from_the_commands_and_tells_what_clients_do_not_see() {
+    let whole = |disk: &Disk, user: &str, checkpoints: bool| {
+        let mut keyspace = disk.open();
+        for number in 0..3_u8 {
+            put(&mut keyspace, &[b'a' + number], b"1");
+            if checkpoints {
+                keyspace.checkpoint().unwrap();
+            }
+        }
+        let add = Command::Auth(AuthCommand::AddUser {
+            name: user.into(),
+            password: None,
+        });
+        apply(&mut keyspace, &add).unwrap().unwrap().unwrap();
+        let of_keys = hash(disk, &mut keyspace, 0);
+        (rm_kv::hash_whole(&disk.environment).unwrap(), of_keys)
+    };
+    let disks = [Disk::new(), Disk::new(), Disk::new()];
+    let one = whole(&disks[0], "alice", false);
+    assert_eq!(one, whole(&disks[1], "alice", true));
+    let (other, of_keys) = whole(&disks[2], "bob", false);
+    assert_eq!(of_keys, one.1, "the keys are the same");
+    assert_ne!(other, one.0, "the users are not");
 }
 
 #[test]
