@@ -146,7 +146,6 @@ impl Applier {
             return;
         }
         self.keyspace = None;
-        self.machine.shared.tokens.clear();
         self.ahead.clear();
         // One that was written anew may lack the last of what was shown.
         self.floor = self.machine.shared.board.applied();
@@ -359,6 +358,10 @@ impl Applier {
 fn open(machine: &Machine) -> Result<(Keyspace, u64), KvError> {
     let state = machine.shared.resources.states.present();
     let mut keyspace = Keyspace::open(&state.environment)?;
+    // What it holds beyond that was not applied here: a snapshot brought it. What became of anybody in it was told to nobody.
+    if keyspace.applied().index > machine.shared.board.applied() {
+        machine.shared.tokens.clear();
+    }
     let life = machine.life.clone();
     keyspace.on_progress(Box::new(move || life.progresses()));
     Ok((keyspace, state.generation))

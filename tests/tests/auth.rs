@@ -6,7 +6,7 @@ use rm_proto::etcdserverpb::auth_client::AuthClient;
 use rm_proto::etcdserverpb::{
     AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest,
     AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthUserChangePasswordRequest,
-    AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest, AuthenticateRequest,
+    AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest, AuthenticateRequest, DefragmentRequest,
     LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberListRequest,
     PutRequest, RangeRequest, SnapshotRequest, StatusRequest, WatchCreateRequest,
 };
@@ -254,6 +254,26 @@ async fn etcd_14571_machines_agree_though_permissions_change_while_they_die() {
     let root = token(&client, 0, "root").await;
     done!(&client, &root, auth_disable, AuthDisableRequest {});
     cluster.same_everywhere().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_outlives_a_defragmentation() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    for machine in 0..3 {
+        let alice = token(&client, machine, "alice").await;
+        let root = token(&client, machine, "root").await;
+        let request = by(&root, DefragmentRequest {});
+        let done = client.maintenance(machine).defragment(request).await;
+        done.expect("root may all");
+        for known in [&alice, &root] {
+            put(&client, machine, known, "a")
+                .await
+                .expect("nothing has ended the token");
+        }
+    }
+    cluster.assert_nobody_panicked();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
