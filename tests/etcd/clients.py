@@ -1,10 +1,16 @@
 """The clients whose scripts are run: what each needs, how it is installed, and how its script is started."""
 
+import importlib.util
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+
+# What is written into an installed folder when it is whole.
+STAMP = "installed"
 
 
 class Missing(Exception):
@@ -42,4 +48,41 @@ class Client:
         return [str(self.folder / "script")]
 
 
-CLIENTS = [Client("etcdctl")]
+@dataclass
+class Python(Client):
+    """A client of PyPI, in a virtual environment."""
+
+    def check(self):
+        super().check()
+        if importlib.util.find_spec("ensurepip") is None:
+            raise Missing(f"the client {self.name} needs Python's venv with pip (Debian: python3-venv)")
+
+    def install(self, target: Path):
+        folder = target / self.name
+        wanted = (self.folder / "requirements.txt").read_text()
+        if is_installed(folder, wanted):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        run(self.name, sys.executable, "-m", "venv", folder)
+        run(self.name, folder / "bin" / "pip", "install", "--quiet", "--requirement", self.folder / "requirements.txt")
+        (folder / STAMP).write_text(wanted)
+
+    def command(self, target: Path) -> list[str]:
+        return [str(target / self.name / "bin" / "python"), str(self.folder / "script.py")]
+
+
+def is_installed(folder: Path, wanted: str) -> bool:
+    """Whether a folder has been installed whole, with these versions."""
+    stamp = folder / STAMP
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+def run(client: str, *command: str | Path, **options):
+    """Runs a program that installs something, quietly."""
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    if ended.returncode:
+        program = " ".join(map(str, command[:4]))
+        raise Missing(f"the client {client} cannot be installed: {program} ..: {ended.stderr or ended.stdout}")
+
+
+CLIENTS = [Client("etcdctl"), Python("python")]
