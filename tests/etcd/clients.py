@@ -71,6 +71,27 @@ class Python(Client):
         return [str(target / self.name / "bin" / "python"), str(self.folder / "script.py")]
 
 
+@dataclass
+class Node(Client):
+    """A client of npm, in a folder that its script is told by NODE_PATH."""
+
+    def install(self, target: Path):
+        folder = target / self.name
+        wanted = (self.folder / "package-lock.json").read_text()
+        if is_installed(folder, wanted):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in "package.json", "package-lock.json":
+            shutil.copy(self.folder / file, folder)
+        run(self.name, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+        (folder / STAMP).write_text(wanted)
+
+    def command(self, target: Path) -> list[str]:
+        modules = target / self.name / "node_modules"
+        return ["env", f"NODE_PATH={modules}", "node", str(self.folder / "script.js")]
+
+
 def is_installed(folder: Path, wanted: str) -> bool:
     """Whether a folder has been installed whole, with these versions."""
     stamp = folder / STAMP
@@ -85,4 +106,8 @@ def run(client: str, *command: str | Path, **options):
         raise Missing(f"the client {client} cannot be installed: {program} ..: {ended.stderr or ended.stdout}")
 
 
-CLIENTS = [Client("etcdctl"), Python("python")]
+CLIENTS = [
+    Client("etcdctl"),
+    Python("python"),
+    Node("node", {"node": "nodejs", "npm": "npm"}),
+]

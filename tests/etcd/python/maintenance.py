@@ -91,11 +91,20 @@ async def move(client: Client, request: rpc.MoveLeaderRequest):
 async def members(told: Told, client: Client, *_):
     """A learner that never starts: admitted, told of, and removed."""
     url = "http://127.0.0.1:9?name=m3&client=127.0.0.1:8"
-    add = client.clusterstub.MemberAdd(rpc.MemberAddRequest(peerURLs=[url], isLearner=True))
-    added = await add
+    added = await admitted(client, rpc.MemberAddRequest(peerURLs=[url], isLearner=True))
     told.known("id of m3", added.member.ID)
     told.show("added", f"learner {added.member.isLearner}, of {len(added.members)}")
     await told("promoted too early", client.clusterstub.MemberPromote(rpc.MemberPromoteRequest(ID=added.member.ID)))
     await told("removed", client.remove_member(added.member.ID))
     await told("removed again", client.remove_member(added.member.ID))
     await told("moved, once it is gone", client.update_member(added.member.ID, ["http://127.0.0.1:7"]))
+
+
+async def admitted(client: Client, request: rpc.MemberAddRequest):
+    """Admits a machine; etcd refuses it until its members have been connected for five seconds."""
+    while True:
+        try:
+            return await client.clusterstub.MemberAdd(request)
+        except rpc.AioRpcError as error:
+            if "unhealthy cluster" not in error.details():
+                raise
