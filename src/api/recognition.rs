@@ -32,13 +32,6 @@ impl Proof {
         let client = request.extensions().get::<Client>()?;
         client.common_name.clone().map(Proof::Certificate)
     }
-
-    async fn recognise(&self, port: &Port) -> Result<Signature, Refusal> {
-        match self {
-            Proof::Token(token) => port.recognise(token).await,
-            Proof::Certificate(name) => Ok(port.certified(name)),
-        }
-    }
 }
 
 /// Whoever sent a request that may go on for long. Users, roles and permissions may change meanwhile, so that it is recognised anew for
@@ -62,13 +55,17 @@ impl Caller {
     /// # Errors
     /// Its token stands for nobody.
     pub(crate) async fn signed(&self) -> Result<Port, Refusal> {
+        let port = &self.port;
         let signature = match &self.proof {
-            Some(proof) if self.port.learn_whether_permissions_are_asked_for().await? => {
-                Some(proof.recognise(&self.port).await?)
+            Some(_) if port.asks_for_permissions() == Some(false) => None,
+            // It was looked at where it came in, and needs no leader that tells more of it: what its user may is judged where it is done.
+            Some(Proof::Certificate(name)) => Some(port.certified(name)),
+            Some(Proof::Token(token)) if port.learn_whether_permissions_are_asked_for().await? => {
+                Some(port.recognise(token).await?)
             }
             _ => None,
         };
-        Ok(self.port.signed(signature))
+        Ok(port.signed(signature))
     }
 
     /// Does something on its behalf, and again where users, roles or permissions have changed between its recognition and that.

@@ -217,6 +217,37 @@ async fn certificates_are_renewed_while_a_machine_serves_and_bad_ones_change_not
     cluster.assert_nobody_panicked();
 }
 
+/// A process that has yet to hear of a leader does not know whether permissions are asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_a_certificate_may_look_where_there_is_no_leader() {
+    let hall = Hall::new();
+    let alice = hall.authority.sign("alice", &[]);
+    let mut cluster = hall.cluster(Settings::trio(), hall.mutual()).await;
+    cluster.client().put("key", "value").await;
+    cluster.kill_all();
+    cluster.machines[0].start();
+    let (https, ca) = (
+        format!("https://{}", cluster.machines[0].client),
+        hall.authority.ca(),
+    );
+    let shown = flags(&ca, Some(&alice));
+    for arguments in [
+        &["get", "--consistency=s", "key"][..],
+        &["endpoint", "status"],
+    ] {
+        until("the machine answers", async || {
+            let output = etcdctl(&https, "simple", &with(&shown, arguments), "");
+            output
+                .status
+                .success()
+                .then_some(())
+                .ok_or_else(|| text(&output))
+        })
+        .await;
+    }
+    turned_away(&https, &with(&shown, &["get", "key"]));
+}
+
 fn put_in_place(from: &Path, to: &Path) {
     let beside = to.with_extension("new");
     std::fs::copy(from, &beside).expect("the folder can be written");
