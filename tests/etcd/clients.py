@@ -43,9 +43,9 @@ class Client:
     def install(self, target: Path):
         """Installs what the script needs into a folder, unless it is there; etcdctl needs nothing more."""
 
-    def command(self, target: Path) -> list[str]:
-        """How the script is started, without its arguments."""
-        return [str(self.folder / "script")]
+    def command(self, target: Path, script: str) -> list[str]:
+        """How a script, `script` or `faults`, is started, without its arguments."""
+        return [str(self.folder / script)]
 
 
 @dataclass
@@ -67,8 +67,8 @@ class Python(Client):
         run(self.name, folder / "bin" / "pip", "install", "--quiet", "--requirement", self.folder / "requirements.txt")
         (folder / STAMP).write_text(wanted)
 
-    def command(self, target: Path) -> list[str]:
-        return [str(target / self.name / "bin" / "python"), str(self.folder / "script.py")]
+    def command(self, target: Path, script: str) -> list[str]:
+        return [str(target / self.name / "bin" / "python"), str(self.folder / f"{script}.py")]
 
 
 @dataclass
@@ -87,9 +87,9 @@ class Node(Client):
         run(self.name, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
         (folder / STAMP).write_text(wanted)
 
-    def command(self, target: Path) -> list[str]:
+    def command(self, target: Path, script: str) -> list[str]:
         modules = target / self.name / "node_modules"
-        return ["env", f"NODE_PATH={modules}", "node", str(self.folder / "script.js")]
+        return ["env", f"NODE_PATH={modules}", "node", str(self.folder / f"{script}.js")]
 
 
 def is_installed(folder: Path, wanted: str) -> bool:
