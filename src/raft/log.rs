@@ -238,13 +238,11 @@ impl Log {
             return;
         }
         let first = self.first_in_memory().0;
-        // Each of those is forgotten, so that counting them costs no more than that.
-        let surplus = 1 + self
-            .window
-            .ends()
-            .take_while(|&end| end < keep_from)
-            .count() as u64;
-        let gone = surplus.min(up_to.next().0.saturating_sub(first));
+        let may_go = up_to.next().0.saturating_sub(first);
+        // Each that is counted is forgotten, so that the count costs no more than that, however much must stay.
+        let ends = self.window.ends().take(may_go as usize);
+        let surplus = 1 + ends.take_while(|&end| end < keep_from).count() as u64;
+        let gone = surplus.min(may_go);
         let next_mark = first.next_multiple_of(MARK_EVERY);
         for index in (next_mark..first + gone).step_by(MARK_EVERY as usize) {
             self.marks

@@ -92,7 +92,7 @@ mod tests {
             .expect("the least is reached by all")
     }
 
-    /// At least one machine, and more than are few.
+    /// From one machine up to more than [`FEW`].
     fn voters() -> impl Strategy<Value = Vec<MachineId>> {
         prop::collection::btree_set(1u64..16, 1..FEW + 4)
             .prop_map(|ids: BTreeSet<u64>| ids.into_iter().map(MachineId).collect())

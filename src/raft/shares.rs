@@ -13,8 +13,8 @@ use crate::{Index, MachineId, Payload};
 /// What is open in a leader's log, by the machine whose clients proposed it.
 ///
 /// Invariants: runs are in the order of the log, not empty, and do not overlap; `held` has the bytes of each machine's runs, by the
-/// order of the machines, and none without any. There is at most one run for each open entry, so that the bound on what is open
-/// bounds this, too.
+/// order of the machines, and none without any. As of the latest proposal there is at most one run for each open entry, so that the
+/// bound on what is open bounds this, too.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Shares {
     runs: VecDeque<Run>,
