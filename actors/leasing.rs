@@ -118,6 +118,7 @@ impl Port {
     /// # Errors
     /// As [`Port::query`].
     pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
+        self.may(Deed::Be).await?;
         let ids = self.all_leases().await?;
         if self.may(Deed::Administer).await.is_err() {
             for id in &ids {

@@ -77,22 +77,28 @@ impl Certificates {
         let Some(given) = &self.0 else {
             return std::future::pending().await;
         };
+        let mut told = None;
         loop {
             tokio::time::sleep(LOOK_PAUSE).await;
             let acceptor = given.acceptor.clone();
-            match tokio::task::spawn_blocking(move || acceptor.refresh()).await {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => info!(
-                    log,
-                    "the certificates for clients have changed and are in force"
-                ),
-                Ok(Err(fault)) => {
-                    error!(log, "the certificates for clients have changed and are of no use: those of before stay in force"; "error" => %fault)
+            let looked = tokio::task::spawn_blocking(move || acceptor.refresh()).await;
+            let fault = match looked {
+                Ok(Ok(false)) => None,
+                Ok(Ok(true)) => {
+                    info!(
+                        log,
+                        "the certificates for clients have changed and are in force"
+                    );
+                    None
                 }
-                Err(fault) => {
-                    error!(log, "the certificates could not be looked at"; "error" => %fault)
-                }
+                Ok(Err(fault)) => Some(fault.to_string()),
+                Err(fault) => Some(fault.to_string()),
+            };
+            // They are read again each time; what is wrong with them is told once.
+            if let Some(fault) = fault.as_ref().filter(|_| fault != told) {
+                error!(log, "the certificates for clients have changed and are of no use: those of before stay in force"; "error" => fault)
             }
+            told = fault;
         }
     }
 }

@@ -78,8 +78,7 @@ impl ServerFiles {
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
                         .with_crls(self.revocations()?)
-                        // As etcd has it: the lists name those that are out, and need not cover each authority between.
-                        .only_check_end_entity_revocation()
+                        // As etcd has it: the lists name those that are out, and need not cover each authority.
                         .allow_unknown_revocation_status()
                         .build()
                         .map_err(|error| TlsError::authority(CLIENT_AUTHORITY, path, error))?;
@@ -133,22 +132,21 @@ impl Acceptor {
     /// come from then on. Tells whether it did. It reads from the disk: call it where that may take a while.
     ///
     /// # Errors
-    /// What they hold now is of no use; what was in force stays. It is said once: they are read again when they change again.
+    /// What they hold now is of no use; what was in force stays. They are read again at the next call: what kept them from being read may
+    /// pass without a change of theirs.
     pub fn refresh(&self) -> Result<bool, TlsError> {
         let files = &self.0.files;
         let now = Stamps::of(files.paths());
-        {
-            let mut seen = self
-                .0
-                .seen
-                .lock()
-                .unwrap_or_else(|broken| broken.into_inner());
-            if *seen == now {
-                return Ok(false);
-            }
-            *seen = now;
+        let mut seen = self
+            .0
+            .seen
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
+        if *seen == now {
+            return Ok(false);
         }
         self.0.in_force.store(Arc::new(files.load()?));
+        *seen = now;
         Ok(true)
     }
 

@@ -4,11 +4,14 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-/// The common name of the subject; the first, if there are several. None where there is none, or no text.
+/// The common name of the subject. None where there is none, or no text; or several, which programs understand as one or another of them.
 pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().next()?;
-    let name = name.as_str().ok()?;
+    let mut names = parsed.subject().iter_common_name();
+    let name = names.next()?.as_str().ok()?;
+    if names.next().is_some() {
+        return None;
+    }
     (!name.is_empty()).then(|| name.to_owned())
 }
 
