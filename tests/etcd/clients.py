@@ -92,6 +92,18 @@ class Node(Client):
         return ["env", f"NODE_PATH={modules}", "node", str(self.folder / f"{script}.js")]
 
 
+@dataclass
+class Rust(Client):
+    """A client of crates.io, in a workspace of its own. Cargo itself knows what has to be built."""
+
+    def install(self, target: Path):
+        manifest = self.folder / "Cargo.toml"
+        run(self.name, "cargo", "build", "--quiet", "--locked", "--manifest-path", manifest, "--target-dir", target / self.name)
+
+    def command(self, target: Path, script: str) -> list[str]:
+        return [str(target / self.name / "debug" / "rm-conformance"), script]
+
+
 def is_installed(folder: Path, wanted: str) -> bool:
     """Whether a folder has been installed whole, with these versions."""
     stamp = folder / STAMP
@@ -110,4 +122,5 @@ CLIENTS = [
     Client("etcdctl"),
     Python("python"),
     Node("node", {"node": "nodejs", "npm": "npm"}),
+    Rust("rust", {"cargo": "cargo", "protoc": "protobuf-compiler and libprotobuf-dev"}),
 ]
