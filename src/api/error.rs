@@ -88,6 +88,10 @@ fn not_permitted(error: AuthError) -> Status {
         | AuthError::InvalidManagement
         | AuthError::OldRevision
         | AuthError::NameTooLong => Status::invalid_argument(text),
+        AuthError::TooManyUsers
+        | AuthError::TooManyRoles
+        | AuthError::TooManyRolesOfUser
+        | AuthError::RoleTooLarge => Status::resource_exhausted(text),
         AuthError::PermissionDenied => Status::permission_denied(text),
         AuthError::InvalidToken => Status::unauthenticated(text),
     }

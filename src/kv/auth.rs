@@ -2,133 +2,59 @@
 
 use std::collections::BTreeMap;
 
-use heed::types::Bytes as Raw;
-use heed::{CommitOrAbort, Database, RoTxn, RwTxn};
+use heed::RwTxn;
 use rm_store::Environment;
-use serde::{Deserialize, Serialize};
 
 use crate::auth_command::{
     AuthCommand, AuthError, AuthNews, AuthReply, Permission, PermissionKind,
 };
+use crate::auth_table::{AuthTable, Settings, User};
 use crate::error::{Failure, KvError};
-use crate::frame;
-use crate::ranges::Ranges;
+use crate::ranges;
+use crate::role::Role;
 use crate::span::Span;
-
-/// The table.
-pub(crate) const AUTH_TABLE: &str = "auth";
 
 /// The longest name of a user or a role, in bytes: it is the key of a table.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// The most users.
+pub const USERS_MAX: usize = 10_000;
+
+/// The most roles.
+pub const ROLES_MAX: usize = 10_000;
+
+/// The most roles of one user: all are looked at to judge a request of it.
+pub const ROLES_OF_USER_MAX: usize = 100;
+
 /// The user that must be there where permissions are asked for, and the role that permits everything.
 const ROOT: &str = "root";
-
-const SETTINGS: &[u8] = b"s";
-const USER: u8 = b'u';
-const ROLE: u8 = b'r';
 
 /// Users, roles and permissions.
 ///
 /// Invariants: what is in memory is what is in the table, as the open transaction shows it; a user's roles and a role's permissions
-/// are in order.
+/// are in order; what a role permits is worked out from its permissions. There are no more users, roles and roles of a user than the limits above say.
 pub(crate) struct Auth {
-    table: Database<'static, Raw, Raw>,
+    table: AuthTable,
     settings: Settings,
     users: BTreeMap<String, User>,
-    roles: BTreeMap<String, Vec<Permission>>,
-    /// What each user may, by its roles.
-    rights: BTreeMap<String, Rights>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Settings {
-    enabled: bool,
-    /// How often anything of this has changed, and one more, as in etcd.
-    revision: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct User {
-    /// The hash of its password, if it has one.
-    password: Option<String>,
-    roles: Vec<String>,
-}
-
-/// What a user may.
-#[derive(Default)]
-struct Rights {
-    /// Whether it may everything.
-    root: bool,
-    read: Ranges,
-    write: Ranges,
+    roles: BTreeMap<String, Role>,
 }
 
 impl Auth {
     /// Opens the table, and makes it where there is none.
     pub(crate) fn open(environment: &Environment) -> Result<Auth, KvError> {
-        let env = environment.env();
-        let found = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
-            let table = opener.open_database(txn, Some(AUTH_TABLE))?;
-            Ok::<_, KvError>(CommitOrAbort::<_, ()>::Commit(table))
-        })?;
-        let table = match found.commit().flatten() {
-            Some(table) => table,
-            None => env
-                .create_databases_and_commit(env.write_txn()?, |opener, txn| {
-                    let table = opener.create_database(txn, Some(AUTH_TABLE))?;
-                    environment.stamp(txn)?;
-                    Ok::<_, KvError>(CommitOrAbort::<_, ()>::Commit(table))
-                })?
-                .commit()
-                .expect("the closure returns an error or commits"),
-        };
-        let mut auth = Auth {
+        let table = AuthTable::open(environment)?;
+        let txn = environment.env().read_txn()?;
+        let stored = table.load(&txn)?;
+        let roles = stored.roles.into_iter();
+        Ok(Auth {
             table,
-            settings: Settings {
-                enabled: false,
-                revision: 1,
-            },
-            users: BTreeMap::new(),
-            roles: BTreeMap::new(),
-            rights: BTreeMap::new(),
-        };
-        let txn = env.read_txn()?;
-        auth.load(&txn)?;
-        drop(txn);
-        Ok(auth)
-    }
-
-    fn load(&mut self, txn: &RoTxn) -> Result<(), KvError> {
-        for item in self.table.iter(txn)? {
-            let (key, value) = item?;
-            let name = |name: &[u8]| {
-                let name = std::str::from_utf8(name);
-                name.map(str::to_owned)
-                    .map_err(|_| KvError::damaged(AUTH_TABLE, key, "the name is no text"))
-            };
-            match key.split_first() {
-                Some((&USER, rest)) => {
-                    let user = frame::open(AUTH_TABLE, key, value)?.0;
-                    self.users.insert(name(rest)?, user);
-                }
-                Some((&ROLE, rest)) => {
-                    let role: Vec<StoredPermission> = frame::open(AUTH_TABLE, key, value)?.0;
-                    let role = role.into_iter().map(StoredPermission::into).collect();
-                    self.roles.insert(name(rest)?, role);
-                }
-                _ if key == SETTINGS => self.settings = frame::open(AUTH_TABLE, key, value)?.0,
-                _ => {
-                    return Err(KvError::damaged(
-                        AUTH_TABLE,
-                        key,
-                        "nothing lies under this key",
-                    ));
-                }
-            }
-        }
-        self.weigh();
-        Ok(())
+            settings: stored.settings,
+            users: stored.users,
+            roles: roles
+                .map(|(name, permissions)| (name, Role::new(permissions)))
+                .collect(),
+        })
     }
 
     /// Whether permissions are asked for.
@@ -146,21 +72,21 @@ impl Auth {
     /// # Errors
     /// There is no such user.
     pub(crate) fn is_root(&self, user: &str) -> Result<bool, AuthError> {
-        let rights = self.rights.get(user).ok_or(AuthError::UserNotFound)?;
-        Ok(rights.root)
+        let user = self.users.get(user).ok_or(AuthError::UserNotFound)?;
+        Ok(user.has(ROOT))
     }
 
-    /// Whether a user may read, or write, all keys of a span. One that is not there may nothing.
+    /// Whether a user may read, or write, all keys of a span, by all its roles together. One that is not there may nothing.
     pub(crate) fn permits(&self, user: &str, span: Span, write: bool) -> bool {
-        self.rights.get(user).is_some_and(|rights| {
-            let ranges = if write { &rights.write } else { &rights.read };
-            rights.root || ranges.cover(span)
+        self.users.get(user).is_some_and(|user| {
+            let roles = user.roles.iter().filter_map(|role| self.roles.get(role));
+            let permitted = roles.map(|role| role.permitted(write));
+            user.has(ROOT) || ranges::cover(permitted, span)
         })
     }
 
     pub(crate) fn has_role(&self, user: &str, role: &str) -> bool {
-        let has = |user: &User| user.roles.iter().any(|has| has == role);
-        self.users.get(user).is_some_and(has)
+        self.users.get(user).is_some_and(|user| user.has(role))
     }
 
     pub(crate) fn status(&self) -> AuthReply {
@@ -184,7 +110,7 @@ impl Auth {
     }
 
     pub(crate) fn permissions_of(&self, role: &str) -> Result<AuthReply, AuthError> {
-        let permissions = self.roles.get(role).ok_or(AuthError::RoleNotFound)?;
+        let found = self.roles.get(role).ok_or(AuthError::RoleNotFound)?;
         let everything = Permission {
             kind: PermissionKind::ReadWrite,
             key: bytes::Bytes::new(),
@@ -192,7 +118,7 @@ impl Auth {
         };
         Ok(AuthReply::Permissions(match role {
             ROOT => vec![everything],
-            _ => permissions.clone(),
+            _ => found.permissions().to_vec(),
         }))
     }
 
@@ -236,7 +162,7 @@ impl Auth {
                     return Err(AuthError::InvalidManagement.into());
                 }
                 self.users.remove(name).ok_or(AuthError::UserNotFound)?;
-                self.table.delete(txn, &key(USER, name))?;
+                self.table.delete_user(txn, name)?;
                 news.push(AuthNews::Dismissed(name.clone()));
             }
             AuthCommand::ChangePassword { name, password } => {
@@ -244,7 +170,7 @@ impl Auth {
                 if user.password.is_some() {
                     user.password.clone_from(password);
                 }
-                self.put_user(txn, name)?;
+                self.table.put_user(txn, name, user)?;
                 news.push(AuthNews::Dismissed(name.clone()));
             }
             AuthCommand::GrantRole { user, role } => {
@@ -255,9 +181,12 @@ impl Auth {
                 }
                 match granted.roles.binary_search(role) {
                     Ok(_) => return Ok(AuthReply::Done),
+                    Err(_) if granted.roles.len() >= ROLES_OF_USER_MAX => {
+                        return Err(AuthError::TooManyRolesOfUser.into());
+                    }
                     Err(place) => granted.roles.insert(place, role.clone()),
                 }
-                self.put_user(txn, user)?;
+                self.table.put_user(txn, user, granted)?;
             }
             AuthCommand::RevokeRole { user, role } => {
                 if self.settings.enabled && user == ROOT && role == ROOT {
@@ -267,15 +196,18 @@ impl Auth {
                 let place = revoked.roles.binary_search(role);
                 let place = place.map_err(|_| AuthError::RoleNotGranted)?;
                 revoked.roles.remove(place);
-                self.put_user(txn, user)?;
+                self.table.put_user(txn, user, revoked)?;
             }
             AuthCommand::AddRole { name } => {
                 check_name(name, AuthError::RoleEmpty)?;
                 if self.roles.contains_key(name) {
                     return Err(AuthError::RoleExists.into());
                 }
-                self.roles.insert(name.clone(), Vec::new());
-                self.put_role(txn, name)?;
+                if self.roles.len() >= ROLES_MAX {
+                    return Err(AuthError::TooManyRoles.into());
+                }
+                self.roles.insert(name.clone(), Role::default());
+                self.table.put_role(txn, name, &[])?;
             }
             AuthCommand::DeleteRole { name } => self.delete_role(txn, name)?,
             AuthCommand::GrantPermission { role, permission } => {
@@ -286,18 +218,13 @@ impl Auth {
                 key,
                 range_end,
             } => {
-                let permissions = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
-                let before = permissions.len();
-                permissions.retain(|it| it.key != key || it.range_end != range_end);
-                if permissions.len() == before {
-                    return Err(AuthError::PermissionNotGranted.into());
-                }
-                self.put_role(txn, role)?;
+                let revoked = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
+                revoked.revoke(key, range_end)?;
+                self.table.put_role(txn, role, revoked.permissions())?;
             }
         }
         self.settings.revision += 1;
-        self.put_settings(txn)?;
-        self.weigh();
+        self.table.put_settings(txn, &self.settings)?;
         Ok(AuthReply::Done)
     }
 
@@ -310,7 +237,7 @@ impl Auth {
             return Err(AuthError::NoRootRole.into());
         }
         self.settings.enabled = true;
-        self.put_settings(txn)?;
+        self.table.put_settings(txn, &self.settings)?;
         Ok(AuthReply::Done)
     }
 
@@ -348,12 +275,16 @@ impl Auth {
         if self.users.contains_key(name) {
             return Err(AuthError::UserExists.into());
         }
+        if self.users.len() >= USERS_MAX {
+            return Err(AuthError::TooManyUsers.into());
+        }
         let user = User {
             password: password.clone(),
             roles: Vec::new(),
         };
+        self.table.put_user(txn, name, &user)?;
         self.users.insert(name.to_owned(), user);
-        Ok(self.put_user(txn, name)?)
+        Ok(())
     }
 
     fn delete_role(&mut self, txn: &mut RwTxn, name: &str) -> Result<(), Failure> {
@@ -361,19 +292,15 @@ impl Auth {
             return Err(AuthError::InvalidManagement.into());
         }
         self.roles.remove(name).ok_or(AuthError::RoleNotFound)?;
-        self.table.delete(txn, &key(ROLE, name))?;
-        let mut holders = Vec::new();
+        self.table.delete_role(txn, name)?;
         for (user, holder) in &mut self.users {
             if let Ok(place) = holder
                 .roles
                 .binary_search_by(|role| role.as_str().cmp(name))
             {
                 holder.roles.remove(place);
-                holders.push(user.clone());
+                self.table.put_user(txn, user, holder)?;
             }
-        }
-        for user in holders {
-            self.put_user(txn, &user)?;
         }
         Ok(())
     }
@@ -392,94 +319,10 @@ impl Auth {
         if !is_valid {
             return Err(AuthError::InvalidManagement.into());
         }
-        let permissions = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
-        let order = |it: &Permission| (&it.key[..], &it.range_end[..]).cmp(&(key, range_end));
-        match permissions.binary_search_by(order) {
-            Ok(place) => permissions[place].kind = permission.kind,
-            Err(place) => permissions.insert(place, permission.clone()),
-        }
-        Ok(self.put_role(txn, role)?)
+        let granted = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
+        granted.grant(permission)?;
+        Ok(self.table.put_role(txn, role, granted.permissions())?)
     }
-
-    fn put_user(&self, txn: &mut RwTxn, name: &str) -> Result<(), KvError> {
-        match self.users.get(name) {
-            Some(user) => self.put(txn, &key(USER, name), user),
-            None => Ok(()),
-        }
-    }
-
-    fn put_role(&self, txn: &mut RwTxn, name: &str) -> Result<(), KvError> {
-        let Some(permissions) = self.roles.get(name) else {
-            return Ok(());
-        };
-        let stored: Vec<StoredPermission> = permissions.iter().map(StoredPermission::of).collect();
-        self.put(txn, &key(ROLE, name), &stored)
-    }
-
-    fn put_settings(&self, txn: &mut RwTxn) -> Result<(), KvError> {
-        self.put(txn, SETTINGS, &self.settings)
-    }
-
-    fn put(&self, txn: &mut RwTxn, key: &[u8], value: &impl Serialize) -> Result<(), KvError> {
-        let mut sealed = Vec::new();
-        frame::seal(&mut sealed, key, value, [&[], &[]]);
-        Ok(self.table.put(txn, key, &sealed)?)
-    }
-
-    /// Works out anew what each user may.
-    fn weigh(&mut self) {
-        let rights = |user: &User| {
-            let permissions = || {
-                let roles = user.roles.iter().filter_map(|role| self.roles.get(role));
-                roles.flatten()
-            };
-            let ranges = |other: PermissionKind| {
-                let spans = permissions().filter(|it| it.kind != other);
-                Ranges::of(spans.map(|it| Span::new(&it.key, &it.range_end)))
-            };
-            Rights {
-                root: user.roles.iter().any(|role| role == ROOT),
-                read: ranges(PermissionKind::Write),
-                write: ranges(PermissionKind::Read),
-            }
-        };
-        let users = self.users.iter();
-        self.rights = users
-            .map(|(name, user)| (name.clone(), rights(user)))
-            .collect();
-    }
-}
-
-/// A permission as it lies in the table.
-#[derive(Serialize, Deserialize)]
-struct StoredPermission {
-    kind: PermissionKind,
-    key: Vec<u8>,
-    range_end: Vec<u8>,
-}
-
-impl StoredPermission {
-    fn of(permission: &Permission) -> StoredPermission {
-        StoredPermission {
-            kind: permission.kind,
-            key: permission.key.to_vec(),
-            range_end: permission.range_end.to_vec(),
-        }
-    }
-}
-
-impl From<StoredPermission> for Permission {
-    fn from(stored: StoredPermission) -> Permission {
-        Permission {
-            kind: stored.kind,
-            key: stored.key.into(),
-            range_end: stored.range_end.into(),
-        }
-    }
-}
-
-fn key(kind: u8, name: &str) -> Vec<u8> {
-    [&[kind], name.as_bytes()].concat()
 }
 
 fn check_name(name: &str, empty: AuthError) -> Result<(), AuthError> {

@@ -251,4 +251,30 @@ pub enum AuthError {
         crate::NAME_BYTES_MAX
     )]
     NameTooLong,
+    /// Beyond [`crate::USERS_MAX`]. Not one of etcd's, nor are those that follow.
+    #[error(
+        "raftmachine: there are {} users, the most there may be; delete one that nobody needs",
+        crate::USERS_MAX
+    )]
+    TooManyUsers,
+    /// Beyond [`crate::ROLES_MAX`].
+    #[error(
+        "raftmachine: there are {} roles, the most there may be; delete one that nobody needs",
+        crate::ROLES_MAX
+    )]
+    TooManyRoles,
+    /// Beyond [`crate::ROLES_OF_USER_MAX`].
+    #[error(
+        "raftmachine: the user has {} roles, the most it may have; have one role permit what several do",
+        crate::ROLES_OF_USER_MAX
+    )]
+    TooManyRolesOfUser,
+    /// Beyond [`crate::PERMISSIONS_OF_ROLE_MAX`] or [`crate::ROLE_BYTES_MAX`].
+    #[error(
+        "raftmachine: a role permits something for at most {} ranges, whose keys and ends have at most {} bytes together; join ranges, \
+         or give the user one more role",
+        crate::PERMISSIONS_OF_ROLE_MAX,
+        crate::ROLE_BYTES_MAX
+    )]
+    RoleTooLarge,
 }

@@ -4,7 +4,7 @@ use heed::types::Bytes as Raw;
 use heed::{CommitOrAbort, Database};
 use rm_store::Environment;
 
-use crate::auth::AUTH_TABLE;
+use crate::auth_table::AUTH_TABLE;
 use crate::error::KvError;
 use crate::index::{BRANCH_TABLE, KEY_TABLE};
 use crate::lease::{ATTACHED_TABLE, LEASE_TABLE};

@@ -8,6 +8,7 @@ mod alarm;
 mod anew;
 mod auth;
 mod auth_command;
+mod auth_table;
 mod carry_out;
 mod chain;
 mod change;
@@ -29,6 +30,7 @@ mod progress;
 mod range;
 mod ranges;
 mod revision;
+mod role;
 mod scrub;
 mod span;
 mod state_machine;
@@ -39,7 +41,7 @@ mod view;
 
 pub use alarm::{ALARMS_MAX, Alarm, AlarmCommand, AlarmKind};
 pub use anew::{Anew, begin_anew};
-pub use auth::NAME_BYTES_MAX;
+pub use auth::{NAME_BYTES_MAX, ROLES_MAX, ROLES_OF_USER_MAX, USERS_MAX};
 pub use auth_command::{
     AuthCommand, AuthError, AuthNews, AuthQuery, AuthReply, Deed, Permission, PermissionKind,
     Signature,
@@ -54,6 +56,7 @@ pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size
 pub use lease::{LEASE_SECONDS_MAX, LEASES_MAX, LeaseChange, LeaseNews};
 pub use peek::{Peek, peek};
 pub use range::MAX_REPLY_BYTES;
+pub use role::{PERMISSIONS_OF_ROLE_MAX, ROLE_BYTES_MAX};
 pub use scrub::Compaction;
 pub use span::Span;
 pub use state_machine::{Answer, StateMachine};

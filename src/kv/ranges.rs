@@ -60,24 +60,36 @@ impl Ranges {
         Ranges(merged)
     }
 
-    /// Whether all keys of the span are in the set. Of one in which no key can lie, its first key counts.
-    pub(crate) fn cover(&self, span: Span) -> bool {
-        let first = match span {
-            Span::One(key) | Span::From(key, _) => Span::One(key),
-        };
-        let Some(wanted) = Stretch::new(span).or_else(|| Stretch::new(first)) else {
-            return false;
-        };
-        let after = self
-            .0
-            .partition_point(|stretch| stretch.start <= wanted.start);
-        let Some(stretch) = after.checked_sub(1).map(|at| &self.0[at]) else {
-            return false;
-        };
-        match (&stretch.end, &wanted.end) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(end), Some(wanted)) => wanted <= end,
+    /// How far the set reaches from a key on without a gap; nothing if the key is not in it, no end if to the end of all keys.
+    fn reach(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let after = self.0.partition_point(|stretch| stretch.start <= key);
+        let stretch = &self.0[after.checked_sub(1)?];
+        let end = stretch.end.as_deref();
+        end.is_none_or(|end| key < end).then_some(end)
+    }
+}
+
+/// Whether each key of the span is in one of the sets. Of a span in which no key can lie, its first key counts.
+pub(crate) fn cover<'r>(sets: impl Iterator<Item = &'r Ranges> + Clone, span: Span) -> bool {
+    let (mut key, end) = match span {
+        Span::From(start, end) if end.is_none_or(|end| start < end) => (start, end),
+        Span::One(key) | Span::From(key, _) => {
+            return sets.clone().any(|set| set.reach(key).is_some());
+        }
+    };
+    // Each turn goes on to where the last one ended, and so past the end of one stretch at least.
+    loop {
+        let mut furthest = None;
+        for reached in sets.clone().filter_map(|set| set.reach(key)) {
+            let Some(reached) = reached else {
+                return true;
+            };
+            furthest = furthest.max(Some(reached));
+        }
+        match furthest {
+            None => return false,
+            Some(reached) if end.is_some_and(|end| end <= reached) => return true,
+            Some(reached) => key = reached,
         }
     }
 }
@@ -111,12 +123,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_span_is_covered_if_each_of_its_keys_is_in_some_range(
-            ranges in vec((key(), end()), 0..5),
+        fn a_span_is_covered_if_each_of_its_keys_is_in_some_range_of_some_set(
+            roles in vec(vec((key(), end()), 0..5), 0..4),
             (start, end) in (key(), end()),
         ) {
-            let spans = || ranges.iter().map(|(start, end)| Span::new(start, end));
-            let set = Ranges::of(spans());
+            let spans = || roles.iter().flatten().map(|(start, end)| Span::new(start, end));
+            let of = |role: &Vec<(Vec<u8>, Vec<u8>)>| {
+                Ranges::of(role.iter().map(|(start, end)| Span::new(start, end)))
+            };
+            let sets: Vec<Ranges> = roles.iter().map(of).collect();
             let wanted = Span::new(&start, &end);
             let within = |key: &Vec<u8>| spans().any(|span| span.contains(key));
             let all = keys();
@@ -128,7 +143,7 @@ mod tests {
             let is_open = matches!(wanted, Span::From(_, None));
             let reaches_end = spans().any(|span| matches!(span, Span::From(_, None)));
             let expected = asked.into_iter().all(within) && (!is_open || reaches_end);
-            prop_assert_eq!(set.cover(wanted), expected);
+            prop_assert_eq!(cover(sets.iter(), wanted), expected);
         }
     }
 
@@ -143,8 +158,19 @@ mod tests {
             .into_iter(),
         );
         assert_eq!(set.0.len(), 2);
-        assert!(set.cover(Span::new(b"a", b"e")) && set.cover(Span::new(b"b", b"d")));
-        assert!(!set.cover(Span::new(b"a", b"f")) && !set.cover(Span::new(b"a", b"\0")));
-        assert!(set.cover(Span::new(b"g", b"")) && !set.cover(Span::new(b"g", b"h")));
+        let covers = |start, end| cover([&set].into_iter(), Span::new(start, end));
+        assert!(covers(b"a", b"e") && covers(b"b", b"d"));
+        assert!(!covers(b"a", b"f") && !covers(b"a", b"\0"));
+        assert!(covers(b"g", b"") && !covers(b"g", b"h"));
+    }
+    #[test]
+    fn sets_that_meet_cover_together_what_lies_across_them() {
+        let set = |start, end| Ranges::of([Span::new(start, end)].into_iter());
+        let sets = [set(b"e", b"\0"), set(b"a", b"c"), set(b"b", b"e")];
+        let covers = |start, end| cover(sets.iter(), Span::new(start, end));
+        assert!(covers(b"a", b"e") && covers(b"a", b"f") && covers(b"a", b"\0"));
+        let apart = [&sets[0], &sets[1]];
+        let covers = |start, end| cover(apart.into_iter(), Span::new(start, end));
+        assert!(!covers(b"a", b"f") && !covers(b"a", b"\0") && !covers(b"c", b""));
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod auth_limits;
 mod compaction;
 mod damage;
 mod determinism;
