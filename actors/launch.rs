@@ -71,7 +71,7 @@ pub fn is_new(config: &Effective) -> Result<bool, OpenError> {
     DataDirectory::is_new(config.data_dir())
 }
 
-/// Starts a machine.
+/// Starts a machine, and waits until each of its actors has begun or failed to.
 ///
 /// # Errors
 /// [`StartError`] says what cannot be opened and what to do.
@@ -96,7 +96,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     warn_of_other_addresses(&log, &config, &identity, &members);
     install_panic_hook();
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
-        "era" => %identity.era,        "machines" => members.len(), "boot" => resources.boot);
+        "era" => %identity.era, "machines" => members.len(), "boot" => resources.boot);
     let found = resources.log.load()?;
     let committed = found.hard_state.commit.max(found.base.index);
     let shared = Arc::new(Shared {
@@ -114,7 +114,8 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     });
     let (events, inbox) = mpsc::channel();
     let (end, ended) = oneshot::channel();
-    let supervisor = Supervisor::new(shared.clone(), inbox, events.clone());
+    let (all_begun, beginning) = mpsc::channel();
+    let supervisor = Supervisor::new(shared.clone(), inbox, events.clone(), all_begun);
     let supervisor = std::thread::Builder::new()
         .name("supervisor".into())
         .spawn(move || {
@@ -126,6 +127,9 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
             outcome
         })
         .map_err(StartError::Thread)?;
+    // Who is let in before all are there would be told that a part of the machine was restarted. An error says that the supervisor has
+    // given up: `Running::ended` tells why.
+    let _ = beginning.recv();
     Ok(Running {
         port: Port::new(shared.clone()),
         forced,

@@ -61,6 +61,8 @@ pub(crate) struct Supervisor {
     log: Logger,
     events: Receiver<Event>,
     events_to_self: Sender<Event>,
+    /// Told once each actor has begun, or failed to, for the first time.
+    all_begun: Sender<()>,
     groups: BTreeMap<usize, Group>,
     charges: BTreeMap<ActorName, Charge>,
     stopping: bool,
@@ -92,6 +94,7 @@ impl Supervisor {
         shared: Arc<Shared>,
         events: Receiver<Event>,
         events_to_self: Sender<Event>,
+        all_begun: Sender<()>,
     ) -> Supervisor {
         let config = &shared.config.config.supervision;
         let groups = GroupName::ALL
@@ -103,6 +106,7 @@ impl Supervisor {
             shared,
             events,
             events_to_self,
+            all_begun,
             groups,
             charges: BTreeMap::new(),
             stopping: false,
@@ -135,6 +139,8 @@ impl Supervisor {
         for group in GroupName::ALL {
             self.start(&group.actors())?;
         }
+        // Nobody listens where whoever started the machine is gone.
+        let _ = self.all_begun.send(());
         while !self.stopping {
             match self.events.recv_timeout(self.patience()) {
                 Ok(event) => self.handle(event)?,

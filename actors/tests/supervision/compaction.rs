@@ -62,7 +62,6 @@ async fn a_physical_compaction_is_answered_once_it_is_scrubbed_and_not_later_tha
     let solo = Solo::start(|config| {
         config.timings.request_timeout_ms = 500;
         config.supervision.hang_ms = 10_000;
-        config.supervision.storage_hang_ms = 10_000;
     })
     .await;
     let revision = overwrite(&solo, 10, 20).await;

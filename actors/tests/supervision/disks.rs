@@ -13,7 +13,6 @@ async fn a_disk_that_is_slow_delays_a_write_and_fails_nobody() {
     let solo = Solo::start(|config| {
         // So that a busy host does not look like a hang.
         config.supervision.hang_ms = 10_000;
-        config.supervision.storage_hang_ms = 10_000;
     })
     .await;
     let delay = Duration::from_millis(100);

@@ -206,7 +206,11 @@ async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
         ("applier", "transaction"),
         ("applier", "checkpoint"),
     ] {
-        let mut solo = Solo::start(|config| config.storage.checkpoint_interval_ms = 20).await;
+        let mut solo = Solo::start(|config| {
+            config.storage.checkpoint_interval_ms = 20;
+            config.supervision.storage_hang_ms = 1_000;
+        })
+        .await;
         solo.put("key", "value").await;
         solo.arm(actor, point, "hang", 1);
         let port = solo.running.port();
@@ -234,7 +238,6 @@ async fn a_hang_of_an_actor_that_holds_the_writers_lock_ends_the_process() {
 async fn a_stop_that_takes_too_long_is_cut_off_and_says_so() {
     let solo = Solo::start(|config| {
         config.timings.shutdown_timeout_ms = 200;
-        config.supervision.storage_hang_ms = 60_000;
     })
     .await;
     solo.put("key", "value").await;

@@ -10,7 +10,7 @@ use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
 
 /// How long any condition may take on a slow, busy host.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A domain of one machine in a folder of its own, with short timings and faults allowed.
 pub(crate) struct Solo {
@@ -32,8 +32,9 @@ impl Solo {
         config.fault_injection = true;
         config.timings.heartbeat_ms = 10;
         config.timings.election_timeout_ms = 100;
-        config.supervision.hang_ms = 200;
-        config.supervision.storage_hang_ms = 400;
+        config.supervision.hang_ms = 500;
+        // Longer than any disk stalls that has not failed.
+        config.supervision.storage_hang_ms = 60_000;
         config.log.sinks = vec![Sink::File {
             path: folder.path().join("log"),
         }];
@@ -43,7 +44,7 @@ impl Solo {
             running: start(config, Start::GoOn).expect("starts"),
             folder,
         };
-        solo.until("all actors run", Solo::all_run).await;
+        assert!(solo.all_run(), "let in before all actors have begun");
         solo
     }
 
