@@ -3,7 +3,7 @@
 //! of the processors and of the disk meanwhile is theirs, and is counted against them.
 
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,8 @@ pub struct StoodStill {
 struct Shared {
     stop: AtomicBool,
     resource: Resource,
+    /// The folder of the cluster whose machines are watched beside it.
+    cluster: PathBuf,
     seen: Mutex<Seen>,
 }
 
@@ -111,8 +113,8 @@ impl Shared {
 }
 
 impl Host {
-    /// Begins to watch whether the host lets threads run.
-    pub fn watch_processors() -> Host {
+    /// Begins to watch whether the host lets threads run, beside the cluster in this folder.
+    pub fn watch_processors(cluster: &Path) -> Host {
         let (first, mut last) = channel::<()>();
         for _ in 0..HOPS {
             let (next, come) = channel();
@@ -120,7 +122,7 @@ impl Host {
             // It ends when the one before it has.
             std::thread::spawn(move || before.into_iter().try_for_each(|it| next.send(it)));
         }
-        Host::tick(Resource::Processors, move || {
+        Host::tick(Resource::Processors, cluster, move || {
             first
                 .send(())
                 .expect("the threads live as long as this one");
@@ -128,15 +130,15 @@ impl Host {
         })
     }
 
-    /// Begins to watch whether it does, and whether the disk that this folder is on ends flushes. Of each time that it does not, 20 ms
-    /// are not counted.
+    /// Begins to watch whether it does, and whether the disk that the folder of this cluster is on ends flushes. Of each time that it does
+    /// not, 20 ms are not counted.
     ///
     /// # Panics
     ///
     /// When the folder cannot be written. In a thread of its own, which then ticks no more: when the disk fails.
-    pub fn watch_disk(folder: &Path) -> Host {
-        let file = tempfile::tempfile_in(folder).expect("the folder can be written");
-        Host::tick(Resource::Disk, move || {
+    pub fn watch_disk(cluster: &Path) -> Host {
+        let file = tempfile::tempfile_in(cluster).expect("the folder can be written");
+        Host::tick(Resource::Disk, cluster, move || {
             // In the same place, so that a flush waits for nothing but these bytes: a longer file is in the file system's journal,
             // and that waits for what others wrote.
             file.write_all_at(b"a few bytes", 0)
@@ -146,15 +148,16 @@ impl Host {
     }
 
     /// Does this at each tick.
-    fn tick(resource: Resource, mut work: impl FnMut() + Send + 'static) -> Host {
+    fn tick(resource: Resource, cluster: &Path, mut work: impl FnMut() + Send + 'static) -> Host {
         let seen = Seen {
             ticked_at: Instant::now(),
-            used: Reading::now(),
+            used: Reading::now(cluster),
             stood_still: StoodStill::default(),
         };
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             resource,
+            cluster: cluster.to_owned(),
             seen: Mutex::new(seen),
         });
         let ticking = Arc::clone(&shared);
@@ -162,7 +165,7 @@ impl Host {
             while !ticking.stop.load(Ordering::Relaxed) {
                 std::thread::sleep(PACE);
                 work();
-                let used = Reading::now();
+                let used = Reading::now(&ticking.cluster);
                 let mut seen = ticking.seen();
                 seen.stood_still = ticking.stood_still(&seen, || used.clone());
                 seen.used = used;
@@ -181,7 +184,8 @@ impl Host {
     pub fn stood_still(&self) -> StoodStill {
         let ticks = self.thread.as_ref().is_some_and(|it| !it.is_finished());
         assert!(ticks, "the disk of the test has failed");
-        self.shared.stood_still(&self.shared.seen(), Reading::now)
+        let now = || Reading::now(&self.shared.cluster);
+        self.shared.stood_still(&self.shared.seen(), now)
     }
 }
 
@@ -204,7 +208,7 @@ mod tests {
     async fn a_flush_that_does_not_end_is_counted_while_it_lasts_and_after_it() {
         let (end, ended) = channel::<()>();
         let began = Instant::now();
-        let host = Host::tick(Resource::Disk, move || {
+        let host = Host::tick(Resource::Disk, Path::new("nobody's"), move || {
             // Once the test has let go of its end, nothing is waited for.
             let _ = ended.recv();
         });
@@ -238,6 +242,7 @@ mod tests {
         let shared = Shared {
             stop: AtomicBool::new(false),
             resource: Resource::Processors,
+            cluster: PathBuf::new(),
             seen: Mutex::new(Seen {
                 ticked_at: Instant::now() - Duration::from_millis(130),
                 used: Reading::default(),

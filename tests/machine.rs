@@ -68,7 +68,8 @@ impl Machine {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let child = self.spawn();
-        process::note_start(Process(child.id()));
+        let cluster = self.log.parent().expect("a file lies in a folder");
+        process::note_start(cluster, Process(child.id()));
         self.child = Some(child);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Add;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,32 +100,33 @@ impl Add for Used {
     }
 }
 
-/// The machines that run, which this test has started.
-static MACHINES: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+/// The machines that run, each with the folder of its cluster: a test binary has several clusters at the same time.
+static MACHINES: Mutex<Vec<(PathBuf, Process)>> = Mutex::new(Vec::new());
 
-fn machines() -> MutexGuard<'static, Vec<Process>> {
+fn machines() -> MutexGuard<'static, Vec<(PathBuf, Process)>> {
     MACHINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A machine runs from now on.
-pub(crate) fn note_start(process: Process) {
-    machines().push(process);
+/// A machine of the cluster in this folder runs from now on.
+pub(crate) fn note_start(cluster: &Path, process: Process) {
+    machines().push((cluster.to_owned(), process));
 }
 
 /// A machine has ended.
 pub(crate) fn note_end(process: Process) {
-    machines().retain(|&it| it != process);
+    machines().retain(|&(_, it)| it != process);
 }
 
-/// What each machine that runs has used by a moment.
+/// What each machine of a cluster that runs has used by a moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading(BTreeMap<Process, Used>);
 
 impl Reading {
-    /// That of this moment.
-    pub(crate) fn now() -> Reading {
-        let machines = machines().clone();
-        let used = machines.into_iter().filter_map(|it| Some((it, it.used()?)));
+    /// That of this moment, of the cluster in this folder.
+    pub(crate) fn now(cluster: &Path) -> Reading {
+        let machines = machines().clone().into_iter();
+        let of_it = machines.filter(|(folder, _)| folder == cluster);
+        let used = of_it.filter_map(|(_, it)| Some((it, it.used()?)));
         Reading(used.collect())
     }
 
@@ -176,6 +178,16 @@ mod tests {
         }
         assert!(used().disk_bytes >= bytes.len() as u64, "{:?}", used());
         assert_eq!(Process(u32::MAX).used(), None);
+    }
+
+    #[test]
+    fn a_cluster_is_charged_with_its_own_machines() {
+        let [ours, theirs] = ["ours", "theirs"].map(Path::new);
+        note_start(ours, Process(id()));
+        assert!(Reading::now(ours).0.contains_key(&Process(id())));
+        assert!(Reading::now(theirs).0.is_empty());
+        note_end(Process(id()));
+        assert!(Reading::now(ours).0.is_empty());
     }
 
     #[test]

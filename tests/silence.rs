@@ -8,12 +8,11 @@ use crate::host::StoodStill;
 /// come late, and five such times are an election timeout.
 pub const SILENCE_MAX: Duration = Duration::from_millis(200);
 
-/// How much of it may be the host's: with it a silence is shorter than an election timeout still.
-const EXCUSED_MAX: Duration = Duration::from_millis(500);
+/// How much of it may be the host's: less than what is the machines' own.
+const EXCUSED_MAX: Duration = Duration::from_millis(150);
 
 /// The bound on a silence on a host that let no thread run meanwhile, now and then. One silence holds one such time, however many
-/// there were. None where the host did so for so long at once that machines may stand though nothing is wrong with them: of a
-/// silence nothing can be said then.
+/// there were. None where the host did so for so long at once that most of a silence may be its own: nothing can be said then.
 pub fn silence_max(host: StoodStill) -> Option<Duration> {
     (host.longest <= EXCUSED_MAX).then(|| SILENCE_MAX + host.longest)
 }
@@ -31,7 +30,7 @@ mod tests {
         };
         assert_eq!(bound(0, 0), Some(200));
         assert_eq!(bound(2_000, 70), Some(270));
-        assert_eq!(bound(500, 500), Some(700));
-        assert_eq!(bound(501, 501), None);
+        assert_eq!(bound(500, 150), Some(350));
+        assert_eq!(bound(500, 151), None);
     }
 }

@@ -12,7 +12,7 @@ use rm_tests::{Behind, Client, Cluster, Settings, until};
 const LARGE: (usize, usize) = (100, 1 << 20);
 
 /// How often it is tried on a host that lets nobody run for too long.
-const TRIES: usize = 5;
+const TRIES: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_snapshot_delays_no_heartbeat() {
@@ -40,7 +40,7 @@ async fn is_heard(cluster: &mut Cluster, client: &Client, behind: &Behind) -> bo
     let other = (0..3).find(|place| ![leader, behind.place].contains(place));
     let other = other.expect("one of three");
     // No heartbeat waits for a disk, so that what the disk does excuses nothing.
-    let host = Host::watch_processors();
+    let host = Host::watch_processors(&cluster.folder());
     // So that silences from before do not count.
     restart(client, other, "logic_center").await;
     until("it follows its leader again", async || {

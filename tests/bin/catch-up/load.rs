@@ -32,11 +32,8 @@ pub(crate) async fn fill(client: &Client, leader: usize, bytes: usize) {
                 // Not the same bytes everywhere, which a file system might fold.
                 let value = number.to_be_bytes().repeat(LARGE_BYTES / 8);
                 let key = format!("large/{number}");
-                while client
-                    .put_on(leader, key.clone(), value.clone())
-                    .await
-                    .is_err()
-                {}
+                let put = client.put_on(leader, key, value).await;
+                put.expect("each put is acknowledged");
             }
         });
     }
