@@ -31,7 +31,8 @@ number! {
     Index
 }
 
-/// A few machines: up to as many as a domain of five has others take no memory of their own.
+/// A few machines: up to as many as a domain of five has others take no memory of their own. An alias, since whoever drives the core
+/// only goes through it, as through any slice.
 pub type Machines = SmallVec<[MachineId; 4]>;
 
 impl Term {

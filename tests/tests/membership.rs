@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rm_proto::mvccpb::KeyValue;
 use rm_proto::raftmachine::v1::change_members_request::Change;
-use rm_proto::raftmachine::v1::{ChangeMembersRequest, Machine as Listed, UpdateMember};
+use rm_proto::raftmachine::v1::{
+    ChangeMembersRequest, ChangeMembersResponse, Machine as Listed, UpdateMember,
+};
 use rm_tests::members::{
     admit, begun_alone, change, dismiss, id_of, members, newcomer, replace, standing,
 };
@@ -13,6 +15,8 @@ use rm_tests::ports::claim;
 use rm_tests::writers::assert_nothing_lost;
 use rm_tests::{Client, Cluster, Mover, Prober, Settings, Workload, Writers, until};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tonic::{Response, Status};
 
 /// That of an operator.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
@@ -72,6 +76,49 @@ async fn held_by(client: &Client, place: usize) -> Vec<KeyValue> {
     client.dump(place).await
 }
 
+/// Has whoever leads the first three machines put a change into its log that the others are slow to take, so that it is not complete at
+/// once: who that is, and what it will answer.
+async fn begin(
+    client: &Client,
+    change: &Change,
+) -> (
+    usize,
+    JoinHandle<Result<Response<ChangeMembersResponse>, Status>>,
+) {
+    let ask = async || {
+        let leader = leader_of(client, &[0, 1, 2]).await;
+        for follower in (0..3).filter(|&place| place != leader) {
+            client
+                .arm_fault(follower, "storage", "commit", SLOW_COMMIT, SLOW_COMMITS)
+                .await;
+        }
+        let mut admin = client.admin(leader);
+        let request = ChangeMembersRequest {
+            change: Some(change.clone()),
+            force: false,
+        };
+        let asked = tokio::spawn(async move { admin.change_members(request).await });
+        (leader, asked)
+    };
+    let (mut leader, mut asked) = ask().await;
+    until("the change is in the leader's log", async || {
+        if asked.is_finished() {
+            let (next, again) = ask().await;
+            leader = next;
+            let answer = std::mem::replace(&mut asked, again).await;
+            return Err(format!("{answer:?}"));
+        }
+        let info = client.info_until(leader).await;
+        // It sends its log to whoever is a member by its log.
+        match info.followers.len() {
+            3 => Ok(()),
+            _ => Err(format!("{:?}", info.followers)),
+        }
+    })
+    .await;
+    (leader, asked)
+}
+
 /// Sees that every machine that should serve did so but for a time, and, where leadership was to move, that it did.
 fn assert_served(prober: &Prober, mover: Option<&Mover>, change: &str) {
     let gap = prober.longest();
@@ -117,6 +164,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     caught_up(&client, 5).await;
     for (place, left) in [(0, 4), (3, 3)] {
         settle(&writers, &mover).await;
+        assert_served(&prober, None, "before the next is removed");
         prober.excuse(place);
         dismiss(&mut cluster, &client, place).await;
         assert_served(&prober, Some(&mover), &format!("shrunk to {left}"));
@@ -130,6 +178,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
         let next = old.iter().position(|&place| place == leader);
         let place = old.remove(next.unwrap_or(0));
         let term = client.info_until(leader).await.term;
+        assert_served(&prober, None, "before the next is killed");
         prober.excuse(place);
         cluster.machines[place].kill();
         if place == leader {
@@ -163,7 +212,8 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
-    let mut cluster = begun_alone(Settings::trio().of(4)).await;
+    let settings = Settings::trio().of(4).with_timings_of_an_operator();
+    let mut cluster = begun_alone(settings).await;
     let client = cluster.client();
     client.put("begun", "alone").await;
     for place in 1..3 {
@@ -173,28 +223,7 @@ async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
     for _ in 0..2 {
         writers.progress(PROGRESS).await;
         let joined = newcomer(&cluster.machines[3], true);
-        let leader = leader_of(&client, &[0, 1, 2]).await;
-        // So that the change is not complete as soon as it is in the log.
-        for follower in (0..3).filter(|&place| place != leader) {
-            client
-                .arm_fault(follower, "storage", "commit", SLOW_COMMIT, SLOW_COMMITS)
-                .await;
-        }
-        let mut admin = client.admin(leader);
-        let request = ChangeMembersRequest {
-            change: Some(Change::Add(joined.clone())),
-            force: false,
-        };
-        let asked = tokio::spawn(async move { admin.change_members(request).await });
-        until("the change is in the leader's log", async || {
-            let info = client.info_until(leader).await;
-            // It sends its log to whoever is a member by its log.
-            match info.followers.len() {
-                3 => Ok(()),
-                _ => Err(format!("{:?}", info.followers)),
-            }
-        })
-        .await;
+        let (leader, asked) = begin(&client, &Change::Add(joined.clone())).await;
         cluster.machines[leader].kill();
         let answer = asked.await.expect("who asks does not panic");
         answer.expect_err("the change was under way");

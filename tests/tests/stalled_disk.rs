@@ -33,9 +33,12 @@ const CLIENTS: usize = 8;
 /// How much more memory the leader may take for all that is written then: half of it.
 const MEMORY_BYTES_MAX: u64 = (VALUES * VALUE_BYTES / 2) as u64;
 
-/// How many times as long it may take then as when no disk stalls, on a host on which more may go on then than before: if each value
-/// waited for the stalled disk, it would be a hundred times.
-const RATIO_MAX: f64 = 5.0;
+/// How many times as long it may take then as when no disk stalls, before or after, whichever is shorter: if each value waited for the
+/// stalled disk, it would be a hundred times.
+const RATIO_MAX: f64 = 2.0;
+
+/// How often it is tried, since the host's disk may be slow in one of these times and not in the others.
+const TRIES: usize = 3;
 
 /// The machine that this one takes for the leader, and the term.
 async fn leader_by(client: &Client, machine: usize) -> (u64, u64) {
@@ -217,46 +220,63 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
     let prober = Prober::start(&client, &cluster.folder(), 0..2);
     writers.progress(20).await;
     let term = leader_by(&client, 0).await;
-    // With the same company as later, and so much is written that memory is as it is then.
-    let before = Rush::of(&cluster, &client, leader, in_flight).await;
-    prober.longest();
+    let mut ratios: Vec<f64> = Vec::new();
+    while ratios.last().is_none_or(|&ratio| ratio >= RATIO_MAX) {
+        assert!(
+            ratios.len() < TRIES,
+            "{ratios:.2?} times as long as without, less than {RATIO_MAX} is right"
+        );
+        // With the same company as later, and so much is written that memory is as it is then.
+        let before = Rush::of(&cluster, &client, leader, in_flight).await;
+        prober.longest();
 
-    let stall = format!("delay:{}", STALL.as_millis());
-    let point = ["fault", "arm", "storage", "commit", &stall];
-    let often = ["--times", "1000000"];
-    done(&endpoint(stalled), &[&point[..], &often].concat());
-    let during = Rush::of(&cluster, &client, leader, in_flight).await;
-    let ratio = during.took.as_secs_f64() / before.took.as_secs_f64();
-    assert!(
-        ratio < RATIO_MAX,
-        "{ratio:.1} times as long as before, less than {RATIO_MAX} is right"
-    );
-    writers.progress(200).await;
-    let (now, log) = (in_flight(), client.info(0).await.expect("it answers"));
-    assert!(
-        during.filled || now.fills_its_window(),
-        "more would be sent: {now:?}"
-    );
-    assert!(
-        now.matched + VALUES as u64 <= log.commit_index,
-        "its disk does not stall: {now:?} of {}",
-        log.commit_index
-    );
-    let gap = prober.longest();
-    println!(
-        "while {} of {} entries were at the stalled disk, no write for at most {gap:?}; {VALUES} large ones took {:.1?}, {:.1?} before; memory of the leader {} and then up to {} bytes",
-        now.matched, log.commit_index, during.took, before.took, before.memory, during.memory
-    );
-    assert!(gap.own() < USUAL_ELECTION_TIMEOUT, "no write for {gap:?}");
-    let more = during.memory.saturating_sub(before.memory);
-    assert!(more < MEMORY_BYTES_MAX, "{more} bytes more than before");
-    assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
+        let stall = format!("delay:{}", STALL.as_millis());
+        let point = ["fault", "arm", "storage", "commit", &stall];
+        let often = ["--times", "1000000"];
+        done(&endpoint(stalled), &[&point[..], &often].concat());
+        let during = Rush::of(&cluster, &client, leader, in_flight).await;
+        writers.progress(200).await;
+        let (now, log) = (in_flight(), client.info(0).await.expect("it answers"));
+        assert!(
+            during.filled || now.fills_its_window(),
+            "more would be sent: {now:?}"
+        );
+        assert!(
+            now.matched + VALUES as u64 <= log.commit_index,
+            "its disk does not stall: {now:?} of {}",
+            log.commit_index
+        );
+        let gap = prober.longest();
+        println!(
+            "while {} of {} entries were at the stalled disk, no write for at most {gap:?}; {VALUES} large ones took {:.1?}, {:.1?} before; memory of the leader {} and then up to {} bytes",
+            now.matched, log.commit_index, during.took, before.took, before.memory, during.memory
+        );
+        assert!(gap.own() < USUAL_ELECTION_TIMEOUT, "no write for {gap:?}");
+        let more = during.memory.saturating_sub(before.memory);
+        assert!(more < MEMORY_BYTES_MAX, "{more} bytes more than before");
+        assert_eq!(leader_by(&client, 0).await, term, "nobody stood");
+
+        done(
+            &endpoint(stalled),
+            &["fault", "disarm", "storage", "commit"],
+        );
+        let goal = client.info(0).await.expect("it answers").commit_index;
+        until("it has what it lacked", async || {
+            let now = in_flight();
+            (now.matched >= goal)
+                .then_some(())
+                .ok_or(format!("{now:?}"))
+        })
+        .await;
+        let after = Rush::of(&cluster, &client, leader, in_flight).await;
+        let ratio = during.took.div_duration_f64(before.took.min(after.took));
+        println!(
+            "it took {ratio:.2} times as long as before ({:.1?}) or after ({:.1?})",
+            before.took, after.took
+        );
+        ratios.push(ratio);
+    }
     prober.finish().await;
-
-    done(
-        &endpoint(stalled),
-        &["fault", "disarm", "storage", "commit"],
-    );
     writers.progress(200).await;
     let acknowledged = writers.finish().await;
     cluster.same_history_everywhere().await;
