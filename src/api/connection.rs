@@ -1,12 +1,10 @@
 //! Connections of clients: how their bytes are read and written, who is at the other end, and how soon it must speak.
 
-use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,24 +12,19 @@ use futures::future::BoxFuture;
 use rm_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-/// How long a client may take for its first bytes, the handshake of TLS among them: the preface of HTTP/2, or as much of a request of HTTP/1.1. Nothing else ends a
-/// connection that never sends them: HTTP/2's own keepalive begins with the preface, HTTP/1.1's limit on the head of a request
-/// with its first byte, and the stop in good order with either.
+use crate::linger::Linger;
+
+/// How long a client may take for its first bytes, the handshake of TLS among them: the preface of HTTP/2, or as much of a request of
+/// HTTP/1.1. Nothing else ends a connection that never sends them: HTTP/2's own keepalive begins with the preface, HTTP/1.1's limit on
+/// the head of a request with its first byte, and the stop in good order with either.
 pub(crate) const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// How many bytes the preface has (RFC 9113, section 3.4).
 pub(crate) const PREFACE_BYTES: usize = 24;
-
-/// How long a connection that we have ended waits for the client to end it too. Whoever closes a socket in which something waits to be
-/// read has the system throw away what the client has not received yet: the last words of a stream, when it was told to stop.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// The most that is read from a client to be thrown away, in bytes a turn.
-const LEFTOVER_BYTES: usize = 4 << 10;
 
 /// One client's connection.
 ///
@@ -45,15 +38,13 @@ pub(crate) struct Connection {
     /// What is there until the preface is.
     opening: Option<Opening>,
     /// Set once everything is written, and no more will be.
-    leaving: Option<Pin<Box<Sleep>>>,
+    leaving: Option<Linger>,
+    linger_time: Duration,
     place: Place,
 }
 
-enum Transport {
-    Plain(TcpStream),
-    // Larger by far than the other.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// In plain or by TLS, whose state is larger by far.
+type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Who is at the other end, as far as the connection tells. It travels with each request.
 #[derive(Clone, Debug, Default)]
@@ -124,29 +115,35 @@ impl Opening {
     }
 }
 
+/// On what terms a client comes in.
+pub(crate) struct Admission {
+    pub(crate) opening: Opening,
+    /// How long the connection waits in the end for the client to end it too.
+    pub(crate) linger_time: Duration,
+    pub(crate) place: Place,
+}
+
 impl Connection {
-    pub(crate) fn plain(stream: TcpStream, opening: Opening, place: Place) -> Connection {
-        Connection {
-            transport: Transport::Plain(stream),
-            client: Client::default(),
-            opening: Some(opening),
-            leaving: None,
-            place,
-        }
+    /// In plain.
+    pub(crate) fn plain(stream: TcpStream, admission: Admission) -> Connection {
+        Connection::new(Either::Left(stream), Client::default(), admission)
     }
 
-    pub(crate) fn by_tls(
-        accepted: Accepted<TcpStream>,
-        opening: Opening,
-        place: Place,
-    ) -> Connection {
+    /// By TLS, from somebody whose certificate was looked at.
+    pub(crate) fn by_tls(accepted: Accepted<TcpStream>, admission: Admission) -> Connection {
         let common_name = accepted.common_name.map(Arc::from);
+        let transport = Either::Right(Box::new(accepted.stream));
+        Connection::new(transport, Client { common_name }, admission)
+    }
+
+    fn new(transport: Transport, client: Client, admission: Admission) -> Connection {
         Connection {
-            transport: Transport::Tls(Box::new(accepted.stream)),
-            client: Client { common_name },
-            opening: Some(opening),
+            transport,
+            client,
+            opening: Some(admission.opening),
             leaving: None,
-            place,
+            linger_time: admission.linger_time,
+            place: admission.place,
         }
     }
 }
@@ -156,38 +153,8 @@ impl Connection {
     /// What is below.
     pub(crate) fn socket(&self) -> &TcpStream {
         match &self.transport {
-            Transport::Plain(stream) => stream,
-            Transport::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl Transport {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Either::Left(stream) => stream,
+            Either::Right(stream) => stream.get_ref().0,
         }
     }
 }
@@ -207,7 +174,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = self.transport.poll_read(cx, buf);
+        let read = Pin::new(&mut self.transport).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         let received = &self.place.0.received_bytes;
         received.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -231,7 +198,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.transport.poll_write(cx, buf);
+        let written = Pin::new(&mut self.transport).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
             let sent = &self.place.0.sent_bytes;
             sent.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -240,28 +207,17 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     /// Ends our half, and waits a while for the client to end its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.leaving.is_none() {
-            ready!(self.transport.poll_shutdown(cx))?;
-        }
         let connection = &mut *self;
+        let time = connection.linger_time;
         let leaving = connection
             .leaving
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-        let mut leftover = [MaybeUninit::uninit(); LEFTOVER_BYTES];
-        while leaving.as_mut().poll(cx).is_pending() {
-            let mut leftover = ReadBuf::uninit(&mut leftover);
-            match ready!(connection.transport.poll_read(cx, &mut leftover)) {
-                Ok(()) if !leftover.filled().is_empty() => {}
-                // Gone, with a word or without.
-                Ok(()) | Err(_) => break,
-            }
-        }
-        Poll::Ready(Ok(()))
+            .get_or_insert_with(|| Linger::within(time));
+        leaving.poll(&mut connection.transport, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

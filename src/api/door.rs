@@ -1,20 +1,21 @@
 //! The door for clients: how many may come in, how soon they must speak, and what they must show.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, stream};
 use rm_tls::Acceptor;
 use slog::{Logger, info};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::connection::{Connection, Opening, Place, Traffic};
+use crate::connection::{Admission, Connection, Opening, Place, Traffic};
+use crate::linger::Linger;
 
 /// A connection that is silent for so long is probed, and then again after each interval, until the system gives it up:
 /// the other host may be gone without a word.
@@ -37,6 +38,8 @@ pub(crate) struct Door {
     pub(crate) connections_max: usize,
     /// How long a client may take for the handshake of TLS, if there is one, and the preface.
     pub(crate) preface_time: Duration,
+    /// How long a connection that we end waits for the client to end it too.
+    pub(crate) linger_time: Duration,
     /// Whether the server stops: then whoever has sent no preface is sent away.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) traffic: Arc<Traffic>,
@@ -47,8 +50,7 @@ pub(crate) struct Door {
 struct Knock {
     stream: TcpStream,
     from: SocketAddr,
-    opening: Opening,
-    place: Place,
+    admission: Admission,
 }
 
 /// How one who knocked came in, or why not.
@@ -57,26 +59,29 @@ type Entry = Result<Connection, (SocketAddr, io::Error)>;
 impl Door {
     /// The connections that come in. It never ends.
     pub(crate) fn incoming(self) -> impl Stream<Item = io::Result<Connection>> {
-        let inside = (self, FuturesUnordered::new(), TurnedAway::default());
+        let inside = (self, JoinSet::new(), TurnedAway::default());
         stream::unfold(inside, |(door, mut entering, mut turned_away)| async move {
             let connection = door.admit(&mut entering, &mut turned_away).await;
             Some((Ok(connection), (door, entering, turned_away)))
         })
     }
 
-    /// The next connection that came in. Those whose handshake takes long hold up no other.
+    /// The next connection that came in. Those whose handshake takes long hold up no other; each has a place.
     async fn admit(
         &self,
-        entering: &mut FuturesUnordered<BoxFuture<'static, Entry>>,
+        entering: &mut JoinSet<Entry>,
         turned_away: &mut TurnedAway,
     ) -> Connection {
         loop {
             tokio::select! {
                 knock = self.knock() => match &self.tls {
-                    None => return Connection::plain(knock.stream, knock.opening, knock.place),
-                    Some(acceptor) => entering.push(enter(acceptor.clone(), knock).boxed()),
+                    None => return Connection::plain(knock.stream, knock.admission),
+                    Some(acceptor) => {
+                        entering.spawn(enter(acceptor.clone(), knock));
+                    }
                 },
-                Some(entry) = entering.next() => match entry {
+                // A handshake that panicked has let nobody in, and its connection is closed.
+                Some(Ok(entry)) = entering.join_next() => match entry {
                     Ok(connection) => return connection,
                     Err((from, error)) => turned_away.note(&self.log, from, &error),
                 },
@@ -115,8 +120,11 @@ impl Door {
         Knock {
             stream,
             from,
-            opening: Opening::until(over.boxed()),
-            place: Place::taken(&self.traffic),
+            admission: Admission {
+                opening: Opening::until(over.boxed()),
+                linger_time: self.linger_time,
+                place: Place::taken(&self.traffic),
+            },
         }
     }
 }
@@ -126,16 +134,23 @@ async fn enter(acceptor: Acceptor, knock: Knock) -> Entry {
     let Knock {
         stream,
         from,
-        mut opening,
-        place,
+        mut admission,
     } = knock;
     let accepted = tokio::select! {
         accepted = acceptor.accept(stream) => accepted,
-        () = opening.over() => Err(io::ErrorKind::TimedOut.into()),
+        () = admission.opening.over() => {
+            let text = "the handshake did not end in the time for it, or the machine stops";
+            return Err((from, io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
     };
     match accepted {
-        Ok(accepted) => Ok(Connection::by_tls(accepted, opening, place)),
-        Err(error) => Err((from, error)),
+        Ok(accepted) => Ok(Connection::by_tls(accepted, admission)),
+        Err((error, mut stream)) => {
+            // Why is what it was told last. Whether it has heard that is its own affair.
+            let mut linger = Linger::within(admission.linger_time);
+            let _ = poll_fn(|cx| linger.poll(&mut stream, cx)).await;
+            Err((from, error))
+        }
     }
 }
 
@@ -182,6 +197,7 @@ mod tests {
             tls: None,
             connections_max,
             preface_time,
+            linger_time: LONG,
             draining,
             traffic: Arc::default(),
             log: Logger::root(slog::Discard, slog::o!()),
@@ -191,7 +207,7 @@ mod tests {
 
     /// The next one that comes in.
     async fn enter(door: &Door) -> Connection {
-        let (mut entering, mut turned_away) = (FuturesUnordered::new(), TurnedAway::default());
+        let (mut entering, mut turned_away) = (JoinSet::new(), TurnedAway::default());
         door.admit(&mut entering, &mut turned_away).await
     }
 

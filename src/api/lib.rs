@@ -25,6 +25,7 @@ mod join;
 mod kv;
 mod lease;
 mod line;
+mod linger;
 mod lock;
 mod lookout;
 mod maintenance;

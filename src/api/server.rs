@@ -46,6 +46,9 @@ const OVERHEAD_BYTES: usize = 512 << 10;
 /// the many small requests of a busy client seldom need leave for more.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// The most that a connection which we end waits for the client to end it too.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// The largest window that HTTP/2 knows (RFC 9113, section 6.9.1).
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
@@ -105,6 +108,8 @@ pub async fn serve(
         tls: certificates.acceptor(),
         connections_max: port.config().limits.client_connections_max,
         preface_time: PREFACE_TIME,
+        // A stop waits for it, and must not be cut off for a client that takes nothing.
+        linger_time: LINGER_TIME_MAX.min(Duration::from_millis(limit_ms) / 2),
         draining: draining.clone(),
         traffic: Arc::default(),
         log: log.clone(),

@@ -153,13 +153,14 @@ impl Acceptor {
     /// Takes a connection.
     ///
     /// # Errors
-    /// The other end does not speak TLS, not a version that is known, or shows no certificate that it must.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<Accepted<S>>
+    /// The other end does not speak TLS, not a version that is known, or shows no certificate that it must. What it is told of that is
+    /// written into the connection, which comes back: who closes it at once may have it lost.
+    pub async fn accept<S>(&self, stream: S) -> Result<Accepted<S>, (io::Error, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = TlsAcceptor::from(self.0.in_force.load_full());
-        let stream = acceptor.accept(stream).await?;
+        let stream = acceptor.accept(stream).into_fallible().await?;
         let chain = stream.get_ref().1.peer_certificates();
         let common_name = chain.and_then(|chain| common_name(chain.first()?));
         Ok(Accepted {
