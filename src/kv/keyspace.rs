@@ -26,6 +26,7 @@ use crate::scrub::Compaction;
 use crate::state_machine::StateMachine;
 use crate::tables::{Configuration, State, Tables};
 use crate::txn::Plan;
+use crate::vetted::Vetted;
 use crate::view::View;
 
 /// The most operations of a transaction that any machine applies; a machine's own limit must not exceed it.
@@ -42,6 +43,7 @@ pub struct Keyspace {
     tables: Tables,
     leases: Leases,
     auth: Auth,
+    vetted: Vetted,
     alarms: Alarms,
     writer: Writer,
     state: State,
@@ -106,6 +108,7 @@ impl StateMachine for Keyspace {
             tables,
             leases,
             auth,
+            vetted: Vetted::default(),
             alarms,
             writer,
             state,
@@ -315,6 +318,7 @@ impl Keyspace {
         Judge {
             auth: &self.auth,
             view: &self.view(&room)?,
+            vetted: &self.vetted,
             by: by.as_ref(),
         }
         .command(command)?;
@@ -444,6 +448,7 @@ impl Keyspace {
         let judge = Judge {
             auth,
             view: &view,
+            vetted: &self.vetted,
             by,
         };
         judge.query(query)?;

@@ -37,6 +37,7 @@ mod state_machine;
 mod summary;
 mod tables;
 mod txn;
+mod vetted;
 mod view;
 
 pub use alarm::{ALARMS_MAX, Alarm, AlarmCommand, AlarmKind};

@@ -6,12 +6,14 @@ use crate::auth_command::{AuthCommand, AuthError, AuthQuery, Deed, Signature};
 use crate::command::{Command, Operation, Put, Query, Range, Txn};
 use crate::error::Failure;
 use crate::span::Span;
+use crate::vetted::Vetted;
 use crate::view::View;
 
 /// Whoever asks, and what is known of the key space and its users.
 pub(crate) struct Judge<'j> {
     pub(crate) auth: &'j Auth,
     pub(crate) view: &'j View<'j>,
+    pub(crate) vetted: &'j Vetted,
     /// None for a client that has not said who it is.
     pub(crate) by: Option<&'j Signature>,
 }
@@ -138,6 +140,8 @@ impl Judge<'_> {
         self.write(span)?;
         if put.lease != 0 {
             self.lease(put.lease, true)?;
+            let may = |user: &str, write| self.auth.permits(user, span, write);
+            self.vetted.hung_on(put.lease, may);
         }
         self.read_if(put.prev_kv, span)
     }
@@ -167,9 +171,13 @@ impl Judge<'_> {
         if self.administer().is_ok() {
             return Ok(());
         }
-        for key in self.view.attached_keys(id)? {
-            self.may(Span::One(&key), write)?;
-        }
-        Ok(())
+        let user = self.somebody()?;
+        let revision = self.auth.revision();
+        self.vetted.judge(revision, id, (user, write), || {
+            for key in self.view.attached_keys(id)? {
+                self.may(Span::One(&key), write)?;
+            }
+            Ok(())
+        })
     }
 }
