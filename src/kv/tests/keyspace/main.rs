@@ -12,4 +12,7 @@ mod scripts;
 mod steps;
 mod support;
 mod twin;
+mod twin_permit;
+mod twin_users;
+mod user_steps;
 mod users;

@@ -7,18 +7,21 @@ use rm_kv::{
     Query, Range, SortOrder, SortTarget, Txn,
 };
 
+use crate::user_steps::{Asker, asker, auth_command, auth_query, some_users};
+
 /// What happens to the machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Apply(Command),
-    Query(Query),
+    /// On whose behalf, and what.
+    Apply(Asker, Command),
+    Query(Asker, Query),
     Checkpoint,
     /// The process dies and starts again: what was not in a checkpoint is applied again from the log.
     Crash,
 }
 
 /// Few keys, so that requests meet; among them keys around the lengths at which the index divides them.
-fn key() -> impl Strategy<Value = Bytes> {
+pub(crate) fn key() -> impl Strategy<Value = Bytes> {
     let long = |count: usize, tail: &'static [u8]| {
         let mut key = vec![b'k'; count];
         key.extend_from_slice(tail);
@@ -43,7 +46,7 @@ fn key() -> impl Strategy<Value = Bytes> {
     prop::sample::select(keys)
 }
 
-fn range_end() -> impl Strategy<Value = Bytes> {
+pub(crate) fn range_end() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         2 => Just(Bytes::new()),
         1 => Just(Bytes::from_static(&[0])),
@@ -155,7 +158,7 @@ fn scrub() -> impl Strategy<Value = Command> {
 }
 
 /// Few leases, so that requests meet; one is never granted.
-fn lease() -> impl Strategy<Value = i64> {
+pub(crate) fn lease() -> impl Strategy<Value = i64> {
     prop::sample::select(vec![1, 2, -3, 7])
 }
 
@@ -187,18 +190,35 @@ fn lease_query() -> impl Strategy<Value = Query> {
     ]
 }
 
-pub(crate) fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Step> {
+    let command = prop_oneof![
+        6 => put().prop_map(Command::Put),
+        2 => delete().prop_map(Command::DeleteRange),
+        4 => txn().prop_map(Command::Txn),
+        3 => compact(),
+        3 => scrub(),
+        4 => lease_command(),
+        4 => auth_command(),
+    ];
+    let query = prop_oneof![
+        2 => lease_query(),
+        4 => range().prop_map(Query::Range),
+        1 => txn().prop_map(Query::Txn),
+        2 => auth_query(),
+    ];
     prop_oneof![
-        6 => put().prop_map(|put| Step::Apply(Command::Put(put))),
-        2 => delete().prop_map(|delete| Step::Apply(Command::DeleteRange(delete))),
-        4 => txn().prop_map(|txn| Step::Apply(Command::Txn(txn))),
-        3 => compact().prop_map(Step::Apply),
-        3 => scrub().prop_map(Step::Apply),
-        4 => lease_command().prop_map(Step::Apply),
-        2 => lease_query().prop_map(Step::Query),
-        4 => range().prop_map(|range| Step::Query(Query::Range(range))),
-        1 => txn().prop_map(|txn| Step::Query(Query::Txn(txn))),
+        24 => (asker(), command).prop_map(|(asker, command)| Step::Apply(asker, command)),
+        9 => (asker(), query).prop_map(|(asker, query)| Step::Query(asker, query)),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Crash),
     ]
+}
+
+/// What happens one after the other; half of the machines ask for permissions from the beginning.
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let users = prop_oneof![Just(Vec::new()), some_users()];
+    (users, prop::collection::vec(step(), 1..80)).prop_map(|(users, steps)| {
+        let users = users.into_iter().map(|command| Step::Apply(None, command));
+        users.chain(steps).collect()
+    })
 }

@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use rm_kv::{
-    Command, Compaction, Compare, CompareResult, CompareTarget, DeleteRange, DeleteReply, Grant,
-    KeyValue, Keyspace, Lease, LeaseChange, LeaseReply, MAX_TXN_OPERATIONS, Operation, Put, Query,
-    Range, RangeReply, Reply, ReplyBody, RequestError, SortOrder, SortTarget, StateMachine, Txn,
-    TxnReply,
+    AuthError, AuthQuery, AuthReply, Command, Compaction, Compare, CompareResult, CompareTarget,
+    DeleteRange, DeleteReply, Grant, KeyValue, Keyspace, Lease, LeaseChange, LeaseReply,
+    MAX_TXN_OPERATIONS, Operation, Put, Query, Range, RangeReply, Reply, ReplyBody, RequestError,
+    Signature, Signed, SortOrder, SortTarget, StateMachine, Txn, TxnReply,
 };
 use rm_raft::{EntryId, Index, Term};
 
-use crate::steps::{Step, step};
-use crate::support::{Disk, apply, hash};
+use crate::steps::{Step, steps};
+use crate::support::{Disk, apply_signed, hash};
+use crate::twin_permit::TwinJudge;
+use crate::twin_users::Users;
+use crate::user_steps::signature;
 
 /// The key space, in the plainest way. It forgets nothing, and notes aside which changes are to be there.
 #[derive(Clone)]
@@ -30,6 +33,7 @@ struct Twin {
     /// The first change that the scrub has not looked at.
     scrub_from: Place,
     leases: BTreeMap<i64, Lease>,
+    users: Users,
     /// How many entries were applied.
     entries: u64,
     /// The entry by which it was begun to count the time of leases.
@@ -53,6 +57,7 @@ impl Twin {
             records: BTreeMap::new(),
             scrub_from: (0, 0),
             leases: BTreeMap::new(),
+            users: Users::default(),
             entries: 0,
             reign: 0,
             news: Vec::new(),
@@ -71,9 +76,11 @@ impl Twin {
         }
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Reply, RequestError> {
+    fn apply(&mut self, signed: &Signed) -> Result<Reply, RequestError> {
+        let Signed { by, command } = signed;
         self.entries += 1;
         command.check(MAX_TXN_OPERATIONS)?;
+        self.judged(by.as_ref(), |judge| judge.command(command))?;
         let next = self.revision() + 1;
         let (body, changed) = match command {
             Command::Put(put) => {
@@ -119,7 +126,10 @@ impl Twin {
                 let changed = self.revoke(*id, next).ok_or(RequestError::LeaseNotFound)?;
                 (ReplyBody::RevokeLease, changed)
             }
-            Command::Auth(_) => panic!("the steps have no users"),
+            Command::Auth(command) => {
+                let reply = self.users.apply(self.entries, command)?;
+                (ReplyBody::Auth(reply), false)
+            }
             Command::Alarm(_) => panic!("the steps have no alarms"),
             Command::CountLeases => {
                 self.reign = self.entries;
@@ -155,6 +165,19 @@ impl Twin {
             revision: self.revision(),
             body,
         })
+    }
+
+    fn judged(
+        &self,
+        by: Option<&Signature>,
+        judge: impl FnOnce(TwinJudge) -> Result<(), AuthError>,
+    ) -> Result<(), RequestError> {
+        let judged = judge(TwinJudge {
+            users: &self.users,
+            by,
+            keys_of: &|id| self.keys_of(id),
+        });
+        Ok(judged?)
     }
 
     /// Ends a lease, if there is one; whether keys hung on it.
@@ -222,8 +245,9 @@ impl Twin {
             .collect()
     }
 
-    fn query(&self, query: &Query) -> Result<Reply, RequestError> {
+    fn query(&self, by: Option<&Signature>, query: &Query) -> Result<Reply, RequestError> {
         query.check(MAX_TXN_OPERATIONS)?;
+        self.judged(by, |judge| judge.query(query))?;
         let body = match query {
             Query::Range(range) if range.revision > self.revision() => {
                 return Err(RequestError::FutureRevision);
@@ -242,7 +266,16 @@ impl Twin {
                 let keys = if *keys { self.keys_of(*id) } else { Vec::new() };
                 ReplyBody::Lease(LeaseReply { lease, keys })
             }
-            Query::Auth(_) | Query::Signed { .. } => panic!("the steps have no users"),
+            Query::Auth(query) => ReplyBody::Auth(match query {
+                AuthQuery::Status => self.users.status(),
+                AuthQuery::Users => self.users.names(),
+                AuthQuery::Roles => self.users.role_names(),
+                AuthQuery::User(name) => self.users.roles_of(name)?,
+                AuthQuery::Role(name) => self.users.permissions_of(name)?,
+                AuthQuery::Password(name) => self.users.password_of(name)?,
+                AuthQuery::May(_) => AuthReply::Done,
+            }),
+            Query::Signed { .. } => panic!("a query is given with who asks beside it"),
             Query::KnownLeases(ids) => {
                 let known = ids.iter().filter_map(|id| self.leases.get(id));
                 ReplyBody::Leases(known.copied().collect())
@@ -490,16 +523,24 @@ enum Decided {
     Txn(bool, Vec<Decided>),
 }
 
+fn by_whom(by: Option<Signature>, query: Query) -> Query {
+    let signed = |by| Query::Signed {
+        by,
+        query: Box::new(query.clone()),
+    };
+    by.map_or(query.clone(), signed)
+}
+
 /// Applies again what the key space has lost.
-fn replay(keyspace: &mut Keyspace, log: &[(Command, Result<Reply, RequestError>)]) {
+fn replay(keyspace: &mut Keyspace, log: &[(Signed, Result<Reply, RequestError>)]) {
     let lost = keyspace.applied().index.0 as usize..;
-    for (number, (command, outcome)) in log.iter().enumerate().skip(lost.start) {
+    for (number, (signed, outcome)) in log.iter().enumerate().skip(lost.start) {
         let entry = EntryId {
             term: Term(1),
             index: Index(number as u64 + 1),
         };
         // Nobody waits for the answer: only whether it is an error is to be as before.
-        let again = keyspace.apply(entry, Some(&command.encode()), false);
+        let again = keyspace.apply(entry, Some(&signed.encode()), false);
         let again = again.unwrap().unwrap();
         assert_eq!(again.as_ref().err(), outcome.as_ref().err());
         if let (Ok(again), Ok(before)) = (again, outcome) {
@@ -513,7 +554,7 @@ proptest! {
 
     #[test]
     fn the_key_space_answers_as_its_naive_twin_and_every_machine_alike(
-        steps in prop::collection::vec(step(), 1..80),
+        steps in steps(),
     ) {
         let (disk, other_disk, dusty_disk) = (Disk::new(), Disk::new(), Disk::new());
         let mut keyspace = disk.open();
@@ -523,16 +564,23 @@ proptest! {
         let mut log = Vec::new();
         for step in steps {
             match step {
-                Step::Apply(command) => {
-                    let outcome = apply(&mut keyspace, &command).unwrap().unwrap();
+                Step::Apply(asker, command) => {
+                    let by = signature(asker, twin.users.revision());
+                    let signed = Signed { by, command };
+                    let outcome = apply_signed(&mut keyspace, &signed).unwrap().unwrap();
                     let news = keyspace.take_lease_news().changes;
-                    prop_assert_eq!(&outcome, &twin.apply(&command), "{:?}", command);
+                    prop_assert_eq!(&outcome, &twin.apply(&signed), "{:?}", signed);
                     prop_assert_eq!(news, std::mem::take(&mut twin.news));
-                    log.push((command, outcome));
+                    let news = keyspace.take_auth_news();
+                    prop_assert_eq!(news, std::mem::take(&mut twin.users.news));
+                    log.push((signed, outcome));
                 }
-                Step::Query(query) => {
+                Step::Query(asker, query) => {
+                    let by = signature(asker, twin.users.revision());
+                    let answer = twin.query(by.as_ref(), &query);
+                    let query = by_whom(by, query);
                     let reply = keyspace.query(&query).unwrap();
-                    prop_assert_eq!(reply, twin.query(&query), "{:?}", query);
+                    prop_assert_eq!(reply, answer, "{:?}", query);
                 }
                 Step::Checkpoint => {
                     keyspace.checkpoint().unwrap();
@@ -543,9 +591,21 @@ proptest! {
                     keyspace = disk.open();
                     replay(&mut keyspace, &log);
                     keyspace.take_lease_news();
+                    keyspace.take_auth_news();
                 }
             }
             prop_assert_eq!(keyspace.revision(), twin.revision());
+            prop_assert_eq!(
+                keyspace.auth_status(),
+                (twin.users.enabled, twin.users.revision())
+            );
+            for user in ["root", "alice", "bob"] {
+                // Everybody may ask for its own.
+                let by = signature(Some((user, 0)), twin.users.revision());
+                let query = Query::Auth(AuthQuery::User(user.to_owned()));
+                let answer = twin.query(by.as_ref(), &query);
+                prop_assert_eq!(keyspace.query(&by_whom(by, query)).unwrap(), answer);
+            }
             prop_assert_eq!(keyspace.compaction(), twin.compaction());
             prop_assert_eq!(keyspace.size().unwrap().changes, twin.records.len() as u64);
             if twin.compaction().is_complete() {
@@ -560,8 +620,8 @@ proptest! {
         );
         prop_assert_eq!(disk.dump(), other_disk.dump());
         // One that has scrubbed nothing answers by the same hash, at every revision that can be read.
-        for (command, _) in &mut log {
-            if let Command::Scrub { changes, .. } = command {
+        for (signed, _) in &mut log {
+            if let Command::Scrub { changes, .. } = &mut signed.command {
                 *changes = 0;
             }
         }
