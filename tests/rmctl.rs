@@ -1,7 +1,8 @@
 //! The binary `rmctl`, run as an operator runs it.
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::binary::rmctl;
@@ -13,6 +14,11 @@ use crate::machine::die_with_the_test;
 ///
 /// When it cannot be run.
 pub fn run(endpoints: &str, arguments: &[&str]) -> Output {
+    let mut command = command(endpoints, arguments);
+    command.output().expect("rmctl can be run")
+}
+
+fn command(endpoints: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(rmctl());
     command
         .args(arguments)
@@ -21,7 +27,48 @@ pub fn run(endpoints: &str, arguments: &[&str]) -> Output {
         .env_remove("CARGO")
         .env_remove("CARGO_MANIFEST_DIR");
     die_with_the_test(&mut command);
-    command.output().expect("rmctl can be run")
+    command
+}
+
+/// A command of rmctl under way.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Starts one.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be run.
+    pub fn start(endpoints: &str, arguments: &[&str]) -> Running {
+        let mut command = command(endpoints, arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().expect("rmctl can be run"))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        let ended = self.0.try_wait().expect("a child can be looked at");
+        assert!(ended.is_none(), "it has ended: {ended:?}");
+        let process = i32::try_from(self.0.id()).expect("process numbers are small");
+        let process = Pid::from_raw(process).expect("no process has number zero");
+        kill_process(process, signal).expect("it runs");
+    }
+
+    /// Waits for its end: all that it has printed.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be waited for.
+    pub async fn end(self) -> Output {
+        let waiting = tokio::task::spawn_blocking(|| self.0.wait_with_output());
+        let output = waiting.await.expect("waiting does not panic");
+        output.expect("a child can be waited for")
+    }
 }
 
 /// Runs a command that must do what it was asked: what it prints.

@@ -17,6 +17,7 @@ use crate::info;
 use crate::kv::{self, DelFlags, GetFlags, PutFlags};
 use crate::log::{self, LogCommand};
 use crate::member::{self, MemberCommand};
+use crate::migrate::{self, MigrateFlags};
 use crate::output::{Format, print};
 use crate::snapshot::{self, SnapshotCommand};
 use crate::tls::{TlsFlags, Url};
@@ -91,6 +92,9 @@ enum Command {
     /// Save the state of a machine in a file, look into such a file, or restore a domain from it
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Move what an etcd holds into a domain, follow it until clients have changed over, and compare the two
+    #[command(after_help = migrate::WHAT_IS_NOT_MOVED)]
+    Migrate(Box<MigrateFlags>),
     /// Write the states of the machines anew, without the space that compactions have left in them; they go on meanwhile
     Defrag,
     /// Show or disarm the alarms that stand
@@ -154,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Transfer(flags) => transfer::run(&endpoints, flags).await,
         Command::Member(command) => member::run(&endpoints, or(Format::Table), command).await,
         Command::Snapshot(command) => snapshot::run(&endpoints, or(Format::Table), command).await,
+        Command::Migrate(flags) => migrate::run(&endpoints, or(Format::Table), *flags).await,
         Command::Defrag => defrag::run(&endpoints).await,
         Command::Alarm(command) => alarm::run(&endpoints, or(Format::Table), command).await,
         Command::Actors(flags) => actor::actors(&endpoints, or(Format::Table), flags).await,

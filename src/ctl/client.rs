@@ -13,7 +13,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::error::{Error, Result};
-use crate::proto::{AdminClient, AuthClient, AuthenticateRequest, KvClient, MaintenanceClient};
+use crate::proto::{
+    AdminClient, AuthClient, AuthenticateRequest, KvClient, LeaseClient, MaintenanceClient,
+    WatchClient,
+};
 
 /// While an answer is awaited, however long that takes, the machine is asked so often whether it is still there; etcd takes no offence at
 /// a question every five seconds.
@@ -224,6 +227,21 @@ impl Link {
     /// Its key space. Answers may be of any size: what was asked for is to be shown.
     pub(crate) fn kv(&self) -> KvClient<Way> {
         KvClient::new(self.way()).max_decoding_message_size(usize::MAX)
+    }
+
+    /// Its leases.
+    pub(crate) fn lease(&self) -> LeaseClient<Way> {
+        LeaseClient::new(self.way())
+    }
+
+    /// What happens to its keys.
+    pub(crate) fn watch(&self) -> WatchClient<Way> {
+        WatchClient::new(self.way())
+    }
+
+    /// Its users and roles.
+    pub(crate) fn auth(&self) -> AuthClient<Way> {
+        AuthClient::new(self.way())
     }
 
     /// What it tells of itself to any etcd client.

@@ -6,6 +6,7 @@ use rm_backup::BackupError;
 use tonic::{Code, Status};
 
 use crate::client::{Endpoint, innermost};
+use crate::migrate::MigrateError;
 
 /// What a command ends with.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
@@ -73,6 +74,9 @@ pub(crate) enum Error {
     /// A snapshot file is refused, or cannot be restored.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// What an etcd holds could not be moved.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// rmctl itself is at fault.
     #[error("{0} panicked; this is a fault of rmctl, please report it")]
     Panicked(&'static str),
@@ -99,6 +103,7 @@ impl Error {
             Error::Usage(_) => 2,
             Error::Unreachable { .. } | Error::NoneReachable(_) => 3,
             Error::Request { status, .. } if is_absence(status) => 3,
+            Error::Migrate(error) => error.exit_code(),
             Error::Some { failures, .. } => {
                 let codes = failures.iter().map(|(_, error)| error.exit_code());
                 codes.max().unwrap_or(1)
@@ -135,7 +140,7 @@ fn list(failures: &[(Endpoint, Error)]) -> String {
 }
 
 /// Whether an answer says that nobody could serve the request, rather than that the request was wrong.
-fn is_absence(status: &Status) -> bool {
+pub(crate) fn is_absence(status: &Status) -> bool {
     // tonic reports its own timeout as a cancellation.
     matches!(
         status.code(),
@@ -162,7 +167,7 @@ pub(crate) fn describe(status: &Status) -> String {
 }
 
 /// What to do about an answer, where there is something to do.
-fn advice(status: &Status) -> &'static str {
+pub(crate) fn advice(status: &Status) -> &'static str {
     if is_broken(status) {
         return "\nIs the machine running, and does it speak TLS where we do (https:// or --cacert), and in plain where we do not?";
     }

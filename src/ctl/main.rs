@@ -21,6 +21,7 @@ mod kv;
 mod load;
 mod log;
 mod member;
+mod migrate;
 mod neighbour;
 mod observer;
 mod output;

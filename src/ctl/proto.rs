@@ -3,14 +3,22 @@
 pub(crate) use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 pub(crate) use rm_proto::etcdserverpb::auth_client::AuthClient;
 pub(crate) use rm_proto::etcdserverpb::kv_client::KvClient;
+pub(crate) use rm_proto::etcdserverpb::lease_client::LeaseClient;
 pub(crate) use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 pub(crate) use rm_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+pub(crate) use rm_proto::etcdserverpb::request_op;
+pub(crate) use rm_proto::etcdserverpb::watch_client::WatchClient;
+pub(crate) use rm_proto::etcdserverpb::watch_request::RequestUnion;
 pub(crate) use rm_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, AuthenticateRequest, DefragmentRequest,
-    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, SnapshotRequest, SnapshotResponse,
-    StatusRequest,
+    AlarmMember, AlarmRequest, AlarmType, AuthRoleListRequest, AuthUserListRequest,
+    AuthenticateRequest, DefragmentRequest, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    PutRequest, RangeRequest, RangeResponse, RequestOp, SnapshotRequest, SnapshotResponse,
+    StatusRequest, TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+    WatchResponse,
 };
-pub(crate) use rm_proto::mvccpb::KeyValue;
+pub(crate) use rm_proto::mvccpb::event::EventType;
+pub(crate) use rm_proto::mvccpb::{Event, KeyValue};
 pub(crate) use rm_proto::raftmachine::v1::admin_client::AdminClient;
 pub(crate) use rm_proto::raftmachine::v1::change_members_request::Change;
 pub(crate) use rm_proto::raftmachine::v1::{

@@ -27,6 +27,31 @@ pub(crate) struct KeyRange {
     pub(crate) range_end: Vec<u8>,
 }
 
+impl KeyRange {
+    /// This key alone.
+    pub(crate) fn of(key: &[u8]) -> KeyRange {
+        KeyRange {
+            key: key.to_vec(),
+            range_end: Vec::new(),
+        }
+    }
+
+    /// All keys that begin so.
+    pub(crate) fn with_prefix(prefix: Vec<u8>) -> KeyRange {
+        if prefix.is_empty() {
+            // The smallest key is one zero byte: an empty key is none.
+            return KeyRange {
+                key: vec![0],
+                range_end: vec![0],
+            };
+        }
+        KeyRange {
+            range_end: prefix_end(&prefix),
+            key: prefix,
+        }
+    }
+}
+
 impl RangeFlags {
     /// The range that the flags make of a key.
     ///
@@ -35,11 +60,7 @@ impl RangeFlags {
     pub(crate) fn range(&self, key: &str) -> Result<KeyRange> {
         let key = key.as_bytes().to_vec();
         if key.is_empty() && (self.prefix || self.from_key) {
-            // The smallest key is one zero byte: an empty key is none.
-            return Ok(KeyRange {
-                key: vec![0],
-                range_end: vec![0],
-            });
+            return Ok(KeyRange::with_prefix(key));
         }
         if key.is_empty() {
             return Err(Error::Usage(

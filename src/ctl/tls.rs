@@ -44,7 +44,7 @@ impl fmt::Display for Url {
 pub(crate) struct TlsFlags {
     /// The authority that signed the machines' certificates (PEM), if not one that this host trusts
     #[arg(long, global = true, env = "RMCTL_CACERT", value_name = "FILE")]
-    cacert: Option<PathBuf>,
+    pub(crate) cacert: Option<PathBuf>,
     /// A certificate to show to the machines (PEM)
     #[arg(
         long,
@@ -53,7 +53,7 @@ pub(crate) struct TlsFlags {
         value_name = "FILE",
         requires = "tls_key"
     )]
-    cert: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
     /// The certificate's private key (PEM)
     #[arg(
         // Commands about keys have a KEY of their own.
@@ -64,10 +64,10 @@ pub(crate) struct TlsFlags {
         value_name = "FILE",
         requires = "cert"
     )]
-    key: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     /// Believe whoever answers: for tests only, since anybody on the way can answer
     #[arg(long, global = true)]
-    insecure_skip_tls_verify: bool,
+    pub(crate) insecure_skip_tls_verify: bool,
 }
 
 impl TlsFlags {
