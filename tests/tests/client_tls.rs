@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
-use rm_proto::etcdserverpb::MemberListRequest;
+use rm_proto::etcdserverpb::{LeaseKeepAliveRequest, MemberListRequest, WatchCreateRequest};
 use rm_proto::raftmachine::v1::Machine as Listed;
 use rm_proto::raftmachine::v1::change_members_request::Change;
 use rm_tests::authority::{Authority, Signed};
 use rm_tests::curl::{self, curl};
 use rm_tests::etcd::{etcdctl, text};
+use rm_tests::leases::{grant, keep_alive};
 use rm_tests::members::{assert_leaves, begun_alone, change, newcomer, remove, standing};
-use rm_tests::{Cluster, Settings, rmctl, until};
+use rm_tests::watching::Watching;
+use rm_tests::{Client, Cluster, Settings, rmctl, until};
 use rm_tls::{ClientFiles, Dialler};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::Code;
 
 /// A folder of certificates, and the authorities that signed them.
 struct Hall {
@@ -217,6 +220,49 @@ async fn certificates_are_renewed_while_a_machine_serves_and_bad_ones_change_not
     cluster.assert_nobody_panicked();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_version_of_tls_is_spoken_unless_the_config_forbids_it() {
+    let hall = Hall::new();
+    let mut newest = hall.tls();
+    newest["version_min"] = json!("1.3");
+    for (tls, lets_in) in [(hall.tls(), true), (newest, false)] {
+        let cluster = hall.cluster(Settings::solo(), tls).await;
+        let url = format!("https://{}/health", cluster.machines[0].client);
+        let ca = hall.authority.ca();
+        for (version, expected) in [("1.2", lets_in), ("1.3", true)] {
+            let arguments = ["--cacert", path(&ca), "--tls-max", version, &url];
+            let output = curl::command(&arguments).output().expect("curl can be run");
+            assert_eq!(output.status.success(), expected, "{version}: {output:?}");
+        }
+        cluster.assert_nobody_panicked();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_the_revoked_that_cannot_be_read_lets_nobody_back_in() {
+    let hall = Hall::new();
+    let sign = |name| hall.authority.sign(name, &[]);
+    let (alice, mallory) = (sign("alice"), sign("mallory"));
+    let list = hall.authority.revoke(&[&mallory]);
+    let mut tls = hall.mutual();
+    tls["client_revoked"] = json!(list);
+    let cluster = hall.cluster(Settings::solo(), tls).await;
+    let (https, ca) = (by_tls(&cluster), hall.authority.ca());
+    let get = |shown: &Signed| {
+        let arguments = with(&flags(&ca, Some(shown)), &["get", "key"]);
+        rmctl::run(&https, &arguments).status.code()
+    };
+    std::fs::write(&list, "no list").expect("the folder can be written");
+    let log = || cluster.machines[0].log();
+    until("the fault is told", async || {
+        let told = log().contains("are of no use: those of before stay in force");
+        told.then_some(()).ok_or_else(log)
+    })
+    .await;
+    assert_eq!((get(&alice), get(&mallory)), (Some(0), Some(3)));
+    cluster.assert_nobody_panicked();
+}
+
 /// A process that has yet to hear of a leader does not know whether permissions are asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_shows_a_certificate_may_look_where_there_is_no_leader() {
@@ -333,6 +379,31 @@ async fn the_common_name_of_a_certificate_stands_for_a_user() {
     let transfer = with(&flags(&ca, Some(&alice)), &["transfer", "RM.02"]);
     let said = rmctl::refused(&https, &transfer, 1);
     assert!(said.contains("permission denied"), "{said}");
+
+    let addresses = cluster.machines.iter().map(|machine| machine.client);
+    let by_alice = Client::by_tls(addresses, &hall.dialler(Some(&alice)));
+    let mut watching = Watching::open(&by_alice, 0).await.expect("anybody may");
+    for (key, is_permitted) in [("a", true), ("b", false)] {
+        watching
+            .create(WatchCreateRequest {
+                key: key.into(),
+                ..Default::default()
+            })
+            .await;
+        let told = watching.told().await;
+        assert_eq!(
+            (told.created, told.canceled),
+            (true, !is_permitted),
+            "{told:?}"
+        );
+    }
+    grant(&by_alice, 7, 600).await;
+    done(&root, &["put", "b", "of root", "--lease", "7"]);
+    let renewal = LeaseKeepAliveRequest { id: 7 };
+    let renewed = keep_alive(&by_alice, 0, tokio_stream::iter([renewal])).await;
+    let renewed = renewed.expect("anybody may ask").message().await;
+    let refused_renewal = renewed.expect_err("a key that is not hers hangs on it");
+    assert_eq!(refused_renewal.code(), Code::PermissionDenied);
 
     // The gateway knows no certificates' names.
     let url = format!("https://{}/v3/kv/range", cluster.machines[0].client);
