@@ -196,11 +196,15 @@ def learn_newcomer(etcdctl: Etcdctl, command: str) -> str | None:
     return found[0] if found else None
 
 
+# How long a check may take, and the compaction and the defragmentation after it.
+CHECK_SECONDS = 300
+
+
 def checks(etcdctl: Etcdctl):
     """check, of which each puts as much as it can for a while: datascale for as long as that takes, perf for a minute."""
     for what in "datascale", "perf":
         command = f"check {what} --load=s --prefix=/checked/ --auto-compact --auto-defrag"
-        printed = etcdctl(command, silent=True)
+        printed = etcdctl(command, silent=True, patience_seconds=CHECK_SECONDS)
         etcdctl.show(command, "ended" if re.search("^(PASS|FAIL): ", printed, re.MULTILINE) else printed)
         etcdctl("get --prefix /checked/")
 

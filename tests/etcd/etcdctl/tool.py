@@ -54,12 +54,13 @@ class Etcdctl:
         ordered: bool = False,
         silent: bool = False,
         learn: Callable[[str], object] | None = None,
+        patience_seconds: int = PATIENCE_SECONDS,
     ) -> str:
         """Runs a command to its end; what it printed, as it is. `ordered`: its lines come in an order by chance.
         `learn` finds names in what was printed, before it is shown."""
         ended = subprocess.run(
             self.words(command), env=self.environment(command), cwd=self.folder, input=input, stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", timeout=PATIENCE_SECONDS, check=False,
+            stdout=subprocess.PIPE, encoding="utf-8", errors="backslashreplace", timeout=patience_seconds, check=False,
         )  # fmt: skip
         if learn:
             learn(ended.stdout)
