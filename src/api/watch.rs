@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures::{Stream, stream};
 use prost::Message;
 use rm_actors::port::{
-    Deed, Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, Room, WatchStream,
+    Deed, Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, RequestError, Room,
+    WatchStream,
 };
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::watch_create_request::FilterType;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::error::refused;
+use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::lookout::Lookout;
 use crate::recognition::Caller;
@@ -98,7 +99,7 @@ impl Conversation {
                 return Ok(response);
             }
             match self.next().await? {
-                Next::Request(room, Some(request)) => self.ask(request, room).await,
+                Next::Request(room, Some(request)) => self.ask(request, room).await?,
                 Next::Request(_, None) => self.requests = None,
                 Next::Notice(notice) => self.tell(notice),
             }
@@ -127,13 +128,13 @@ impl Conversation {
         }
     }
 
-    async fn ask(&mut self, request: pb::WatchRequest, room: Room) {
+    async fn ask(&mut self, request: pb::WatchRequest, room: Room) -> Result<(), Status> {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => {
                 let watcher = new_watcher(request);
-                match self.may_watch(&watcher.interest).await {
+                match self.judge(&watcher.interest).await? {
                     Ok(()) => self.watching.create(watcher, room),
-                    Err(refusal) => self.refuse(&refusal),
+                    Err(refusal) => self.refuse(refusal),
                 }
             }
             Some(RequestUnion::CancelRequest(request)) => {
@@ -143,24 +144,30 @@ impl Conversation {
             // What a later etcd may ask is passed over, as etcd does.
             None => {}
         }
+        Ok(())
     }
 
-    async fn may_watch(&self, interest: &Interest) -> Result<(), Refusal> {
-        let watch = Deed::Watch {
-            key: interest.key.clone(),
-            range_end: interest.range_end.clone(),
+    /// Whether a watcher may be made. That this cannot be told here and now ends the stream, so that the client goes on elsewhere: a
+    /// watcher that is refused is refused for good.
+    async fn judge(&mut self, interest: &Interest) -> Result<Result<(), RequestError>, Status> {
+        let judged = may_watch(&self.caller, interest);
+        let judged = tokio::select! {
+            judged = judged => judged,
+            // An error says that the server is gone.
+            _ = self.draining.wait_for(|draining| *draining) => Err(Refusal::Stopped),
+            status = self.lookout.lost() => return Err(status),
         };
-        let judge = |port: Port| {
-            let watch = watch.clone();
-            async move { port.may(watch).await }
-        };
-        self.caller.act(judge).await
+        match judged {
+            Ok(()) => Ok(Ok(())),
+            Err(Refusal::Request(refusal)) => Ok(Err(refusal)),
+            Err(refusal) => Err(refused(refusal)),
+        }
     }
 
     /// A watcher that may not be made ends at once, as in etcd; the stream goes on.
-    fn refuse(&mut self, refusal: &Refusal) {
+    fn refuse(&mut self, refusal: RequestError) {
         let revision = self.port.report().revision;
-        let status = refused(refusal.clone());
+        let status = invalid(refusal);
         let (code, text) = (status.code(), status.message());
         self.ready.push_back(pb::WatchResponse {
             header: Some(header(&self.port, revision)),
@@ -215,6 +222,18 @@ impl Conversation {
             }
         }
     }
+}
+
+async fn may_watch(caller: &Caller, interest: &Interest) -> Result<(), Refusal> {
+    let watch = Deed::Watch {
+        key: interest.key.clone(),
+        range_end: interest.range_end.clone(),
+    };
+    let judge = |port: Port| {
+        let watch = watch.clone();
+        async move { port.may(watch).await }
+    };
+    caller.act(judge).await
 }
 
 fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {
