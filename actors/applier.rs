@@ -86,6 +86,7 @@ impl Derived for Applier {
             change: None,
         };
         applier.post();
+        applier.know_auth_again();
         applier.post_sizes();
         Ok(applier)
     }

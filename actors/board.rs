@@ -23,7 +23,8 @@ pub(crate) struct Board {
     applied: AtomicU64,
     revision: AtomicI64,
     compaction: watch::Sender<Compaction>,
-    /// Whether the two below hold what was committed at some moment since the process began, or more.
+    /// Whether the two below hold what was committed at some moment since the process began, or what an earlier process on this data
+    /// judged by, or more.
     auth_known: AtomicBool,
     auth_enabled: AtomicBool,
     auth_revision: AtomicU64,
@@ -213,7 +214,7 @@ impl Board {
         self.auth_enabled.store(enabled, Ordering::Release);
     }
 
-    /// Notes that this machine has applied all that was committed at some moment since it began.
+    /// Notes that what is posted of users may be judged by.
     pub(crate) fn know_auth(&self) {
         self.auth_known.store(true, Ordering::Release);
     }

@@ -1,10 +1,15 @@
 //! What the Applier lets others know of the key space: on the board, and by messages.
 
-use rm_kv::{Keyspace, StateMachine};
+use rm_kv::{Keyspace, Signed, StateMachine};
+use rm_raft::{Entry, Index, Payload};
+use rm_store::LogError;
 use slog::debug;
 
 use crate::applier::Applier;
 use crate::message::{CompactionMoved, LeasesChanged};
+
+/// How many bytes of the log are looked at before the actor shows that it gets on.
+const LOOK_BYTES: usize = 4 << 20;
 
 impl Applier {
     pub(crate) fn post(&mut self) {
@@ -25,6 +30,49 @@ impl Applier {
             if !is_behind && board.post_compaction(keyspace.compaction()) {
                 slots.compactor.tell(CompactionMoved);
             }
+        }
+    }
+
+    /// An earlier process on this data may have known whether permissions are asked for. If no entry that the log holds beyond this state
+    /// changes anything of that, then this state judges by no less than that process did, and there is no need to ask a leader first.
+    pub(crate) fn know_auth_again(&mut self) {
+        let board = &self.machine.shared.board;
+        let has_caught_up = self.machine.shared.resources.directory.has_caught_up();
+        if board.auth_is_known() || !has_caught_up {
+            return;
+        }
+        match self.users_may_change_in_log() {
+            Ok(false) => board.know_auth(),
+            Ok(true) => {
+                debug!(
+                    self.machine.log,
+                    "users may have changed beyond this state: a leader must tell"
+                );
+            }
+            // Whoever has the entries applied tells of damage.
+            Err(error) => {
+                debug!(self.machine.log, "whether users have changed cannot be told"; "error" => %error);
+            }
+        }
+    }
+
+    fn users_may_change_in_log(&self) -> Result<bool, LogError> {
+        let reader = self.machine.shared.resources.log.reader();
+        let mut next = self.applied().next();
+        loop {
+            let entries = reader.entries(next, Index(u64::MAX), LOOK_BYTES)?;
+            let Some(last) = entries.last() else {
+                return Ok(false);
+            };
+            let may_change = |entry: &Entry| match &entry.payload {
+                Payload::Command(proposal) => Signed::may_change_users(&proposal.command),
+                Payload::Empty | Payload::Configuration { .. } => false,
+            };
+            if entries.iter().any(may_change) {
+                return Ok(true);
+            }
+            next = last.id.index.next();
+            self.machine.life.progresses();
         }
     }
 

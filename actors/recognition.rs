@@ -8,6 +8,7 @@ use rm_kv::{
     AuthCommand, AuthError, AuthQuery, AuthReply, Command, Deed, Query, Reply, ReplyBody, Signature,
 };
 use rm_raft::Index;
+use slog::warn;
 use tokio::sync::Semaphore;
 
 use crate::port::{Consistency, Port, Refusal};
@@ -39,8 +40,9 @@ impl Port {
         self.by.clone()
     }
 
-    /// Whether permissions are asked for, as far as this machine has applied. None as long as it may not have applied what was committed
-    /// when it began: a machine that starts, joins or catches up must not take its old state for a reason to let anybody in.
+    /// Whether permissions are asked for, as far as this machine has applied. None as long as the machine has less than it once judged by,
+    /// or has never had all that was committed at some moment: one that starts, joins or catches up must not take its old state for a
+    /// reason to let anybody in.
     pub fn asks_for_permissions(&self) -> Option<bool> {
         let board = &self.shared.board;
         board.auth_is_known().then(|| board.auth().0)
@@ -55,8 +57,23 @@ impl Port {
             return Ok(asks);
         }
         self.signed(None).barrier().await?;
+        self.note_caught_up().await;
         self.shared.board.know_auth();
         Ok(self.shared.board.auth().0)
+    }
+
+    /// A later process on this data need not ask again, unless users change beyond its state.
+    async fn note_caught_up(&self) {
+        if self.shared.resources.directory.has_caught_up() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let note = move || shared.resources.directory.note_caught_up();
+        let noted = tokio::task::spawn_blocking(note).await;
+        if let Ok(Err(error)) = noted {
+            let log = self.logger();
+            warn!(log, "that this machine has caught up cannot be noted: started again it serves nobody before there is a leader"; "error" => %error);
+        }
     }
 
     /// Finds it out as soon as that is possible, so that no request has to wait for it.
@@ -203,8 +220,10 @@ impl Port {
     /// # Errors
     /// It may not, as [`AuthError`] says; or whether that is asked for at all is not known yet, as [`Port::barrier`].
     pub async fn may(&self, deed: Deed) -> Result<(), Refusal> {
-        // To be somebody is enough to be told how this machine is, which must be told where there is no leader, too.
-        if deed != Deed::Be && !self.learn_whether_permissions_are_asked_for().await? {
+        // How a machine is must be told, too, of one that begins or joins and does not get so far that it knows of users.
+        let is_begun = self.shared.resources.directory.has_caught_up();
+        let is_to_be_known = deed != Deed::Be || is_begun;
+        if is_to_be_known && !self.learn_whether_permissions_are_asked_for().await? {
             return Ok(());
         }
         let query = Query::Auth(AuthQuery::May(deed));

@@ -94,17 +94,21 @@ impl Caller {
 /// The token stands for nobody, or the user may not use the method.
 pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Result<(), Refusal> {
     // Whoever comes to prove itself, or only to look whether anybody is there, may bring a token that has ended.
-    if is_for_anybody(request.uri().path()) {
-        return Ok(());
-    }
     let caller = Caller {
         port: port.clone(),
         proof: request.extensions().get::<Proof>().cloned(),
     };
-    if let Some(deed) = deed(request.uri().path()) {
-        caller
-            .act(async |port| port.may(deed.clone()).await)
-            .await?;
+    match need(request.uri().path()) {
+        Need::Nothing => return Ok(()),
+        Need::OfEachWish => {}
+        Need::OfKeys => {
+            port.learn_whether_permissions_are_asked_for().await?;
+        }
+        Need::Of(deed) => {
+            caller
+                .act(async |port| port.may(deed.clone()).await)
+                .await?;
+        }
     }
     if let Some(by) = caller.signed().await?.signature() {
         request.extensions_mut().insert(by);
@@ -123,24 +127,36 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     Some(token.strip_prefix("Bearer ").unwrap_or(token))
 }
 
-/// Whether it does not matter who uses a method.
-fn is_for_anybody(path: &str) -> bool {
-    let path = path.trim_start_matches('/');
-    path == "etcdserverpb.Auth/Authenticate" || path.starts_with("grpc.")
+/// What whoever uses a method needs, whatever it asks for; as in etcd.
+#[derive(Debug, PartialEq, Eq)]
+enum Need {
+    /// It does not matter who it is.
+    Nothing,
+    /// What its keys need, which is seen to where it is done: by what this machine has, so that it must not have too little.
+    OfKeys,
+    /// What is seen to for each thing that is asked on a stream.
+    OfEachWish,
+    /// To be permitted this.
+    Of(Deed),
 }
 
-/// What a method needs whatever it is asked for, as in etcd; none if what is asked is judged, or everybody may. Of our own methods
-/// everybody may use those that only show.
-fn deed(path: &str) -> Option<Deed> {
-    let (service, method) = path.trim_start_matches('/').split_once('/')?;
+fn need(path: &str) -> Need {
+    let Some((service, method)) = path.trim_start_matches('/').split_once('/') else {
+        return Need::OfKeys;
+    };
     match (service, method) {
-        ("etcdserverpb.Maintenance", "Status" | "Alarm") => Some(Deed::Be),
-        ("etcdserverpb.Maintenance", _) => Some(Deed::Administer),
-        ("etcdserverpb.Cluster", "MemberList") => Some(Deed::Be),
-        ("etcdserverpb.Cluster", _) => Some(Deed::Administer),
-        ("raftmachine.v1.Admin", "Info" | "Actors" | "LogLevels" | "Members") => None,
-        ("raftmachine.v1.Admin", _) => Some(Deed::Administer),
-        _ => None,
+        ("etcdserverpb.Auth", "Authenticate") => Need::Nothing,
+        ("etcdserverpb.Watch", "Watch") | ("etcdserverpb.Lease", "LeaseKeepAlive") => {
+            Need::OfEachWish
+        }
+        ("etcdserverpb.Maintenance", "Status" | "Alarm") => Need::Of(Deed::Be),
+        ("etcdserverpb.Maintenance", _) => Need::Of(Deed::Administer),
+        ("etcdserverpb.Cluster", "MemberList") => Need::Of(Deed::Be),
+        ("etcdserverpb.Cluster", _) => Need::Of(Deed::Administer),
+        ("raftmachine.v1.Admin", "Info" | "Actors" | "LogLevels" | "Members") => Need::Nothing,
+        ("raftmachine.v1.Admin", _) => Need::Of(Deed::Administer),
+        _ if service.starts_with("grpc.") => Need::Nothing,
+        _ => Need::OfKeys,
     }
 }
 
@@ -161,19 +177,23 @@ mod tests {
 
     #[test]
     fn methods_that_are_not_about_keys_need_somebody_or_an_administrator() {
+        let (be, administer) = (|| Need::Of(Deed::Be), || Need::Of(Deed::Administer));
         for (path, expected) in [
-            ("/etcdserverpb.Maintenance/Status", Some(Deed::Be)),
-            ("/etcdserverpb.Maintenance/Snapshot", Some(Deed::Administer)),
-            ("/etcdserverpb.Maintenance/Later", Some(Deed::Administer)),
-            ("/etcdserverpb.Cluster/MemberAdd", Some(Deed::Administer)),
-            ("/etcdserverpb.Cluster/MemberList", Some(Deed::Be)),
-            ("/raftmachine.v1.Admin/KillActor", Some(Deed::Administer)),
-            ("/raftmachine.v1.Admin/Info", None),
-            ("/etcdserverpb.KV/Put", None),
-            ("/etcdserverpb.Auth/Authenticate", None),
-            ("/", None),
+            ("/etcdserverpb.Maintenance/Status", be()),
+            ("/etcdserverpb.Maintenance/Snapshot", administer()),
+            ("/etcdserverpb.Maintenance/Later", administer()),
+            ("/etcdserverpb.Cluster/MemberAdd", administer()),
+            ("/etcdserverpb.Cluster/MemberList", be()),
+            ("/raftmachine.v1.Admin/KillActor", administer()),
+            ("/raftmachine.v1.Admin/Info", Need::Nothing),
+            ("/etcdserverpb.KV/Put", Need::OfKeys),
+            ("/etcdserverpb.Watch/Watch", Need::OfEachWish),
+            ("/etcdserverpb.Auth/UserAdd", Need::OfKeys),
+            ("/etcdserverpb.Auth/Authenticate", Need::Nothing),
+            ("/grpc.health.v1.Health/Check", Need::Nothing),
+            ("/", Need::OfKeys),
         ] {
-            assert_eq!(deed(path), expected, "{path}");
+            assert_eq!(need(path), expected, "{path}");
         }
     }
 }

@@ -5,12 +5,15 @@ use std::cell::Cell;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 
-use crate::auth_command::Signature;
+use crate::auth_command::{AuthCommand, Signature};
 use crate::command::{Command, Txn};
 
 /// The newest encoding that this program reads. Each command is written in the oldest that has it, so that machines of an older
 /// program go on while nothing is asked of them that they do not know.
 const VERSION: u8 = 6;
+
+/// The oldest encoding that has users, and nothing else.
+const AUTH: u8 = 4;
 
 /// The encoding of a signed command: the signature, then the command in an encoding of its own.
 const SIGNED: u8 = 5;
@@ -67,7 +70,7 @@ impl Command {
             | Command::ExpireLeases { .. }
             | Command::NoteLeases { .. }
             | Command::CountLeases => 3,
-            Command::Auth(_) => 4,
+            Command::Auth(_) => AUTH,
             // Five is what is signed.
             Command::Alarm(_) => 6,
         }
@@ -134,6 +137,25 @@ impl Signed {
         let command = Command::decode(rest)?;
         let by = Some(by);
         Ok(Signed { by, command })
+    }
+
+    /// Whether what the log carries may change users, roles or permissions, or whether they are asked for. What cannot be read may.
+    /// Commands of another kind are told by a byte, and not decoded.
+    pub fn may_change_users(bytes: &[u8]) -> bool {
+        let command = match bytes.split_first() {
+            Some((&SIGNED, body)) => {
+                postcard::take_from_bytes::<Signature>(body).map_or(body, |(_, command)| command)
+            }
+            _ => bytes,
+        };
+        match command.first() {
+            Some(&AUTH) => !matches!(
+                Command::decode(command),
+                Ok(Command::Auth(AuthCommand::Admit { .. }))
+            ),
+            Some(&version) => !(1..=VERSION).contains(&version) || version == SIGNED,
+            None => true,
+        }
     }
 }
 
@@ -222,6 +244,27 @@ mod tests {
             Command::CountLeases,
         ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
+        }
+    }
+
+    #[test]
+    fn what_may_change_users_is_told_without_decoding_what_cannot() {
+        let change = Command::Auth(AuthCommand::Enable);
+        let admit = Command::Auth(AuthCommand::Admit {
+            user: "alice".into(),
+            token: "token".into(),
+            revision: 3,
+        });
+        for (command, changes) in [(change, true), (admit, false), (nest(3), false)] {
+            for by in [None, Some("alice".to_owned())] {
+                let by = by.map(|user| Signature { user, revision: 3 });
+                let command = command.clone();
+                let signed = Signed { by, command };
+                assert_eq!(Signed::may_change_users(&signed.encode()), changes);
+            }
+        }
+        for unreadable in [&b""[..], &[0], &[SIGNED], &[AUTH, 0xff], &[VERSION + 1]] {
+            assert!(Signed::may_change_users(unreadable), "{unreadable:?}");
         }
     }
 

@@ -105,6 +105,27 @@ impl DataDirectory {
         })
     }
 
+    /// Whether the machine once had, with this data, all that was committed at some moment.
+    pub fn has_caught_up(&self) -> bool {
+        self.with_record(|record| record.caught_up)
+    }
+
+    /// Notes, durably, that it has.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn note_caught_up(&self) -> Result<(), OpenError> {
+        self.with_record(|record| {
+            if !record.caught_up {
+                let mut next = record.clone();
+                next.caught_up = true;
+                next.write(&self.path)?;
+                *record = next;
+            }
+            Ok(())
+        })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -71,6 +71,9 @@ pub(crate) struct Record {
     /// Whether the machine learned that it takes part no more.
     #[serde(default)]
     pub(crate) removed: bool,
+    /// Whether the machine once had all that was committed at some moment.
+    #[serde(default)]
+    pub(crate) caught_up: bool,
     /// What every environment of this directory bears, and no file of another.
     pub(crate) data_id: String,
     /// How often the directory was opened.
@@ -90,6 +93,7 @@ impl Record {
             joined: identity.joined.clone(),
             era: identity.era,
             removed: false,
+            caught_up: false,
             data_id: origin::random_data_id()?,
             boot: 0,
             environments: BTreeSet::new(),

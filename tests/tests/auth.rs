@@ -143,6 +143,14 @@ const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permission de
 const EMPTY: (Code, &str) = (Code::InvalidArgument, "etcdserver: user name is empty");
 const INVALID: (Code, &str) = (Code::Unauthenticated, "etcdserver: invalid auth token");
 
+/// What a machine says that has waited in vain for a leader.
+const LEADERLESS: [&str; 2] = ["etcdserver: no leader", "etcdserver: request timed out"];
+
+fn assert_leaderless<T: std::fmt::Debug>(outcome: Result<T, Status>) {
+    let status = outcome.expect_err("who asks is not known");
+    assert!(LEADERLESS.contains(&status.message()), "{status:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_machine_recognises_a_user_at_once_and_judges_it_alike() {
     let cluster = Cluster::start(settings()).await;
@@ -409,26 +417,34 @@ async fn a_machine_that_starts_lets_nobody_in_before_it_knows_whether_permission
     let settings = settings().with("storage.checkpoint_interval_ms", 3_600_000);
     let mut cluster = Cluster::start(settings).await;
     let client = cluster.client();
+    client.put("c", "secret").await;
     enable(&client, "a", "c").await;
+    let root = token(&client, 0, "root").await;
+    assert_eq!(get(&client, 0, &root, "c").await.expect("root may all"), 1);
     cluster.kill_all();
     cluster.machines[0].start();
     until("it answers", async || {
-        let info = client.info(0).await;
-        info.map(drop).map_err(|status| status.to_string())
+        match client.get_on(0, "c", true).await {
+            Err(status) if LEADERLESS.contains(&status.message()) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await;
+    assert_leaderless(client.status(0).await);
+    let members = MemberListRequest::default();
+    assert_leaderless(client.cluster(0).member_list(members).await);
     let taken = client.maintenance(0).snapshot(SnapshotRequest {}).await;
-    taken.map(drop).expect_err("who asks is not known");
+    assert_leaderless(taken.map(drop));
     let level = SetLogLevelRequest {
         actor: "gate".into(),
         level: "trace".into(),
     };
     let set = client.admin(0).set_log_level(level.clone()).await;
-    set.map(drop).expect_err("who asks is not known");
+    assert_leaderless(set);
+    // Its watchers are not refused for good, or its client would not ask for them again elsewhere.
     let mut watching = Watching::open(&client, 0).await.expect("anybody may");
     watching.create(all()).await;
-    let told = watching.told().await;
-    assert!(told.created && told.canceled, "{told:?}");
+    assert_leaderless(watching.response().await);
 
     cluster.machines[1].start();
     cluster.machines[2].start();
@@ -440,6 +456,52 @@ async fn a_machine_that_starts_lets_nobody_in_before_it_knows_whether_permission
     set.expect("root may all");
     let taken = client.maintenance(0).snapshot(SnapshotRequest {}).await;
     assert_refused(taken.map(drop), EMPTY.0, EMPTY.1);
+}
+
+/// A domain that never asked for permissions goes on to be read where there is no leader, also after its machines were started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_starts_and_has_seen_no_change_of_users_serves_what_it_has() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    client.put("key", "value").await;
+    assert!(client.get(0, "key").await.is_some());
+    cluster.kill_all();
+    cluster.machines[0].start();
+    until("it answers", async || {
+        let told = client.status(0).await;
+        told.map_err(|status| status.to_string())
+    })
+    .await;
+    let read = client.get_on(0, "key", true).await;
+    read.expect("nobody needs permissions");
+    let members = MemberListRequest::default();
+    let told = client.cluster(0).member_list(members).await;
+    told.expect("nobody needs permissions");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_a_watcher_that_cannot_be_judged_yet() {
+    let settings = settings()
+        .with("storage.checkpoint_interval_ms", 3_600_000)
+        .with("timings.request_timeout_ms", 3_600_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let root = token(&client, 0, "root").await;
+    get(&client, 0, &root, "a").await.expect("root may all");
+    cluster.kill_all();
+    cluster.machines[0].start();
+    let mut watching = until("a stream is open", async || {
+        let watching = Watching::open(&client, 0).await;
+        watching.map_err(|status| status.to_string())
+    })
+    .await;
+    watching.create(all()).await;
+    // What was sent before is heard before.
+    curl::get(&format!("http://{}/version", cluster.machines[0].client));
+    let (ended, _) = tokio::join!(watching.response(), cluster.machines[0].terminate());
+    let ended = ended.expect_err("it stops");
+    assert_eq!(ended.message(), "etcdserver: server stopped");
 }
 
 /// A watcher of everything.

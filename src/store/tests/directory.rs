@@ -89,6 +89,19 @@ fn the_directory_of_a_machine_that_was_removed_is_not_opened_again() {
 }
 
 #[test]
+fn that_the_machine_has_caught_up_is_remembered() {
+    let _turn = alone();
+    let folder = TempDir::new().unwrap();
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    assert!(!directory.has_caught_up());
+    directory.note_caught_up().unwrap();
+    assert!(directory.has_caught_up());
+    drop(directory);
+    let directory = DataDirectory::open(folder.path(), &identity()).unwrap();
+    assert!(directory.has_caught_up());
+}
+
+#[test]
 fn directories_of_the_formats_before_are_opened_and_are_of_the_first_era() {
     let _turn = alone();
     for rest in [
