@@ -98,7 +98,6 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
         "era" => %identity.era, "machines" => members.len(), "boot" => resources.boot);
     let found = resources.log.load()?;
-    let committed = found.hard_state.commit.max(found.base.index);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -109,7 +108,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         logs,
         resources,
         members: Members::new(members),
-        tokens: Tokens::after(committed.0),
+        tokens: Tokens::after(found.last),
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

@@ -56,7 +56,7 @@ pub struct Keyspace {
     /// What happened to leases and was not taken yet.
     news: LeaseNews,
     /// What became of those who were admitted, and was not taken yet, with the index of its entry.
-    auth_news: Vec<(u64, AuthNews)>,
+    auth_news: Vec<(EntryId, AuthNews)>,
     progress: Progress,
     reply_bytes_max: usize,
 }
@@ -363,7 +363,7 @@ impl Keyspace {
             let txn = txn.ok_or(KvError::GivenUp)?;
             self.auth.apply(txn, entry.index.0, command, &mut news)
         })?;
-        let news = news.into_iter().map(|news| (entry.index.0, news));
+        let news = news.into_iter().map(|news| (entry, news));
         self.auth_news.extend(news);
         Ok(Reply {
             revision: self.state.revision,
@@ -397,8 +397,8 @@ impl Keyspace {
         (self.auth.enabled(), self.auth.revision())
     }
 
-    /// What became of those who were admitted since it was last asked, as [`Keyspace::take_lease_news`], with the index of the entry.
-    pub fn take_auth_news(&mut self) -> Vec<(u64, AuthNews)> {
+    /// What became of those who were admitted since it was last asked, as [`Keyspace::take_lease_news`], with the entry.
+    pub fn take_auth_news(&mut self) -> Vec<(EntryId, AuthNews)> {
         std::mem::take(&mut self.auth_news)
     }
 

@@ -411,6 +411,28 @@ async fn a_token_ends_with_the_password_and_with_the_process_that_knew_it() {
     assert!(authenticate(&client, 0, "alice").await.is_err());
 }
 
+/// The commit index that is durable lags behind: what the log ends with is applied again as if it were new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_the_log_ends_with_ends_with_the_process() {
+    let settings = Settings::solo()
+        .with("auth.bcrypt_cost", 4)
+        .with("storage.checkpoint_interval_ms", 3_600_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let alice = token(&client, 0, "alice").await;
+    cluster.kill_all();
+    cluster.machines[0].start();
+    until("it is told to come again", async || {
+        match put(&client, 0, &alice, "a").await {
+            Err(status) if (status.code(), status.message()) == INVALID => Ok(()),
+            Ok(_) => panic!("the token lives again"),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 /// The state of the last checkpoint may be from before permissions were asked for, and the log tells only what is known to be committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_starts_lets_nobody_in_before_it_knows_whether_permissions_are_asked_for() {

@@ -571,7 +571,8 @@ proptest! {
                     let news = keyspace.take_lease_news().changes;
                     prop_assert_eq!(&outcome, &twin.apply(&signed), "{:?}", signed);
                     prop_assert_eq!(news, std::mem::take(&mut twin.news));
-                    let news = keyspace.take_auth_news();
+                    let news = keyspace.take_auth_news().into_iter();
+                    let news = news.map(|(entry, news)| (entry.index.0, news)).collect::<Vec<_>>();
                     prop_assert_eq!(news, std::mem::take(&mut twin.users.news));
                     log.push((signed, outcome));
                 }
