@@ -23,7 +23,7 @@ use rm_kv::Signed;
 
 use crate::machine::Shared;
 use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
-use crate::recognition;
+use crate::recognition::RoomForPasswords;
 
 pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
@@ -63,7 +63,7 @@ pub struct Port {
     pub(crate) room_bytes: Arc<Semaphore>,
     /// Bounds the questions about leases: one more waits.
     pub(crate) room_for_leases: Arc<Semaphore>,
-    pub(crate) room_for_passwords: Arc<Semaphore>,
+    pub(crate) room_for_passwords: RoomForPasswords,
     /// On whose behalf everything is asked.
     pub(crate) by: Option<Signature>,
 }
@@ -76,7 +76,7 @@ impl Port {
             room: Arc::new(Semaphore::new(limits.requests_max)),
             room_bytes: Arc::new(Semaphore::new(room_bytes)),
             room_for_leases: Arc::new(Semaphore::new(limits.requests_max)),
-            room_for_passwords: recognition::room_for_passwords(),
+            room_for_passwords: RoomForPasswords::new(),
             by: None,
             shared,
         }

@@ -23,9 +23,23 @@ const TOKEN_LETTERS: usize = 16;
 /// The longest password, in bytes: what bcrypt looks at.
 const PASSWORD_BYTES_MAX: usize = 72;
 
+/// How many passwords may wait for that; one more is refused. So many are done within a few seconds at the default cost.
+const PASSWORDS_WAITING_MAX: usize = 128;
+
 /// Room for those whose passwords are looked at.
-pub(crate) fn room_for_passwords() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(PASSWORDS_MAX))
+#[derive(Clone)]
+pub(crate) struct RoomForPasswords {
+    threads: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+impl RoomForPasswords {
+    pub(crate) fn new() -> RoomForPasswords {
+        RoomForPasswords {
+            threads: Arc::new(Semaphore::new(PASSWORDS_MAX)),
+            places: Arc::new(Semaphore::new(PASSWORDS_MAX + PASSWORDS_WAITING_MAX)),
+        }
+    }
 }
 
 impl Port {
@@ -196,12 +210,14 @@ impl Port {
         Ok(verified.unwrap_or(false))
     }
 
-    /// Does what takes a thread for a while; one more than there may be waits.
+    /// Does what takes a thread for a while; one more than there may be waits, and one more than may wait is refused.
     async fn at_leisure<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let room = self.room_for_passwords.clone().acquire_owned();
+        let RoomForPasswords { threads, places } = &self.room_for_passwords;
+        let _place = places.try_acquire().map_err(|_| Refusal::TooManyRequests)?;
+        let room = threads.clone().acquire_owned();
         let room = tokio::time::timeout(self.shared.request_timeout(), room).await;
         let room = room.map_err(|_| Refusal::TooManyRequests)?;
         let room = room.map_err(|_| Refusal::Stopped)?;

@@ -9,6 +9,7 @@ use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::auth_server::Auth;
 use tonic::{Extensions, Request, Response, Status};
 
+use crate::connection::Client;
 use crate::error::{mismatched, refused, unknown_value};
 use crate::header::header;
 use crate::recognition::signed;
@@ -111,7 +112,14 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
-        let pb::AuthenticateRequest { name, password } = request.into_inner();
+        let (_, extensions, request) = request.into_parts();
+        // Over the gateway no connection is told apart, and only the bound of all holds.
+        let passwords = extensions.get::<Client>().map(|client| &client.passwords.0);
+        let room = passwords.map(|passwords| passwords.try_acquire());
+        let _room = room
+            .transpose()
+            .map_err(|_| refused(Refusal::TooManyRequests))?;
+        let pb::AuthenticateRequest { name, password } = request;
         let admitted = self.port.authenticate(name, password).await;
         let (reply, token) = admitted.map_err(refused)?;
         Ok(Response::new(pb::AuthenticateResponse {

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use rm_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
@@ -51,6 +52,21 @@ type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 pub(crate) struct Client {
     /// The common name of its certificate, which an authority of the config has signed.
     pub(crate) common_name: Option<Arc<str>>,
+    /// Its share of the passwords that are looked at.
+    pub(crate) passwords: Passwords,
+}
+
+/// Bounds the passwords that one connection may have looked at at a time, so that whoever tries many holds up nobody else for long.
+#[derive(Clone, Debug)]
+pub(crate) struct Passwords(pub(crate) Arc<Semaphore>);
+
+/// How many passwords of one connection may wait or be looked at.
+const PASSWORDS_OF_CONNECTION_MAX: usize = 16;
+
+impl Default for Passwords {
+    fn default() -> Passwords {
+        Passwords(Arc::new(Semaphore::new(PASSWORDS_OF_CONNECTION_MAX)))
+    }
 }
 
 /// Held as long as a connection is open.
@@ -133,7 +149,11 @@ impl Connection {
     pub(crate) fn by_tls(accepted: Accepted<TcpStream>, admission: Admission) -> Connection {
         let common_name = accepted.common_name.map(Arc::from);
         let transport = Either::Right(Box::new(accepted.stream));
-        Connection::new(transport, Client { common_name }, admission)
+        let client = Client {
+            common_name,
+            ..Client::default()
+        };
+        Connection::new(transport, client, admission)
     }
 
     fn new(transport: Transport, client: Client, admission: Admission) -> Connection {

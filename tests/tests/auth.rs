@@ -228,6 +228,34 @@ async fn every_machine_recognises_a_user_at_once_and_judges_it_alike() {
     cluster.assert_nobody_panicked();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_tries_many_passwords_at_once_is_refused_and_holds_up_nobody_else() {
+    let cluster = Cluster::start(Settings::solo().with("auth.bcrypt_cost", 8)).await;
+    let (guesser, client) = (cluster.client(), cluster.client());
+    enable(&client, "a", "c").await;
+    let mut guesses = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let mut service = service(&guesser, 0);
+        guesses.spawn(async move {
+            let request = AuthenticateRequest {
+                name: "alice".into(),
+                password: "guess".into(),
+            };
+            let guessed = service.authenticate(request).await;
+            guessed.expect_err("it is wrong")
+        });
+    }
+    let is_refusal = |status: &Status| status.message() == "etcdserver: too many requests";
+    let first = guesses.join_next().await.expect("there are guesses");
+    let mut refused = usize::from(is_refusal(&first.expect("it only asks")));
+    let alice = authenticate(&client, 0, "alice").await;
+    alice.expect("there is room for others");
+    while let Some(guessed) = guesses.join_next().await {
+        refused += usize::from(is_refusal(&guessed.expect("it only asks")));
+    }
+    assert!(refused > 0, "as many are looked at as one likes");
+}
+
 /// A token of a user, or of nobody while nobody needs one.
 async fn token_if_needed(client: &Client, machine: usize, name: &str) -> Result<String, Status> {
     match authenticate(client, machine, name).await {
