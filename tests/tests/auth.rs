@@ -13,7 +13,10 @@ use rm_proto::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberListRequest,
     PutRequest, RangeRequest, SnapshotRequest, StatusRequest, WatchCreateRequest,
 };
-use rm_proto::raftmachine::v1::{KillActorRequest, SetLogLevelRequest};
+use rm_proto::raftmachine::v1::{
+    ActorsRequest, InfoRequest, KillActorRequest, LogLevelsRequest, MembersRequest,
+    SetLogLevelRequest,
+};
 use rm_tests::curl;
 use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
 use rm_tests::leases::{grant, keep_alive};
@@ -633,6 +636,16 @@ async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
     assert_refused(told, EMPTY.0, EMPTY.1);
     let told = client.maintenance(1).status(StatusRequest {}).await;
     assert_refused(told, EMPTY.0, EMPTY.1);
+    assert_refused(client.info(1).await, EMPTY.0, EMPTY.1);
+    let mut admin = client.admin(1);
+    let told = admin.info(by(&alice, InfoRequest {})).await;
+    told.expect("anybody who is somebody may");
+    let told = admin.actors(ActorsRequest {}).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = admin.log_levels(LogLevelsRequest {}).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = admin.members(MembersRequest {}).await;
+    told.expect("a machine that is to join must find the others");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -222,8 +222,14 @@ async fn leases_and_users_come_along_into_the_new_domain() {
     let mut after = Cluster::prepare(Settings::trio()).await;
     restore(&after, &kept, &[]);
     after.start_all();
-    after.leader().await;
     let endpoints = after.endpoints();
+    until("the new domain knows its users", async || {
+        let get = [&["get", "lasting"], &ROOT[..]].concat();
+        let output = etcdctl(&endpoints, "simple", &get, "");
+        let is_done = output.status.success();
+        is_done.then_some(()).ok_or_else(|| text(&output))
+    })
+    .await;
     let stranger = etcdctl(&endpoints, "simple", &["get", "lasting"], "");
     assert!(!stranger.status.success(), "nobody said who asks");
     let get = |key| {
