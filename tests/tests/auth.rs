@@ -533,7 +533,7 @@ async fn a_machine_that_starts_and_has_seen_no_change_of_users_serves_what_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_does_not_wait_for_a_watcher_that_cannot_be_judged_yet() {
+async fn a_stop_ends_the_stream_of_a_watcher_that_cannot_be_judged_yet() {
     let settings = settings()
         .with("storage.checkpoint_interval_ms", 3_600_000)
         .with("timings.request_timeout_ms", 3_600_000);
