@@ -65,7 +65,7 @@ def run_case(cluster: Cluster, case: Case, seconds: float) -> dict:
 
 def run_fill(cluster: Cluster, keys: int) -> dict:
     """Many keys into one machine; then how soon it reads again after a stop and after a kill."""
-    with PeakAnonymous(cluster.pids) as peak:
+    with PeakMemory(cluster.pids) as peak:
         figures = bench(
             cluster,
             ["put", "--order", "sequential", "--clients", "256"]
@@ -75,7 +75,7 @@ def run_fill(cluster: Cluster, keys: int) -> dict:
     result = {
         "per_second": figures["requests_per_second"],
         "anonymous_mib": memory["anonymous_mib"],
-        "anonymous_peak_mib": max(peak.mib, memory["anonymous_mib"]),
+        "anonymous_peak_mib": max(peak.mib["anonymous_mib"], memory["anonymous_mib"]),
         "rss_mib": memory["rss_mib"],
         "disk_mib": disk_mib(cluster.folder),
     }
@@ -136,11 +136,11 @@ def disk_mib(folder: Path) -> float:
     return sum(path.stat().st_blocks for path in folder.rglob("*")) * 512 / (1 << 20)
 
 
-class PeakAnonymous:
-    """Looks at the anonymous memory twice a second, and keeps the most."""
+class PeakMemory:
+    """Looks at the memory of all the processes twice a second, and keeps the most of each kind."""
 
     def __init__(self, pids: list[int]):
-        self.mib = 0.0
+        self.mib = memory_mib(pids)
         self._pids = list(pids)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
@@ -156,10 +156,11 @@ class PeakAnonymous:
     def _look(self):
         while not self._over.wait(0.5):
             try:
-                self.mib = max(self.mib, memory_mib(self._pids)["anonymous_mib"])
+                now = memory_mib(self._pids)
             except OSError:
                 # The process has ended; whoever runs the load will say so.
                 return
+            self.mib = {kind: max(self.mib[kind], now[kind]) for kind in now}
 
 
 def medians(runs: list[dict]) -> dict:
