@@ -42,9 +42,12 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(pub(crate) u64);
 
-/// A watcher of any stream.
+/// A watcher of any stream. In their order those of one stream stand together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WatcherId(u64);
+pub(crate) struct WatcherId {
+    stream: StreamId,
+    number: u64,
+}
 
 /// The actor.
 pub(crate) struct Watcher {
@@ -87,7 +90,6 @@ struct Stream {
 }
 
 struct Watch {
-    stream: StreamId,
     id: i64,
     interest: Interest,
     manner: Manner,
@@ -210,8 +212,7 @@ impl Watcher {
             };
             return client.sending.tell(ended, None);
         }
-        self.add(Watch {
-            stream,
+        let watch = Watch {
             id,
             interest: wanted.interest,
             manner: wanted.manner,
@@ -220,7 +221,8 @@ impl Watcher {
             is_late: true,
             wants_progress: wanted.progress,
             quiet: true,
-        });
+        };
+        self.add(stream, watch);
     }
 
     /// Why a watcher cannot be made, in etcd's words, if so.
@@ -240,10 +242,13 @@ impl Watcher {
         }
     }
 
-    fn add(&mut self, watch: Watch) {
-        let watcher = WatcherId(self.next_watcher);
+    fn add(&mut self, stream: StreamId, watch: Watch) {
+        let watcher = WatcherId {
+            stream,
+            number: self.next_watcher,
+        };
         self.next_watcher += 1;
-        if let Some(client) = self.streams.get_mut(&watch.stream) {
+        if let Some(client) = self.streams.get_mut(&stream) {
             client.watchers.insert(watch.id, watcher);
         }
         let next = watch.next;
@@ -354,34 +359,35 @@ impl Watcher {
             let Some(delivery) = Delivery::new(events, newest) else {
                 continue;
             };
-            let members: Vec<WatcherId> =
-                self.audience.group(group).members.iter().copied().collect();
-            for watcher in members {
-                self.tell_member(watcher, &delivery);
+            let members = &self.audience.group(group).members;
+            let members: Vec<WatcherId> = members.iter().copied().collect();
+            for members in members.chunk_by(|one, other| one.stream == other.stream) {
+                self.tell_members(members[0].stream, members, &delivery);
             }
         }
     }
 
-    fn tell_member(&mut self, watcher: WatcherId, delivery: &Arc<Delivery>) {
+    /// Tells members of the audience who are of one stream.
+    fn tell_members(&mut self, stream: StreamId, members: &[WatcherId], delivery: &Arc<Delivery>) {
         self.machine.life.progresses();
-        let Some(watch) = self.watchers.get_mut(&watcher) else {
+        let Some(stream) = self.streams.get(&stream) else {
             return;
         };
-        let Some(stream) = self.streams.get(&watch.stream) else {
-            return;
-        };
-        let own = match watch.next <= delivery.first() {
-            true => Some(delivery.clone()),
-            false => delivery.from(watch.next),
-        };
-        let Some(delivery) = own else {
-            return;
-        };
-        if stream.sending.happened(watch.id, watch.manner, &delivery) {
+        let told = members.iter().filter_map(|watcher| {
+            let watch = self.watchers.get_mut(watcher)?;
+            let own = match watch.next <= delivery.first() {
+                true => delivery.clone(),
+                false => delivery.from(watch.next)?,
+            };
             watch.quiet = false;
-        } else {
-            self.audience.leave(&watch.interest, watcher);
-            self.lag(watcher, delivery.first());
+            Some((*watcher, watch.id, watch.manner, own))
+        });
+        for watcher in stream.sending.happened(told) {
+            if let Some(watch) = self.watchers.get(&watcher) {
+                self.audience.leave(&watch.interest, watcher);
+                let next = watch.next.max(delivery.first());
+                self.lag(watcher, next);
+            }
         }
     }
 

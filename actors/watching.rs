@@ -1,6 +1,6 @@
 //! Watches, as a client's stream has them: what it may ask of the Watcher, and what it is told.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use rm_kv::{Event, Span};
@@ -129,18 +129,31 @@ pub struct Delivery {
     pub revision: i64,
     /// How much memory they take, in bytes, about.
     pub bytes: usize,
+    /// The same as it is sent, without and with the keys as they were before.
+    encoded: [OnceLock<Vec<Bytes>>; 2],
 }
 
 impl Delivery {
     /// None where there is nothing to tell.
     pub(crate) fn new(events: Vec<Arc<Event>>, revision: i64) -> Option<Arc<Delivery>> {
-        let bytes = events.iter().map(|event| event.bytes()).sum();
+        // As they are, and as they are sent.
+        let bytes = |event: &Arc<Event>| event.bytes() + event.data_bytes();
+        let bytes = events.iter().map(bytes).sum();
         let delivery = || Delivery {
             events,
             revision,
             bytes,
+            encoded: Default::default(),
         };
         (bytes > 0).then(|| Arc::new(delivery()))
+    }
+
+    /// Each event as it is sent to watchers that want to be told so: encoded by whoever asks first, for all.
+    pub fn encoded(&self, manner: Manner, encode: impl Fn(&Event) -> Bytes) -> &[Bytes] {
+        self.encoded[usize::from(manner.prev_kv)].get_or_init(|| {
+            let events = self.events.iter();
+            events.map(|event| encode(event)).collect()
+        })
     }
 
     /// The part of it from a revision on.
@@ -237,6 +250,16 @@ impl WatchStream {
             taken = self.outbox.take() => taken?,
             _ = self.losses.changed() => return Err(Refusal::Restarted),
         };
+        Ok(self.taken(notice, is_low))
+    }
+
+    /// The same where something is to be told already.
+    pub fn next_if_ready(&mut self) -> Option<Result<Notice, Refusal>> {
+        let taken = self.outbox.try_take()?;
+        Some(taken.map(|(notice, is_low)| self.taken(notice, is_low)))
+    }
+
+    fn taken(&self, notice: Notice, is_low: bool) -> Notice {
         if is_low {
             self.tell(StreamRequest::Low);
         }
@@ -244,12 +267,48 @@ impl WatchStream {
             let events: usize = parts.iter().map(|part| part.events.len()).sum();
             self.shared.board.meters.events.add(events as u64);
         }
-        Ok(notice)
+        notice
     }
 }
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
         self.shared.slots.watcher.tell(CloseStream(self.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rm_kv::KeyValue;
+
+    use super::*;
+
+    #[test]
+    fn what_many_are_told_is_encoded_once_for_each_manner() {
+        let event = Event {
+            is_delete: false,
+            kv: KeyValue::default(),
+            prev_kv: None,
+        };
+        let delivery = Delivery::new(vec![Arc::new(event)], 2).expect("it has an event");
+        let encoded = Cell::new(0);
+        let tell = |prev_kv| {
+            let manner = Manner {
+                prev_kv,
+                fragments: false,
+            };
+            let encode = |_: &Event| {
+                encoded.set(encoded.get() + 1);
+                Bytes::from(format!("with what was before: {prev_kv}"))
+            };
+            delivery.encoded(manner, encode).to_vec()
+        };
+        for _ in 0..3 {
+            assert_eq!(tell(false), ["with what was before: false"]);
+            assert_eq!(tell(true), ["with what was before: true"]);
+        }
+        assert_eq!(encoded.get(), 2);
     }
 }

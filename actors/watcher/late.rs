@@ -24,7 +24,7 @@ impl Watcher {
             return;
         };
         (watch.next, watch.is_late) = (next, true);
-        let id = watch.stream;
+        let id = watcher.stream;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.late.push_back(watcher);
         }
@@ -126,11 +126,12 @@ impl Watcher {
         let Some(watch) = self.watchers.get_mut(&watcher) else {
             return;
         };
-        let Some(stream) = self.streams.get(&watch.stream) else {
+        let Some(stream) = self.streams.get(&watcher.stream) else {
             return;
         };
         if let Some(events) = part.events {
-            if !stream.sending.happened(watch.id, watch.manner, &events) {
+            let told = std::iter::once((watcher, watch.id, watch.manner, events));
+            if !stream.sending.happened(told).is_empty() {
                 let next = watch.next;
                 return self.lag(watcher, next);
             }
@@ -189,6 +190,6 @@ impl Watcher {
             revision: self.machine.shared.board.revision(),
             compacted: Some(compacted),
         };
-        self.end(watch.stream, ended, None);
+        self.end(watcher.stream, ended, None);
     }
 }

@@ -142,6 +142,7 @@ mod tests {
     use rm_kv::KeyValue;
 
     use super::*;
+    use crate::watcher::StreamId;
 
     fn event(revision: i64, key: &'static str, bytes: usize) -> Arc<Event> {
         Arc::new(Event {
@@ -158,7 +159,10 @@ mod tests {
 
     fn late(number: u64, key: &'static str, range_end: &'static str, next: i64) -> Late {
         Late {
-            watcher: WatcherId(number),
+            watcher: WatcherId {
+                stream: StreamId(1),
+                number,
+            },
             interest: Interest {
                 key: key.into(),
                 range_end: range_end.into(),

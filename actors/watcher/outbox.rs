@@ -91,7 +91,8 @@ impl Outbox {
         }
     }
 
-    fn try_take(&self) -> Option<Result<(Notice, bool), Refusal>> {
+    /// The same, or none where nothing waits.
+    pub(crate) fn try_take(&self) -> Option<Result<(Notice, bool), Refusal>> {
         let mut state = self.state();
         match state.take() {
             Some(notice) => {
@@ -105,21 +106,25 @@ impl Outbox {
 }
 
 impl Sending {
-    /// Has a watcher told what happened; false, and nothing is told, where too much waits already.
-    pub(crate) fn happened(&self, id: i64, manner: Manner, events: &Arc<Delivery>) -> bool {
+    /// Has watchers told what happened, all of them before the client's stream is woken. Those that are returned are not told, since
+    /// too much waits already.
+    pub(crate) fn happened<W>(
+        &self,
+        watchers: impl Iterator<Item = (W, i64, Manner, Arc<Delivery>)>,
+    ) -> Vec<W> {
+        let mut refused = Vec::new();
         let mut state = self.0.state();
-        if state.bytes >= self.0.bytes_max {
-            state.starved = true;
-            return false;
+        for (watcher, id, manner, events) in watchers {
+            if state.bytes >= self.0.bytes_max {
+                state.starved = true;
+                refused.push(watcher);
+            } else {
+                state.happened(id, manner, events);
+            }
         }
-        let is_same = |last: &Arc<Delivery>| Arc::ptr_eq(last, events);
-        let shared = state.last.as_ref().is_some_and(is_same);
-        let bytes = if shared { 0 } else { events.bytes };
-        state.last = Some(events.clone());
-        state.add(id, What::Events(events.clone(), manner), bytes);
         drop(state);
         self.0.changed.notify_one();
-        true
+        refused
     }
 
     /// Has anything else told. It always finds room: of answers there are no more than requests, and a watcher has one
@@ -177,6 +182,16 @@ impl Drop for Sending {
 }
 
 impl State {
+    fn happened(&mut self, id: i64, manner: Manner, events: Arc<Delivery>) {
+        let is_same = |last: &Arc<Delivery>| Arc::ptr_eq(last, &events);
+        let shared = self.last.as_ref().is_some_and(is_same);
+        let bytes = if shared { 0 } else { events.bytes };
+        if !shared {
+            self.last = Some(events.clone());
+        }
+        self.add(id, What::Events(events, manner), bytes);
+    }
+
     fn add(&mut self, id: i64, what: What, bytes: usize) {
         // One notice for each watcher is no more than the watcher itself is.
         let is_first = self.barrier.is_none() && !self.items.contains_key(&id);
@@ -274,6 +289,12 @@ mod tests {
         (outbox.clone(), Sending(outbox))
     }
 
+    /// Has one watcher told; whether there was room.
+    fn happened(sending: &Sending, id: i64, delivery: &Arc<Delivery>) -> bool {
+        let told = std::iter::once(((), id, Manner::default(), delivery.clone()));
+        sending.happened(told).is_empty()
+    }
+
     /// The next notice in short: what, whose, and the revisions.
     fn next(outbox: &Outbox) -> Option<String> {
         let (notice, is_low) = outbox.take().now_or_never()?.ok()?;
@@ -294,9 +315,9 @@ mod tests {
     fn what_waits_for_one_watcher_is_told_together_and_in_order() {
         let (outbox, sending) = outbox(1 << 20);
         sending.tell(Notice::Created { id: 1, revision: 1 }, None);
-        sending.happened(1, Manner::default(), &delivery(2, 1));
-        sending.happened(2, Manner::default(), &delivery(2, 1));
-        sending.happened(1, Manner::default(), &delivery(3, 1));
+        happened(&sending, 1, &delivery(2, 1));
+        happened(&sending, 2, &delivery(2, 1));
+        happened(&sending, 1, &delivery(3, 1));
         let ended = Notice::Ended {
             id: 1,
             revision: 3,
@@ -314,18 +335,14 @@ mod tests {
     fn etcd_15220_progress_of_all_is_told_between_what_came_before_and_after() {
         let (outbox, sending) = outbox(16 << 20);
         for revision in 2..=4 {
-            sending.happened(
-                1,
-                Manner::default(),
-                &delivery(revision, NOTICE_BYTES * 2 / 3),
-            );
+            happened(&sending, 1, &delivery(revision, NOTICE_BYTES * 2 / 3));
         }
         let progress = Notice::Progress {
             id: None,
             revision: 4,
         };
         sending.tell(progress, None);
-        sending.happened(2, Manner::default(), &delivery(5, 1));
+        happened(&sending, 2, &delivery(5, 1));
         let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
         let expected = [
             "1 hears [2]",
@@ -338,24 +355,34 @@ mod tests {
     }
 
     #[test]
+    fn those_for_whom_there_is_no_room_are_named_and_the_others_told() {
+        let (outbox, sending) = outbox(3_000);
+        let one = |id, revision| (id, id, Manner::default(), delivery(revision, 1_300));
+        let refused = sending.happened([one(1, 2), one(2, 3), one(3, 4), one(4, 5)].into_iter());
+        assert_eq!(refused, [3, 4]);
+        let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
+        assert_eq!(told, ["1 hears [2]", "2 hears [3], low"]);
+    }
+
+    #[test]
     fn too_much_is_refused_until_half_of_it_is_told() {
         let (outbox, sending) = outbox(3_000);
-        assert!(sending.happened(1, Manner::default(), &delivery(2, 1_300)));
-        assert!(sending.happened(2, Manner::default(), &delivery(3, 1_300)));
+        assert!(happened(&sending, 1, &delivery(2, 1_300)));
+        assert!(happened(&sending, 2, &delivery(3, 1_300)));
         assert!(sending.is_full());
-        assert!(!sending.happened(3, Manner::default(), &delivery(4, 1)));
+        assert!(!happened(&sending, 3, &delivery(4, 1)));
         assert_eq!(next(&outbox).as_deref(), Some("1 hears [2]"));
         assert_eq!(next(&outbox).as_deref(), Some("2 hears [3], low"));
-        assert!(sending.happened(3, Manner::default(), &delivery(4, 1)));
+        assert!(happened(&sending, 3, &delivery(4, 1)));
         assert_eq!(next(&outbox).as_deref(), Some("3 hears [4]"));
     }
 
     #[test]
     fn a_delivery_to_many_is_counted_once() {
-        let (_, sending) = outbox(10_000);
+        let (_, sending) = outbox(20_000);
         let shared = delivery(2, 5_000);
         let told = (1..=40)
-            .filter(|&id| sending.happened(id, Manner::default(), &shared))
+            .filter(|&id| happened(&sending, id, &shared))
             .count();
         assert_eq!(told, 40);
     }
@@ -363,7 +390,7 @@ mod tests {
     #[test]
     fn the_end_of_the_watcher_is_told_after_all_else() {
         let (outbox, sending) = outbox(1 << 20);
-        sending.happened(1, Manner::default(), &delivery(2, 1));
+        happened(&sending, 1, &delivery(2, 1));
         drop(sending);
         assert_eq!(next(&outbox).as_deref(), Some("1 hears [2]"));
         let end = outbox.take().now_or_never().expect("ready");

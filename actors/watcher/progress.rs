@@ -67,7 +67,7 @@ impl Watcher {
             return;
         };
         let was_quiet = std::mem::replace(&mut watch.quiet, true);
-        let (id, stream) = (watch.id, self.streams.get(&watch.stream));
+        let (id, stream) = (watch.id, self.streams.get(&watcher.stream));
         if let (true, true, Some(revision), Some(stream)) =
             (watch.wants_progress, was_quiet, progress, stream)
             && !stream.sending.is_pending(id)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{Stream, stream};
 use prost::Message;
 use rm_actors::port::{
@@ -12,8 +13,9 @@ use rm_actors::port::{
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::watch_create_request::FilterType;
 use rm_proto::etcdserverpb::watch_request::RequestUnion;
-use rm_proto::etcdserverpb::watch_server::Watch;
 use rm_proto::mvccpb;
+use rm_proto::told;
+use rm_proto::told::watch_server::Watch;
 use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +25,9 @@ use crate::header::header;
 use crate::lookout::Lookout;
 use crate::recognition::Caller;
 use crate::response;
+
+/// How many notices are told in a row before requests are looked at.
+const NOTICES_IN_A_ROW: usize = 64;
 
 /// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
 const NO_WATCHER: i64 = -1;
@@ -42,7 +47,7 @@ impl WatchService {
 
 #[tonic::async_trait]
 impl Watch for WatchService {
-    type WatchStream = BoxStream<pb::WatchResponse>;
+    type WatchStream = BoxStream<told::WatchResponse>;
 
     async fn watch(
         &self,
@@ -56,6 +61,7 @@ impl Watch for WatchService {
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
             ready: VecDeque::new(),
+            in_a_row: 0,
             lookout,
         };
         Ok(Response::new(Box::pin(conversation.responses())))
@@ -71,7 +77,9 @@ struct Conversation {
     /// None once the client asks for nothing more. It may go on to listen.
     requests: Option<Streaming<pb::WatchRequest>>,
     /// What is to be sent next.
-    ready: VecDeque<pb::WatchResponse>,
+    ready: VecDeque<told::WatchResponse>,
+    /// How many notices were told since something else could be heard.
+    in_a_row: usize,
     lookout: Lookout,
 }
 
@@ -83,7 +91,7 @@ enum Next {
 
 impl Conversation {
     /// All that the client is told, up to the error that ends it.
-    fn responses(self) -> impl Stream<Item = Result<pb::WatchResponse, Status>> {
+    fn responses(self) -> impl Stream<Item = Result<told::WatchResponse, Status>> {
         stream::unfold(Some(self), |conversation| async move {
             let mut conversation = conversation?;
             match conversation.response().await {
@@ -93,11 +101,19 @@ impl Conversation {
         })
     }
 
-    async fn response(&mut self) -> Result<pb::WatchResponse, Status> {
+    async fn response(&mut self) -> Result<told::WatchResponse, Status> {
         loop {
             if let Some(response) = self.ready.pop_front() {
                 return Ok(response);
             }
+            if self.in_a_row < NOTICES_IN_A_ROW
+                && let Some(notice) = self.watching.next_if_ready()
+            {
+                self.in_a_row += 1;
+                self.tell(notice.map_err(refused)?);
+                continue;
+            }
+            self.in_a_row = 0;
             match self.next().await? {
                 Next::Request(room, Some(request)) => self.ask(request, room).await?,
                 Next::Request(_, None) => self.requests = None,
@@ -169,28 +185,28 @@ impl Conversation {
         let revision = self.port.report().revision;
         let status = invalid(refusal);
         let (code, text) = (status.code(), status.message());
-        self.ready.push_back(pb::WatchResponse {
+        self.ready.push_back(told::WatchResponse {
             header: Some(header(&self.port, revision)),
             watch_id: NO_WATCHER,
             created: true,
             canceled: true,
             cancel_reason: format!("rpc error: code = {code:?} desc = {text}"),
-            ..pb::WatchResponse::default()
+            ..told::WatchResponse::default()
         });
     }
 
     fn tell(&mut self, notice: Notice) {
-        let at = |id, revision| pb::WatchResponse {
+        let at = |id, revision| told::WatchResponse {
             header: Some(header(&self.port, revision)),
             watch_id: id,
-            ..pb::WatchResponse::default()
+            ..told::WatchResponse::default()
         };
         match notice {
-            Notice::Created { id, revision } => self.ready.push_back(pb::WatchResponse {
+            Notice::Created { id, revision } => self.ready.push_back(told::WatchResponse {
                 created: true,
                 ..at(id, revision)
             }),
-            Notice::Refused { reason, revision } => self.ready.push_back(pb::WatchResponse {
+            Notice::Refused { reason, revision } => self.ready.push_back(told::WatchResponse {
                 created: true,
                 canceled: true,
                 cancel_reason: reason.to_owned(),
@@ -203,13 +219,13 @@ impl Conversation {
                 id,
                 revision,
                 compacted,
-            } => self.ready.push_back(pb::WatchResponse {
+            } => self.ready.push_back(told::WatchResponse {
                 canceled: true,
                 compact_revision: compacted.unwrap_or_default(),
                 ..at(id, revision)
             }),
             Notice::Happened { id, manner, parts } => {
-                let whole = pb::WatchResponse {
+                let whole = told::WatchResponse {
                     events: events(&parts, manner),
                     ..at(id, parts.last().map_or(0, |part| part.revision))
                 };
@@ -241,7 +257,7 @@ fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {
     let (no_put, no_delete) = (filters(FilterType::Noput), filters(FilterType::Nodelete));
     // The smallest key there is.
     let key = match request.key.is_empty() {
-        true => bytes::Bytes::from_static(&[0]),
+        true => Bytes::from_static(&[0]),
         false => request.key,
     };
     NewWatcher {
@@ -261,9 +277,11 @@ fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {
     }
 }
 
-fn events(parts: &[Arc<Delivery>], manner: Manner) -> Vec<mvccpb::Event> {
-    let events = parts.iter().flat_map(|part| &part.events);
-    events.map(|it| event(it, manner)).collect()
+/// The events as they are sent.
+fn events(parts: &[Arc<Delivery>], manner: Manner) -> Vec<Bytes> {
+    let encode = |it: &Event| event(it, manner).encode_to_vec().into();
+    let parts = parts.iter().map(|part| part.encoded(manner, encode));
+    parts.flatten().cloned().collect()
 }
 
 fn event(event: &Event, manner: Manner) -> mvccpb::Event {
@@ -280,18 +298,18 @@ fn event(event: &Event, manner: Manner) -> mvccpb::Event {
 }
 
 /// The same in several responses, each about as large as one may be, where it is larger.
-fn fragments(whole: pb::WatchResponse, bytes_max: usize) -> Vec<pb::WatchResponse> {
+fn fragments(whole: told::WatchResponse, bytes_max: usize) -> Vec<told::WatchResponse> {
     if whole.encoded_len() < bytes_max || whole.events.len() < 2 {
         return vec![whole];
     }
-    let empty = pb::WatchResponse {
+    let empty = told::WatchResponse {
         events: Vec::new(),
         ..whole.clone()
     };
     let mut fragments = Vec::new();
     let mut bytes = 0;
     for event in whole.events {
-        let more = event.encoded_len();
+        let more = event.len();
         if fragments.is_empty() || bytes + more > bytes_max {
             fragments.push(empty.clone());
             bytes = 0;
@@ -312,7 +330,7 @@ fn fragments(whole: pb::WatchResponse, bytes_max: usize) -> Vec<pb::WatchRespons
 mod tests {
     use super::*;
 
-    fn with_events(count: i64) -> pb::WatchResponse {
+    fn with_events(count: i64) -> told::WatchResponse {
         let event = |revision| mvccpb::Event {
             kv: Some(mvccpb::KeyValue {
                 key: "key".into(),
@@ -322,10 +340,12 @@ mod tests {
             }),
             ..mvccpb::Event::default()
         };
-        pb::WatchResponse {
+        told::WatchResponse {
             watch_id: 7,
-            events: (1..=count).map(event).collect(),
-            ..pb::WatchResponse::default()
+            events: (1..=count)
+                .map(|revision| event(revision).encode_to_vec().into())
+                .collect(),
+            ..told::WatchResponse::default()
         }
     }
 

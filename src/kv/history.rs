@@ -32,8 +32,13 @@ impl Event {
 
     /// How much memory it takes, in bytes, about.
     pub fn bytes(&self) -> usize {
+        EVENT_BYTES + self.data_bytes()
+    }
+
+    /// The length of its keys and values, in bytes.
+    pub fn data_bytes(&self) -> usize {
         let bytes = |kv: &KeyValue| kv.key.len() + kv.value.len();
-        EVENT_BYTES + bytes(&self.kv) + self.prev_kv.as_ref().map_or(0, bytes)
+        bytes(&self.kv) + self.prev_kv.as_ref().map_or(0, bytes)
     }
 }
 

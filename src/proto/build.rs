@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use prost::Message;
+use tonic_prost_build::manual::{self, Method, Service};
 
 const FILES: [&str; 10] = [
     "etcdserverpb/kv.proto",
@@ -34,5 +35,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
+    // The same service as the one of watch.proto, but that what it tells is encoded in part (told.rs).
+    let watch = Method::builder()
+        .name("watch")
+        .route_name("Watch")
+        .input_type("crate::etcdserverpb::WatchRequest")
+        .output_type("crate::told::WatchResponse")
+        .codec_path("crate::codec::Codec")
+        .client_streaming()
+        .server_streaming()
+        .build();
+    let service = Service::builder()
+        .package("etcdserverpb")
+        .name("Watch")
+        .method(watch)
+        .build();
+    manual::Builder::new()
+        .build_client(false)
+        .compile(&[service]);
     Ok(())
 }

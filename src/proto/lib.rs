@@ -62,6 +62,9 @@ pub mod raftmachine {
     }
 }
 
+/// What watchers are told, as a machine sends it.
+pub mod told;
+
 /// Every file above as an encoded `google.protobuf.FileDescriptorSet`, for gRPC's reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

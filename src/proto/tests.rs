@@ -186,3 +186,50 @@ fn locks_and_elections_are_etcds() {
     };
     assert_wire(told, b"\x12\x00");
 }
+
+#[test]
+fn what_is_told_with_encoded_events_is_what_is_told_with_events() {
+    let event = |revision| mvccpb::Event {
+        r#type: mvccpb::event::EventType::Delete.into(),
+        kv: Some(KeyValue {
+            key: Bytes::from_static(b"k"),
+            mod_revision: revision,
+            ..KeyValue::default()
+        }),
+        prev_kv: Some(KeyValue {
+            value: Bytes::from_static(b"v"),
+            ..KeyValue::default()
+        }),
+    };
+    let header = pb::ResponseHeader {
+        cluster_id: 1,
+        member_id: 2,
+        revision: 300,
+        raft_term: 4,
+    };
+    let whole = pb::WatchResponse {
+        header: Some(header.clone()),
+        watch_id: 5,
+        created: true,
+        canceled: true,
+        compact_revision: 6,
+        cancel_reason: "why".to_owned(),
+        fragment: true,
+        events: vec![event(299), event(300), mvccpb::Event::default()],
+    };
+    let told = crate::told::WatchResponse {
+        header: Some(header),
+        watch_id: 5,
+        created: true,
+        canceled: true,
+        compact_revision: 6,
+        cancel_reason: "why".to_owned(),
+        fragment: true,
+        events: whole
+            .events
+            .iter()
+            .map(|event| event.encode_to_vec().into())
+            .collect(),
+    };
+    assert_wire(told, &whole.encode_to_vec());
+}
