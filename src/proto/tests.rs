@@ -208,7 +208,7 @@ fn what_is_told_with_encoded_events_is_what_is_told_with_events() {
         raft_term: 4,
     };
     let whole = pb::WatchResponse {
-        header: Some(header.clone()),
+        header: Some(header),
         watch_id: 5,
         created: true,
         canceled: true,
