@@ -13,9 +13,9 @@ pub(crate) use rm_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, AuthRoleListRequest, AuthUserListRequest,
     AuthenticateRequest, DefragmentRequest, DeleteRangeRequest, LeaseGrantRequest,
     LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    PutRequest, RangeRequest, RangeResponse, RequestOp, SnapshotRequest, SnapshotResponse,
-    StatusRequest, TxnRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
-    WatchResponse,
+    LeaseTimeToLiveResponse, PutRequest, RangeRequest, RangeResponse, RequestOp, SnapshotRequest,
+    SnapshotResponse, StatusRequest, TxnRequest, WatchCreateRequest, WatchProgressRequest,
+    WatchRequest, WatchResponse,
 };
 pub(crate) use rm_proto::mvccpb::event::EventType;
 pub(crate) use rm_proto::mvccpb::{Event, KeyValue};

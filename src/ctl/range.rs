@@ -50,6 +50,15 @@ impl KeyRange {
             key: prefix,
         }
     }
+
+    /// Whether a key lies in it.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        match &self.range_end[..] {
+            [] => key == self.key,
+            [0] => key >= &self.key[..],
+            end => (&self.key[..]..end).contains(&key),
+        }
+    }
 }
 
 impl RangeFlags {
@@ -103,6 +112,17 @@ mod tests {
             from_key,
             range_end: range_end.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn a_range_holds_what_a_machine_takes_it_for() {
+        let holds =
+            |range: &KeyRange| [&b"a"[..], b"b", b"b\xff", b"c"].map(|key| range.holds(key));
+        assert_eq!(holds(&KeyRange::of(b"b")), [false, true, false, false]);
+        let prefix = |prefix: &[u8]| KeyRange::with_prefix(prefix.to_vec());
+        assert_eq!(holds(&prefix(b"b")), [false, true, true, false]);
+        assert_eq!(holds(&prefix(b"")), [true; 4]);
+        assert!(prefix(b"\xff").holds(b"\xff\xff"));
     }
 
     #[test]

@@ -170,6 +170,62 @@ async fn what_a_target_holds_is_left_alone_unless_told_otherwise() {
     leases::grant(&source, 0x55, 1_200).await;
     let told = refused(&endpoints, &["migrate", "--from", &from], 1);
     assert!(told.contains("a lease 55 of 600 s"), "{told}");
+    leases::revoke(&source, 0, 0x55).await.expect("it is there");
+    leases::grant(&source, 0x55, 60).await;
+    let told = refused(&endpoints, &["migrate", "--from", &from], 1);
+    assert!(told.contains("a lease 55 of 600 s"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_without_a_key_empties_no_target() {
+    let etcd = LoneEtcd::start().await;
+    let cluster = Cluster::start(Settings::solo()).await;
+    let (endpoints, from, target) = (cluster.endpoints(), etcd.endpoint(), cluster.client());
+    put(&target, "mine", "precious", 0).await;
+    put(&etcd.client(), "b/1", "beside the prefix", 0).await;
+    let before = target.dump(0).await;
+    let migrate = [
+        "migrate",
+        "--from",
+        &from,
+        "--force",
+        "--prefix",
+        "a/",
+        "--no-dest-prefix",
+    ];
+    let told = refused(&endpoints, &migrate, 1);
+    assert!(
+        told.contains("the source has no key in its range"),
+        "{told}"
+    );
+    assert_eq!(target.dump(0).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_an_earlier_run_has_left_has_its_whole_time_again() {
+    const SECONDS: i64 = 10;
+    let cluster = Cluster::start(Settings::solo()).await;
+    let etcd = LoneEtcd::start().await;
+    let source = etcd.client();
+    leases::grant(&source, 0x55, SECONDS).await;
+    put(&source, "leased", "value", 0x55).await;
+    let (endpoints, from, target) = (cluster.endpoints(), etcd.endpoint(), cluster.client());
+    json(&endpoints, &["migrate", "--from", &from]);
+    let mut left = SECONDS;
+    until("little of its time is left at the target", async || {
+        let renewed = leases::renew(&source, 0, 0x55).await;
+        renewed.map_err(|status| status.to_string())?;
+        left = leases::look(&target, 0, 0x55).await.ttl;
+        assert!(left >= 0, "it was moved");
+        (left <= SECONDS / 3)
+            .then_some(())
+            .ok_or(format!("{left} s"))
+    })
+    .await;
+    json(&endpoints, &["migrate", "--from", &from]);
+    let now = leases::look(&target, 0, 0x55).await.ttl;
+    assert!(now > left, "{now} s, {left} s before");
+    etcd.assert_moved_to(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -404,6 +404,37 @@ async fn keys_whose_leases_ended_while_rmctl_was_held_up_come_back() {
     etcd.assert_moved_to(&cluster).await;
 }
 
+/// What is written next is the first to meet that the lease is gone: long before it is due to be renewed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_keys_of_a_lease_that_was_lost_come_back_though_one_is_written() {
+    let cluster = Cluster::start(Settings::trio()).await;
+    let target = cluster.client();
+    let etcd = LoneEtcd::start().await;
+    let source = etcd.client();
+    leases::grant(&source, 0x11, 600).await;
+    for key in ["leased", "leased too"] {
+        leases::put(&source, key, 0x11).await;
+    }
+    let run = follow(&etcd, &cluster, &[]);
+    arrives(&etcd, &cluster, "marker").await;
+    leases::revoke(&target, 0, 0x11).await.expect("it is there");
+    leases::put(&source, "leased too", 0x11).await;
+    until("both are back", async || {
+        for key in ["leased", "leased too"] {
+            match target.get_on(0, key, false).await {
+                Ok(Some(pair)) if pair.lease == 0x11 => {}
+                other => return Err(format!("{key}: {other:?}")),
+            }
+        }
+        Ok(())
+    })
+    .await;
+    let (report, said) = ends(run).await;
+    assert!(said.contains("leases have ended at the target"), "{said}");
+    assert_eq!(report["copies"], 2, "{said}");
+    etcd.assert_moved_to(&cluster).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_comes_back_is_gone_on_with_and_one_that_does_not_ends_it() {
     let mut etcd = LoneEtcd::start().await;

@@ -85,9 +85,15 @@ pub(crate) enum MigrateError {
         /// The first of them, a line each.
         samples: Vec<String>,
     },
-    /// A lease of this number is there, and would end too early.
+    /// Nothing would be left of what the target holds.
     #[error(
-        "the target has a lease {id:x} of {held} s, and the source's has {wanted} s: it would end too early. Revoke it there \
+        "the source has no key in its range, and the target has {0} in its own, which --force would delete. Do --from, --prefix and \
+         --dest-prefix name what was meant? To empty the range is for `rmctl del`."
+    )]
+    NothingToMove(u64),
+    /// A lease of this number is there, and would end at another time.
+    #[error(
+        "the target has a lease {id:x} of {held} s, and the source's has {wanted} s: it would end at another time. Revoke it there \
          (etcdctl lease revoke {id:x}), which deletes its keys, and try again."
     )]
     LeaseInTheWay {

@@ -4,6 +4,9 @@
 //! What hangs on a lease would vanish from the target while its holder still renews it at the source; so rmctl renews it until the holder
 //! has changed over.
 
+mod differences;
+mod told;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -11,17 +14,19 @@ use std::time::Duration;
 
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, sleep};
-use tonic::{Code, Status};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 
 use crate::client::Link;
 use crate::migrate::error::{MigrateError, Result};
+use crate::migrate::scope::Scope;
 use crate::migrate::side::Side;
 use crate::migrate::signal::Signal;
 use crate::proto::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest,
 };
+use told::{is_gone, is_there, keys, seconds};
 
 /// The time of a lease that has ended at the source, whose keys were read before that: long enough for what deletes them to come.
 const ENDED_SECONDS: i64 = 30;
@@ -33,13 +38,19 @@ const LISTING_INTERVAL: Duration = Duration::from_secs(2);
 const QUESTIONS_MAX: usize = 16;
 /// How many leases are renewed by one stream.
 const RENEWALS_MAX: usize = 1_024;
+/// How long a stream of renewals may take before another machine is asked.
+const RENEWAL_TIME_MAX: Duration = Duration::from_secs(5);
+/// For how long a lease that has ended at the source is remembered: as long as its keys may be on their way.
+const ENDED_MEMORY: Duration = Duration::from_secs(2 * ENDED_SECONDS as u64);
 
 /// The leases that were moved.
 pub(crate) struct Leases<'a> {
     source: &'a Side,
     target: &'a Side,
-    /// Whether all leases of the source move, or only those on which keys hang that do.
-    everything: bool,
+    /// Which keys move, and with them the leases on which they hang; with all keys all leases do.
+    scope: &'a Scope,
+    /// The shortest time that the target grants, in seconds, once it was asked.
+    shortest: OnceCell<i64>,
     book: RefCell<BTreeMap<i64, Held>>,
     /// Whether anything may be written yet.
     open: Signal,
@@ -68,27 +79,29 @@ impl Held {
 
 impl<'a> Leases<'a> {
     /// None is moved yet.
-    pub(crate) fn new(source: &'a Side, target: &'a Side, everything: bool) -> Leases<'a> {
+    pub(crate) fn new(source: &'a Side, target: &'a Side, scope: &'a Scope) -> Leases<'a> {
         Leases {
             source,
             target,
-            everything,
+            scope,
+            shortest: OnceCell::new(),
             book: RefCell::default(),
             open: Signal::new(),
             lost: Signal::new(),
         }
     }
 
-    /// Has all leases that move by themselves be there; from now on they are looked after.
+    /// Has all leases that move by themselves be there. From now on they are looked after: where there are many, the first would end
+    /// before the last is granted.
     ///
     /// # Errors
     /// As [`Leases::ensure`].
     pub(crate) async fn begin(&self) -> Result<()> {
-        if self.everything {
+        self.open.raise();
+        if self.scope.is_everything() {
             let listed = self.listed().await?;
             self.ensure(listed.into_iter()).await?;
         }
-        self.open.raise();
         Ok(())
     }
 
@@ -109,11 +122,28 @@ impl<'a> Leases<'a> {
             .await
     }
 
-    /// These may have ended at the target: they are granted anew when they are needed.
-    pub(crate) fn forget(&self, ids: impl Iterator<Item = i64>) {
-        let mut book = self.book.borrow_mut();
-        for id in ids {
-            book.remove(&id);
+    /// One of these has ended at the target. It is granted anew when it is needed; what else hung on it needs a copy.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub(crate) async fn look_again(&self, ids: impl Iterator<Item = i64>) -> Result<()> {
+        let known: BTreeSet<i64> = {
+            let book = self.book.borrow();
+            ids.filter(|id| book.contains_key(id)).collect()
+        };
+        for id in known {
+            if seconds(self.target, id).await?.is_none() {
+                self.lose(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a lease has ended at the target.
+    fn lose(&self, id: i64) {
+        let lost = self.book.borrow_mut().remove(&id);
+        if lost.is_some_and(|held| held.lives) {
+            self.lost.raise();
         }
     }
 
@@ -123,29 +153,39 @@ impl<'a> Leases<'a> {
         let renewed = Instant::now();
         let request = LeaseGrantRequest { ttl, id };
         let grant = async |link: Link| link.lease().lease_grant(request).await;
-        let granted = match self.target.ask("granting a lease", grant).await {
-            Ok(granted) => Some(granted.into_inner().ttl),
-            Err(error) if error.status().is_some_and(is_there) => {
-                let held = seconds(self.target, id).await?;
-                match (held, wanted) {
-                    (Some(held), Some(wanted)) if held < wanted => {
-                        return Err(MigrateError::LeaseInTheWay { id, held, wanted });
-                    }
-                    // Where it ends this moment, the put that needs it is refused, and comes again.
-                    (held, _) => held,
-                }
+        match self.target.ask("granting a lease", grant).await {
+            Ok(granted) => {
+                let held = Held {
+                    seconds: granted.into_inner().ttl,
+                    renewed,
+                    lives: wanted.is_some(),
+                };
+                self.book.borrow_mut().insert(id, held);
+                Ok(())
             }
-            Err(error) => return Err(error),
-        };
-        if let Some(seconds) = granted {
-            let held = Held {
-                seconds,
-                renewed,
-                lives: wanted.is_some(),
-            };
-            self.book.borrow_mut().insert(id, held);
+            Err(error) if error.status().is_some_and(is_there) => self.adopt(id, wanted).await,
+            Err(error) => Err(error),
         }
-        Ok(())
+    }
+
+    /// Takes over a lease that an earlier run has left, and has it live for its whole time again.
+    async fn adopt(&self, id: i64, wanted: Option<i64>) -> Result<()> {
+        let Some(held) = seconds(self.target, id).await? else {
+            // It has ended this moment: the put that needs it is refused, and comes again.
+            return Ok(());
+        };
+        if let Some(wanted) = wanted
+            && !self.is_time_of(wanted, held).await?
+        {
+            return Err(MigrateError::LeaseInTheWay { id, held, wanted });
+        }
+        let adopted = Held {
+            seconds: held,
+            renewed: Instant::now(),
+            lives: wanted.is_some(),
+        };
+        self.book.borrow_mut().insert(id, adopted);
+        self.renew(&[id]).await
     }
 
     async fn listed(&self) -> Result<BTreeSet<i64>> {
@@ -183,25 +223,25 @@ impl<'a> Leases<'a> {
         let renewed = Instant::now();
         let renew = async |link: Link| {
             let requests: Vec<_> = ids.iter().map(|&id| LeaseKeepAliveRequest { id }).collect();
-            let answers = link
-                .lease()
-                .lease_keep_alive(stream::iter(requests))
-                .await?;
-            let answers: Vec<_> = answers.into_inner().try_collect().await?;
+            let answers = async {
+                let mut lease = link.lease();
+                let answers = lease.lease_keep_alive(stream::iter(requests)).await?;
+                answers.into_inner().try_collect::<Vec<_>>().await
+            };
+            let answers = timeout(RENEWAL_TIME_MAX, answers).await;
+            let answers = answers
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("renewals are not answered")))?;
             match answers.len() == ids.len() {
                 true => Ok(answers),
                 false => Err(Status::unavailable("the stream of renewals ended early")),
             }
         };
         let answers = self.target.ask("renewing leases", renew).await?;
-        let mut book = self.book.borrow_mut();
         for answer in answers {
-            if answer.ttl > 0 {
-                if let Some(held) = book.get_mut(&answer.id) {
-                    held.renewed = renewed;
-                }
-            } else if book.remove(&answer.id).is_some() {
-                self.lost.raise();
+            if answer.ttl <= 0 {
+                self.lose(answer.id);
+            } else if let Some(held) = self.book.borrow_mut().get_mut(&answer.id) {
+                held.renewed = renewed;
             }
         }
         Ok(())
@@ -210,23 +250,62 @@ impl<'a> Leases<'a> {
     async fn keep_listed(&self) -> Result<Infallible> {
         loop {
             sleep(LISTING_INTERVAL).await;
+            let is_remembered = |held: &Held| held.lives || held.renewed.elapsed() < ENDED_MEMORY;
+            self.book.borrow_mut().retain(|_, held| is_remembered(held));
             // Before the source is asked: what is granted there meanwhile is in no list.
-            let before: BTreeMap<i64, Held> = self.book.borrow().clone();
-            let listed = self.listed().await?;
-            for (id, held) in before {
-                if held.lives && !listed.contains(&id) {
-                    self.end(id).await?;
-                }
-            }
-            if self.everything {
-                self.ensure(listed.into_iter()).await?;
-            }
+            let before = self.book.borrow().clone();
+            let listed = match self.scope.is_everything() {
+                true => Some(self.listed().await?),
+                // Who may read a part may not read what hangs on all leases, which a list asks for.
+                false => None,
+            };
+            let is_doubtful = |id: &i64, held: &Held| {
+                let listed = listed.as_ref();
+                listed.is_none_or(|listed| listed.contains(id) != held.lives)
+            };
+            let doubtful = before
+                .into_iter()
+                .filter(|(id, held)| is_doubtful(id, held));
+            stream::iter(doubtful)
+                .map(|(id, held)| self.settle(id, held))
+                .buffer_unordered(QUESTIONS_MAX)
+                .try_collect::<()>()
+                .await?;
+            self.ensure(listed.into_iter().flatten()).await?;
         }
     }
 
-    /// Ends a lease that has ended at the source, with its keys: those that have another lease by then are told of by the source.
+    /// Asks the source's leader how it stands with a lease, since a list is what one machine has: it may lag, and have none of the latest.
+    async fn settle(&self, id: i64, held: Held) -> Result<()> {
+        match (held.lives, self.has_ended(id).await?) {
+            (true, true) => self.end(id).await,
+            // Its number was granted anew, or it was read of just before: it is moved again, with its own time.
+            (false, false) => {
+                self.end(id).await?;
+                self.lost.raise();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a lease that has ended at the source, with its keys: those that have another lease by then are told of by the source. One
+    /// on which keys hang that do not move is another's too: it is left to its time, and the source tells of the keys that move.
     async fn end(&self, id: i64) -> Result<()> {
         self.book.borrow_mut().remove(&id);
+        let range = self.scope.target();
+        let is_ours = self.scope.is_everything()
+            || keys(self.target, id)
+                .await?
+                .iter()
+                .all(|key| range.holds(key));
+        match is_ours {
+            true => self.revoke(id).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn revoke(&self, id: i64) -> Result<()> {
         let request = LeaseRevokeRequest { id };
         let revoke = async |link: Link| link.lease().lease_revoke(request).await;
         match self.target.ask("revoking a lease", revoke).await {
@@ -242,62 +321,4 @@ impl<'a> Leases<'a> {
     pub(crate) async fn has_ended(&self, id: i64) -> Result<bool> {
         Ok(seconds(self.source, id).await?.is_none())
     }
-
-    /// What of the leases is not as at the source, a line each; and how many were looked at.
-    ///
-    /// # Errors
-    /// A refusal.
-    pub(crate) async fn differences(&self) -> Result<(u64, Vec<String>)> {
-        let ids: BTreeSet<i64> = match self.everything {
-            true => self.listed().await?,
-            false => {
-                let book = self.book.borrow();
-                let living = book.iter().filter(|(_, held)| held.lives);
-                living.map(|(id, _)| *id).collect()
-            }
-        };
-        let count = ids.len() as u64;
-        let lines: Vec<Option<String>> = stream::iter(ids)
-            .map(|id| self.difference(id))
-            .buffered(QUESTIONS_MAX)
-            .try_collect()
-            .await?;
-        Ok((count, lines.into_iter().flatten().collect()))
-    }
-
-    async fn difference(&self, id: i64) -> Result<Option<String>> {
-        let held = seconds(self.target, id).await?;
-        // Asked last: a lease may end at any moment.
-        let Some(wanted) = seconds(self.source, id).await? else {
-            return Ok(None);
-        };
-        Ok(match held {
-            None => Some(format!("  the lease {id:x} is missing")),
-            Some(held) if held < wanted => Some(format!(
-                "  the lease {id:x} has {held} s, {wanted} s at the source"
-            )),
-            // The target's shortest time may be longer.
-            Some(_) => None,
-        })
-    }
-}
-
-/// What a lease was granted, in seconds; none if it has ended.
-async fn seconds(side: &Side, id: i64) -> Result<Option<i64>> {
-    let request = LeaseTimeToLiveRequest { id, keys: false };
-    let look = async |link: Link| link.lease().lease_time_to_live(request).await;
-    let told = match side.ask("looking at a lease", look).await {
-        Ok(told) => told.into_inner(),
-        Err(error) if error.status().is_some_and(is_gone) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok((told.ttl >= 0 && told.granted_ttl > 0).then_some(told.granted_ttl))
-}
-
-fn is_there(status: &Status) -> bool {
-    status.message().contains("lease already exists")
-}
-
-fn is_gone(status: &Status) -> bool {
-    status.code() == Code::NotFound
 }

@@ -79,6 +79,9 @@ impl Migration<'_> {
         if source.cluster == target.cluster {
             return Err(MigrateError::Itself(source.cluster));
         }
+        if self.flags.force && source.keys == 0 && target.keys > 0 {
+            return Err(MigrateError::NothingToMove(target.keys));
+        }
         let Some(key) = self.scope.nameless() else {
             return Ok(());
         };

@@ -18,8 +18,8 @@ const PAGE_BYTES: usize = 2 << 20;
 const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many keys the first page has at most.
 const FIRST_KEYS: i64 = 128;
-/// The most keys of a page.
-const KEYS_MAX: i64 = 8_192;
+/// The most keys of a page: a source has it whole in its memory, and knows of no bound in bytes, however large the next values are.
+const KEYS_MAX: i64 = 512;
 
 /// Reads the pairs of a range.
 pub(crate) struct Pages<'a> {
@@ -73,7 +73,14 @@ impl<'a> Pages<'a> {
                     Some(status) if is_compacted(status) => {
                         return Err(MigrateError::Compacted(self.revision));
                     }
-                    Some(status) if is_too_large(status) && self.limit > 1 => self.limit /= 2,
+                    // It may have been too large to be made in time.
+                    Some(status)
+                        if self.limit > 1
+                            && (is_too_large(status)
+                                || status.code() == Code::DeadlineExceeded) =>
+                    {
+                        self.limit /= 2;
+                    }
                     Some(status) if is_too_large(status) => return Err(self.oversized()),
                     _ => return Err(error),
                 },

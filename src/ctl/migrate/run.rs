@@ -27,7 +27,7 @@ pub(crate) async fn run(
     let source = flags.source(endpoints.timeout)?;
     let source = Side::connect(Which::Source, source, flags.patience).await?;
     let target = Side::connect(Which::Target, endpoints.clone(), flags.patience).await?;
-    let leases = Leases::new(&source, &target, scope.is_everything());
+    let leases = Leases::new(&source, &target, &scope);
     let migration = Migration {
         writer: Writer {
             target: &target,

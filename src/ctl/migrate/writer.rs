@@ -44,7 +44,8 @@ impl Writer<'_> {
                 Some(status) if is_too_large(status) => return Err(too_large(&part, error)),
                 Some(status) if is_without_lease(status) && grants < GRANTS_MAX => {
                     grants += 1;
-                    self.leases.forget(part.iter().map(Write::lease));
+                    let leases = part.iter().map(Write::lease);
+                    self.leases.look_again(leases).await?;
                     waiting.push(part);
                 }
                 _ => return Err(error),
