@@ -71,7 +71,7 @@ pub fn is_new(config: &Effective) -> Result<bool, OpenError> {
     DataDirectory::is_new(config.data_dir())
 }
 
-/// Starts a machine, and waits until each of its actors has begun or failed to.
+/// Starts a machine, and waits until each of its actors has begun, however often one fails to before.
 ///
 /// # Errors
 /// [`StartError`] says what cannot be opened and what to do.

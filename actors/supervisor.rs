@@ -61,8 +61,8 @@ pub(crate) struct Supervisor {
     log: Logger,
     events: Receiver<Event>,
     events_to_self: Sender<Event>,
-    /// Told once each actor has begun, or failed to, for the first time.
-    all_begun: Sender<()>,
+    /// Told once all actors have begun; none from then on.
+    all_begun: Option<Sender<()>>,
     groups: BTreeMap<usize, Group>,
     charges: BTreeMap<ActorName, Charge>,
     stopping: bool,
@@ -106,7 +106,7 @@ impl Supervisor {
             shared,
             events,
             events_to_self,
-            all_begun,
+            all_begun: Some(all_begun),
             groups,
             charges: BTreeMap::new(),
             stopping: false,
@@ -139,9 +139,8 @@ impl Supervisor {
         for group in GroupName::ALL {
             self.start(&group.actors())?;
         }
-        // Nobody listens where whoever started the machine is gone.
-        let _ = self.all_begun.send(());
         while !self.stopping {
+            self.tell_that_all_have_begun();
             match self.events.recv_timeout(self.patience()) {
                 Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -152,6 +151,17 @@ impl Supervisor {
         }
         self.stop_all();
         Ok(())
+    }
+
+    /// Lets whoever started the machine go on. One actor that fails to begin is restarted, and those that rest on it with it.
+    fn tell_that_all_have_begun(&mut self) {
+        let has_begun = |charge: &Charge| charge.life.as_ref().is_some_and(|life| life.begun);
+        if self.charges.values().all(has_begun)
+            && let Some(all_begun) = self.all_begun.take()
+        {
+            // Nobody listens where whoever started it is gone.
+            let _ = all_begun.send(());
+        }
     }
 
     /// How long to wait for an event: until the next restart is due, but no longer than the watchdog may sleep.
