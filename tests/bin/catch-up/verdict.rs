@@ -14,7 +14,7 @@ const MACHINES: [&str; 3] = ["leader", "third machine", "machine that catches up
 
 /// The figures that are judged.
 pub(crate) struct Measured {
-    /// What part of its puts/s the leader kept, of the mean before and after; not a number when there was none.
+    /// What part of its puts/s the leader kept; not a number when there was none before.
     pub(crate) ratio: f64,
     /// Puts that failed.
     pub(crate) failed: u64,
