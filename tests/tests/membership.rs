@@ -106,7 +106,9 @@ async fn begin(
             let (next, again) = ask().await;
             leader = next;
             let answer = std::mem::replace(&mut asked, again).await;
-            return Err(format!("{answer:?}"));
+            let answer = answer.expect("who asks does not panic");
+            let refusal = answer.expect_err("it is not complete before it is seen in the log");
+            return Err(refusal.to_string());
         }
         let info = client.info_until(leader).await;
         // It sends its log to whoever is a member by its log.
@@ -226,7 +228,10 @@ async fn the_leader_dies_amid_changes_and_nothing_is_lost() {
         let (leader, asked) = begin(&client, &Change::Add(joined.clone())).await;
         cluster.machines[leader].kill();
         let answer = asked.await.expect("who asks does not panic");
-        answer.expect_err("the change was under way");
+        let failure = answer.expect_err("the change was under way");
+        // Not an answer, which would say that nothing was.
+        let is_cut_off = std::error::Error::source(&failure).is_some();
+        assert!(is_cut_off, "{failure}");
         cluster.machines[leader].start();
         let name = joined.name.clone();
         let wanted = |_: &[Listed]| Some(Change::Add(joined.clone()));

@@ -37,6 +37,9 @@ const MEMORY_BYTES_MAX: u64 = (VALUES * VALUE_BYTES / 2) as u64;
 /// stalled disk, it would be a hundred times.
 const RATIO_MAX: f64 = 2.0;
 
+/// How many times as long as before it may take in any of them.
+const RATIO_TO_BEFORE_MAX: f64 = 5.0;
+
 /// How often it is tried, since the host's disk may be slow in one of these times and not in the others.
 const TRIES: usize = 3;
 
@@ -269,6 +272,12 @@ async fn a_follower_whose_disk_stalls_holds_up_nobody_and_catches_up_when_it_ans
         })
         .await;
         let after = Rush::of(&cluster, &client, leader, in_flight).await;
+        // Whatever else the host does.
+        let to_before = during.took.div_duration_f64(before.took);
+        assert!(
+            to_before < RATIO_TO_BEFORE_MAX,
+            "{to_before:.1} times as long as before, less than {RATIO_TO_BEFORE_MAX} is right"
+        );
         let ratio = during.took.div_duration_f64(before.took.min(after.took));
         println!(
             "it took {ratio:.2} times as long as before ({:.1?}) or after ({:.1?})",
