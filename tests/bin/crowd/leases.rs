@@ -1,5 +1,6 @@
 //! Leases that are kept alive: each is renewed when a third of its time is over, as etcd's client does, and none may end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -8,7 +9,7 @@ use rm_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -25,8 +26,9 @@ const LOOKS_A_SECOND: u64 = 2;
 /// The largest delay that the figures tell apart, in microseconds.
 const DELAY_US_MAX: u64 = 600_000_000;
 
-/// How many leases are granted at a time.
-const GRANTS_AT_A_TIME: usize = 128;
+/// How many streams have their leases granted at a time, and how many each at a time.
+const GRANTING_STREAMS: usize = 32;
+const GRANTS_OF_A_STREAM: usize = 8;
 
 /// Which leases there are.
 #[derive(clap::Args)]
@@ -44,26 +46,32 @@ pub(crate) async fn run(options: &crate::Options, load: &Options) -> Result<Valu
     let channels = connect(options).await?;
     let streams = options.connections * options.streams;
     let ids: Vec<i64> = (1..=load.leases as i64).collect();
-    let grants = Instant::now();
-    grant_all(&channels, &ids, load.ttl).await?;
-    let granted = grants.elapsed();
-
+    let granting = Instant::now();
+    let room = Arc::new(Semaphore::new(GRANTING_STREAMS));
+    let end = watch::Sender::new(None);
+    let (granted, mut are_granted) = mpsc::channel::<()>(1);
     let mut left = &ids[..];
-    let mut keepers = Vec::with_capacity(streams);
+    let mut keeping = JoinSet::new();
     for number in 0..streams {
         let (own, others) = left.split_at(share(ids.len(), streams, number));
         left = others;
         let channel = channels[number % channels.len()].clone();
-        keepers.push(Keeper::open(channel, own.to_vec()).await?);
+        let (ids, ttl, window) = (own.to_vec(), load.ttl, end.subscribe());
+        let (room, granted) = (room.clone(), granted.clone());
+        // Each keeps its leases alive from then on at which it has them: to grant all may take longer than their time.
+        keeping.spawn(async move {
+            let place = room.acquire_owned().await?;
+            let keeper = Keeper::grant(channel, ids, ttl as i64).await?;
+            drop((place, granted));
+            keeper.keep(ttl, window).await
+        });
     }
-    // They are kept alive from now on; what is measured begins when that is told.
-    let end = tokio::sync::watch::Sender::new(None);
-    let mut keeping = JoinSet::new();
-    for (number, keeper) in keepers.into_iter().enumerate() {
-        let rounds = load.ttl * LOOKS_A_SECOND / 3;
-        let later = LOOK * number as u32 / streams as u32;
-        keeping.spawn(keeper.keep(rounds, later, load.ttl as i64, end.subscribe()));
+    drop(granted);
+    tokio::select! {
+        _ = are_granted.recv() => {}
+        Some(ended) = keeping.join_next() => ended?.map(drop)?,
     }
+    let granting = granting.elapsed();
     await_begin().await?;
     let began = Instant::now();
     let window = (began, began + Duration::from_secs(options.seconds));
@@ -83,7 +91,7 @@ pub(crate) async fn run(options: &crate::Options, load: &Options) -> Result<Valu
     }
     Ok(json!({
         "leases": there,
-        "granted_per_second": ids.len() as f64 / granted.as_secs_f64(),
+        "granted_per_second": ids.len() as f64 / granting.as_secs_f64(),
         "renewals": delays.len(),
         "seconds": seconds.as_secs_f64(),
         "per_second": delays.len() as f64 / options.seconds as f64,
@@ -96,30 +104,6 @@ fn delays() -> Histogram<u64> {
     Histogram::new_with_bounds(1, DELAY_US_MAX, 2).expect("the bounds are right")
 }
 
-async fn grant_all(channels: &[Channel], ids: &[i64], ttl: u64) -> Result<(), Failure> {
-    let mut granting = JoinSet::new();
-    for number in 0..GRANTS_AT_A_TIME {
-        let own: Vec<i64> = ids
-            .iter()
-            .skip(number)
-            .step_by(GRANTS_AT_A_TIME)
-            .copied()
-            .collect();
-        let mut client = LeaseClient::new(channels[number % channels.len()].clone());
-        granting.spawn(async move {
-            for id in own {
-                let ttl = ttl as i64;
-                client.lease_grant(LeaseGrantRequest { ttl, id }).await?;
-            }
-            Ok::<(), Failure>(())
-        });
-    }
-    while let Some(granted) = granting.join_next().await {
-        granted??;
-    }
-    Ok(())
-}
-
 /// One stream and its leases.
 struct Keeper {
     ids: Vec<i64>,
@@ -128,13 +112,25 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn open(channel: Channel, ids: Vec<i64>) -> Result<Keeper, Failure> {
+    /// Has its leases granted, and opens a stream for them.
+    async fn grant(channel: Channel, ids: Vec<i64>, ttl: i64) -> Result<Keeper, Failure> {
+        let mut granting = JoinSet::new();
+        for part in ids.chunks(ids.len().div_ceil(GRANTS_OF_A_STREAM).max(1)) {
+            let (part, mut client) = (part.to_vec(), LeaseClient::new(channel.clone()));
+            granting.spawn(async move {
+                for id in part {
+                    client.lease_grant(LeaseGrantRequest { ttl, id }).await?;
+                }
+                Ok::<(), Failure>(())
+            });
+        }
+        while let Some(granted) = granting.join_next().await {
+            granted??;
+        }
         let (requests, receiver) = mpsc::channel(ids.len().max(1));
-        let first = LeaseKeepAliveRequest {
-            id: *ids.first().ok_or("a stream without a lease")?,
-        };
         // A machine may begin to answer with the first request.
-        requests.send(first).await?;
+        let id = *ids.first().ok_or("a stream without a lease")?;
+        requests.send(LeaseKeepAliveRequest { id }).await?;
         let mut client = LeaseClient::new(channel);
         let receiver = ReceiverStream::new(receiver);
         let mut responses = client.lease_keep_alive(receiver).await?.into_inner();
@@ -149,21 +145,20 @@ impl Keeper {
     /// Renews its leases, a part of them at each look, until the window is over; how long each renewal took that was asked for in it.
     async fn keep(
         mut self,
-        rounds: u64,
-        later: Duration,
-        ttl: i64,
-        window: tokio::sync::watch::Receiver<Option<(Instant, Instant)>>,
+        ttl: u64,
+        window: watch::Receiver<Option<(Instant, Instant)>>,
     ) -> Result<Histogram<u64>, Failure> {
         let mut delays = delays();
-        let mut look = tokio::time::interval_at((Instant::now() + later).into(), LOOK);
-        for round in (0..rounds as usize).cycle() {
+        let mut look = tokio::time::interval(LOOK);
+        let rounds = (ttl * LOOKS_A_SECOND / 3) as usize;
+        for round in (0..rounds).cycle() {
             look.tick().await;
             let asked = Instant::now();
             let window = *window.borrow();
             if window.is_some_and(|(_, end)| asked >= end) {
                 break;
             }
-            let due = self.ids.iter().skip(round).step_by(rounds as usize);
+            let due = self.ids.iter().skip(round).step_by(rounds);
             let due: Vec<i64> = due.copied().collect();
             for id in &due {
                 self.requests
@@ -172,7 +167,7 @@ impl Keeper {
             }
             for id in due {
                 let renewed = self.responses.message().await?.ok_or("a stream ended")?;
-                if (renewed.id, renewed.ttl) != (id, ttl) {
+                if (renewed.id, renewed.ttl) != (id, ttl as i64) {
                     return Err(format!("lease {id} was not renewed: {renewed:?}").into());
                 }
                 if window.is_some_and(|(begin, _)| asked >= begin) {
