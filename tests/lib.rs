@@ -32,6 +32,7 @@ pub mod settings;
 pub mod silence;
 pub mod simulation;
 pub mod times;
+pub mod users;
 pub mod wait;
 pub mod watching;
 pub mod workload;
