@@ -32,7 +32,8 @@ const ROOT: &str = "root";
 /// Users, roles and permissions.
 ///
 /// Invariants: what is in memory is what is in the table, as the open transaction shows it; a user's roles and a role's permissions
-/// are in order; what a role permits is worked out from its permissions. There are no more users, roles and roles of a user than the limits above say.
+/// are in order; what a role permits is worked out from its permissions. There are no more users, roles and roles of a user than the
+/// limits above say.
 pub(crate) struct Auth {
     table: AuthTable,
     settings: Settings,

@@ -55,7 +55,7 @@ pub struct Keyspace {
     written: Written,
     /// What happened to leases and was not taken yet.
     news: LeaseNews,
-    /// What became of those who were admitted, and was not taken yet, with the index of its entry.
+    /// What became of those who were admitted, and was not taken yet, with its entry.
     auth_news: Vec<(EntryId, AuthNews)>,
     progress: Progress,
     reply_bytes_max: usize,

@@ -163,6 +163,7 @@ mod tests {
         assert!(!covers(b"a", b"f") && !covers(b"a", b"\0"));
         assert!(covers(b"g", b"") && !covers(b"g", b"h"));
     }
+
     #[test]
     fn sets_that_meet_cover_together_what_lies_across_them() {
         let set = |start, end| Ranges::of([Span::new(start, end)].into_iter());
