@@ -26,6 +26,7 @@ pub mod ports;
 pub mod prober;
 pub mod process;
 pub mod prometheus;
+pub mod raw;
 pub mod restarts;
 pub mod rmctl;
 pub mod settings;

@@ -128,11 +128,16 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Whether it has one answer at most.
+    pub(crate) fn answers_once(&self) -> bool {
+        self.calls.methods[self.method].answers_once
+    }
+
     /// Counts the call when its response is over: now, or with the last frame of a stream.
     pub(crate) fn answered(self, response: Response<Body>) -> Response<Body> {
         if let Some(code) = code_in(response.headers()) {
             self.end(code);
-        } else if self.calls.methods[self.method].answers_once {
+        } else if self.answers_once() {
             // The message is there, and is followed by a status that says so.
             self.end(Code::Ok);
         } else {

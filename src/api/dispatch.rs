@@ -22,6 +22,7 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_server;
 
 use crate::calls::{Call, Calls};
+use crate::deadline::Deadline;
 use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
 use crate::recognition::{Proof, recognise};
@@ -65,60 +66,71 @@ impl Service<Request<Body>> for Services {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
         let call = self.calls.begin(request.uri().path());
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(refusal) => return ready(counted(call, refusal.into_http())),
+        };
         if wants_leader(request.headers()) && self.port.report().leader.is_none() {
             let refusal = Status::unavailable(NO_LEADER).into_http();
-            return answer(counted(call, refusal));
+            return ready(counted(call, refusal));
         }
         // Also where nobody needs permissions: a stream may live to see that they are asked for.
         if let Some(proof) = Proof::of(&request) {
             request.extensions_mut().insert(proof);
         }
-        match self.port.asks_for_permissions() {
-            Some(false) => self.call_service(request, call),
-            Some(true) | None => self.recognise_and_call(request, call),
-        }
+        let answer = match self.port.asks_for_permissions() {
+            Some(false) => self.ask(request),
+            Some(true) | None => self.recognise_and_ask(request),
+        };
+        Box::pin(in_time(deadline, answer, call))
     }
 }
 
 impl Services {
-    /// Calls the service for whoever it is that asks.
-    fn recognise_and_call(
+    /// Asks the service for whoever it is that asks.
+    fn recognise_and_ask(
         &self,
         mut request: Request<Body>,
-        call: Option<Call>,
     ) -> BoxFuture<Response<Body>, Infallible> {
         let mut services = self.clone();
         Box::pin(async move {
             match recognise(&services.port, &mut request).await {
-                Ok(()) => services.call_service(request, call).await,
-                Err(refusal) => Ok(counted(call, refused(refusal).into_http())),
+                Ok(()) => services.ask(request).await,
+                Err(refusal) => Ok(refused(refusal).into_http()),
             }
         })
     }
 
-    fn call_service(
-        &mut self,
-        request: Request<Body>,
-        call: Option<Call>,
-    ) -> BoxFuture<Response<Body>, Infallible> {
-        let counted = |response| counted(call, response);
+    fn ask(&mut self, request: Request<Body>) -> BoxFuture<Response<Body>, Infallible> {
         let service = service_name(request.uri().path());
         if service == kv_server::SERVICE_NAME {
-            Box::pin(
-                self.kv
-                    .call(request)
-                    .map(|response| response.map(in_etcds_words).map(counted)),
-            )
+            self.kv.call(request)
         } else if SERVED.contains(&service) || crate::reflection::NAMES.contains(&service) {
-            Box::pin(
-                self.others
-                    .call(request)
-                    .map(|response| response.map(counted)),
-            )
+            Box::pin(self.others.call(request))
         } else {
-            answer(counted(unserved(service).into_http()))
+            ready(unserved(service).into_http())
         }
     }
+}
+
+/// The answer, if it comes before the deadline. What it would have taken to give it is dropped then.
+async fn in_time(
+    deadline: Option<Deadline>,
+    answer: BoxFuture<Response<Body>, Infallible>,
+    call: Option<Call>,
+) -> Result<Response<Body>, Infallible> {
+    let response = match deadline {
+        None => answer.await?,
+        Some(mut deadline) => tokio::select! {
+            biased;
+            response = answer => match call.as_ref().is_some_and(Call::answers_once) {
+                true => response?,
+                false => deadline.end(response?),
+            },
+            passed = deadline.passed() => passed.into_http(),
+        },
+    };
+    Ok(counted(call, in_etcds_words(response)))
 }
 
 /// Notes how a call was answered.
@@ -129,7 +141,7 @@ fn counted(call: Option<Call>, response: Response<Body>) -> Response<Body> {
     }
 }
 
-fn answer(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
+fn ready(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
     Box::pin(future::ready(Ok(response)))
 }
 

@@ -1,7 +1,6 @@
 //! HTTP beside gRPC on the client port, at etcd's paths: for probes, monitors, and clients that speak no gRPC.
 
 mod answer;
-mod deadline;
 mod exposition;
 mod gateway;
 mod metrics;
@@ -23,6 +22,7 @@ use probes::{Asked, Tally};
 
 use crate::calls::Calls;
 use crate::connection::Traffic;
+use crate::deadline::Deadline;
 use crate::dispatch::Services;
 
 /// Answers what is no gRPC.
@@ -61,16 +61,14 @@ impl Web {
         services: Services,
         request: Request<Body>,
     ) -> impl Future<Output = Response<Body>> + Send {
-        let patience = deadline::of(request.headers());
-        let patience = patience.map(|patience| patience.map(tokio::time::sleep));
+        let deadline = Deadline::of(request.headers());
         async move {
             let passed = async {
-                match patience {
-                    Ok(Some(patience)) => patience.await,
+                match deadline {
+                    Ok(Some(mut deadline)) => deadline.passed().await,
                     Ok(None) => std::future::pending().await,
-                    Err(status) => return status,
+                    Err(status) => status,
                 }
-                deadline::passed()
             };
             tokio::select! {
                 biased;

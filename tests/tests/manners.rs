@@ -1,0 +1,238 @@
+//! The manners of gRPC, and what a call may take: compared with the real etcd where it has them.
+
+use std::net::SocketAddr;
+
+use prost::Message;
+use rm_proto::etcdserverpb::request_op::Request;
+use rm_proto::etcdserverpb::watch_request::RequestUnion;
+use rm_proto::etcdserverpb::{
+    AlarmRequest, AuthUserListRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest,
+    PutRequest, RangeRequest, SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+};
+use rm_proto::v3electionpb::{CampaignRequest, LeaderRequest};
+use rm_proto::v3lockpb::LockRequest;
+use rm_tests::client::operation;
+use rm_tests::raw::{Call, Raw};
+use rm_tests::{Cluster, Settings, until};
+use tonic::{Code, Status};
+
+/// What a call is told that waits for longer than it wants to.
+const PASSED: (Code, &str) = (Code::DeadlineExceeded, "context deadline exceeded");
+
+/// What a call is told for which there is no place.
+const TOO_MANY: (Code, &str) = (Code::ResourceExhausted, "etcdserver: too many requests");
+
+/// Machines that give up no request as long as a test lasts.
+fn patient(settings: Settings) -> Settings {
+    settings.with("timings.request_timeout_ms", 600_000)
+}
+
+/// A machine without a quorum that has seen so, and its cluster: what was under way before that would be given up by itself.
+async fn left_alone(settings: Settings) -> (Cluster, SocketAddr) {
+    let mut cluster = Cluster::start(settings).await;
+    for machine in [1, 2] {
+        cluster.machines[machine].kill();
+    }
+    let client = cluster.client();
+    until("there is no leader", async || {
+        let leader = client.info_until(0).await.leader;
+        (leader == 0).then_some(()).ok_or(leader.to_string())
+    })
+    .await;
+    let address = cluster.machines[0].client;
+    (cluster, address)
+}
+
+fn put() -> PutRequest {
+    PutRequest {
+        key: "key".into(),
+        ..Default::default()
+    }
+}
+
+fn range() -> RangeRequest {
+    RangeRequest {
+        key: "key".into(),
+        ..Default::default()
+    }
+}
+
+fn watch() -> WatchRequest {
+    let create = WatchCreateRequest {
+        key: "key".into(),
+        ..Default::default()
+    };
+    WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    }
+}
+
+/// Calls that nobody answers without a quorum, one at least of each service that has some.
+fn unanswered() -> Vec<(&'static str, Vec<u8>)> {
+    let txn = TxnRequest {
+        success: vec![operation(Request::RequestPut(put()))],
+        ..Default::default()
+    };
+    let delete = DeleteRangeRequest {
+        key: "key".into(),
+        ..Default::default()
+    };
+    let grant = LeaseGrantRequest { ttl: 60, id: 0 };
+    let look = LeaseTimeToLiveRequest { id: 1, keys: false };
+    let list = MemberListRequest { linearizable: true };
+    let lock = LockRequest {
+        name: "lock".into(),
+        lease: 1,
+    };
+    let campaign = CampaignRequest {
+        name: "vote".into(),
+        lease: 1,
+        value: "value".into(),
+    };
+    vec![
+        ("/etcdserverpb.KV/Put", put().encode_to_vec()),
+        ("/etcdserverpb.KV/Range", range().encode_to_vec()),
+        ("/etcdserverpb.KV/DeleteRange", delete.encode_to_vec()),
+        ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
+        (
+            "/etcdserverpb.KV/Compact",
+            CompactionRequest::default().encode_to_vec(),
+        ),
+        ("/etcdserverpb.Lease/LeaseGrant", grant.encode_to_vec()),
+        (
+            "/etcdserverpb.Lease/LeaseRevoke",
+            LeaseRevokeRequest { id: 1 }.encode_to_vec(),
+        ),
+        ("/etcdserverpb.Lease/LeaseTimeToLive", look.encode_to_vec()),
+        (
+            "/etcdserverpb.Auth/UserList",
+            AuthUserListRequest {}.encode_to_vec(),
+        ),
+        ("/etcdserverpb.Cluster/MemberList", list.encode_to_vec()),
+        (
+            "/etcdserverpb.Maintenance/Alarm",
+            AlarmRequest::default().encode_to_vec(),
+        ),
+        ("/v3lockpb.Lock/Lock", lock.encode_to_vec()),
+        ("/v3electionpb.Election/Campaign", campaign.encode_to_vec()),
+        ("/v3electionpb.Election/Leader", leader().encode_to_vec()),
+    ]
+}
+
+/// Streams that go on until somebody ends them.
+fn streams() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("/etcdserverpb.Watch/Watch", watch().encode_to_vec()),
+        (
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            LeaseKeepAliveRequest { id: 1 }.encode_to_vec(),
+        ),
+        ("/v3electionpb.Election/Observe", leader().encode_to_vec()),
+        ("/grpc.health.v1.Health/Watch", Vec::new()),
+    ]
+}
+
+fn leader() -> LeaderRequest {
+    LeaderRequest {
+        name: "vote".into(),
+    }
+}
+
+fn told(status: &Status) -> (Code, &str) {
+    (status.code(), status.message())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_ends_at_its_deadline() {
+    let (_cluster, address) = left_alone(patient(Settings::trio())).await;
+    let raw = Raw::connect(address).await;
+    let soon = [("grpc-timeout", "400m")];
+    let mut calls: Vec<(&str, Call)> = Vec::new();
+    for (path, message) in unanswered() {
+        calls.push((path, raw.call(path, &soon, &message).await));
+    }
+    for (path, message) in streams() {
+        calls.push((path, raw.open(path, &soon, &message).await));
+    }
+    for (path, call) in calls {
+        assert_eq!(told(&call.end().await), PASSED, "{path}");
+    }
+    let range = RangeRequest {
+        serializable: true,
+        ..range()
+    };
+    let wrong = [("grpc-timeout", "soon")];
+    let refused = raw
+        .call("/etcdserverpb.KV/Range", &wrong, &range.encode_to_vec())
+        .await;
+    let refused = refused.end().await;
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("grpc-timeout"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_frees_what_a_client_holds_that_takes_nothing() {
+    let settings = Settings::solo().with("limits.snapshot_clients_max", 1);
+    let cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    for number in 0..32 {
+        client
+            .put(format!("large/{number}"), vec![7; 1 << 20])
+            .await;
+    }
+    let path = "/etcdserverpb.Maintenance/Snapshot";
+    let address = cluster.machines[0].client;
+    let snapshot = SnapshotRequest {}.encode_to_vec();
+    let mut idle = Raw::connect(address).await;
+    let untaken = idle.call(path, &[("grpc-timeout", "1S")], &snapshot).await;
+    // What comes behind it has found it there.
+    idle.ping().await.expect("it answers");
+    until("there is room for another", async || {
+        let other = Raw::connect(address).await;
+        let mut snapshot = other.call(path, &[], &snapshot).await;
+        snapshot
+            .message()
+            .await
+            .map_err(|status| status.to_string())
+    })
+    .await;
+    assert_eq!(told(&untaken.end().await), PASSED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_dropped_or_whose_time_is_over_frees_its_place() {
+    let settings = patient(Settings::trio()).with("limits.requests_max", 6);
+    let (_cluster, address) = left_alone(settings).await;
+    let raw = Raw::connect(address).await;
+    let (put, range) = (put().encode_to_vec(), range().encode_to_vec());
+    let ask = async |time: &str| {
+        let headers = [("grpc-timeout", time)];
+        let call = raw.call("/etcdserverpb.KV/Put", &headers, &put).await;
+        call.end().await
+    };
+    for round in ["dropped", "over"] {
+        let headers: &[(&str, &str)] = match round {
+            "dropped" => &[],
+            _ => &[("grpc-timeout", "3S")],
+        };
+        let mut held = Vec::new();
+        until("all places are taken", async || {
+            held.push(raw.call("/etcdserverpb.KV/Put", headers, &put).await);
+            held.push(raw.call("/etcdserverpb.KV/Range", headers, &range).await);
+            let status = ask("200m").await;
+            let is_full = told(&status) == TOO_MANY;
+            is_full.then_some(()).ok_or(status.to_string())
+        })
+        .await;
+        if round == "dropped" {
+            held.clear();
+        }
+        until("there are places again", async || {
+            let status = ask("200m").await;
+            let is_admitted = told(&status) == PASSED;
+            is_admitted.then_some(()).ok_or(status.to_string())
+        })
+        .await;
+    }
+}
