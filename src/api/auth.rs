@@ -1,5 +1,6 @@
 //! etcd's Auth service: users, roles and permissions.
 
+use prost::Message;
 use rm_actors::port::{
     AuthCommand, AuthError, AuthQuery, AuthReply, Command, Consistency, Deed, Permission,
     PermissionKind, Port, Query, Refusal, Reply, ReplyBody,
@@ -13,6 +14,7 @@ use crate::connection::Client;
 use crate::error::{mismatched, refused, unknown_value};
 use crate::header::header;
 use crate::recognition::signed;
+use crate::size::check_size;
 
 /// Changes users, roles and permissions, and lets users prove who they are.
 pub(crate) struct AuthService {
@@ -59,6 +61,13 @@ impl AuthService {
             (header, AuthReply::Names(names)) => Ok((header, names)),
             _ => Err(mismatched()),
         }
+    }
+
+    /// A request, and who asks, if it is not too large for the log, through which all of them go in etcd.
+    fn taken<M: Message>(&self, request: Request<M>) -> Result<(Extensions, M), Status> {
+        check_size(&self.port, request.get_ref().encoded_len())?;
+        let (_, extensions, message) = request.into_parts();
+        Ok((extensions, message))
     }
 
     /// The hash of a password that is to be kept. One that the client has made counts for nothing, as in etcd. It is dear, so that it is
@@ -132,7 +141,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserAddRequest>,
     ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
-        let (_, extensions, user) = request.into_parts();
+        let (extensions, user) = self.taken(request)?;
         let has_password = !user.options.is_some_and(|options| options.no_password);
         let password = match has_password {
             true => Some(self.hash(&extensions, user.password).await?),
@@ -148,7 +157,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserGetRequest>,
     ) -> Result<Response<pb::AuthUserGetResponse>, Status> {
-        let (_, extensions, user) = request.into_parts();
+        let (extensions, user) = self.taken(request)?;
         let query = AuthQuery::User(user.name);
         let (header, roles) = self.names(&extensions, query).await?;
         Ok(Response::new(pb::AuthUserGetResponse { header, roles }))
@@ -166,7 +175,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserDeleteRequest>,
     ) -> Result<Response<pb::AuthUserDeleteResponse>, Status> {
-        let (_, extensions, user) = request.into_parts();
+        let (extensions, user) = self.taken(request)?;
         let delete = AuthCommand::DeleteUser { name: user.name };
         let header = self.change(&extensions, delete).await?;
         Ok(Response::new(pb::AuthUserDeleteResponse { header }))
@@ -176,7 +185,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
-        let (_, extensions, user) = request.into_parts();
+        let (extensions, user) = self.taken(request)?;
         let password = self.hash(&extensions, user.password).await?;
         let change = AuthCommand::ChangePassword {
             name: user.name,
@@ -190,7 +199,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserGrantRoleRequest>,
     ) -> Result<Response<pb::AuthUserGrantRoleResponse>, Status> {
-        let (_, extensions, grant) = request.into_parts();
+        let (extensions, grant) = self.taken(request)?;
         let grant = AuthCommand::GrantRole {
             user: grant.user,
             role: grant.role,
@@ -203,7 +212,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthUserRevokeRoleRequest>,
     ) -> Result<Response<pb::AuthUserRevokeRoleResponse>, Status> {
-        let (_, extensions, revoke) = request.into_parts();
+        let (extensions, revoke) = self.taken(request)?;
         let revoke = AuthCommand::RevokeRole {
             user: revoke.name,
             role: revoke.role,
@@ -216,7 +225,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleAddRequest>,
     ) -> Result<Response<pb::AuthRoleAddResponse>, Status> {
-        let (_, extensions, role) = request.into_parts();
+        let (extensions, role) = self.taken(request)?;
         let add = AuthCommand::AddRole { name: role.name };
         let header = self.change(&extensions, add).await?;
         Ok(Response::new(pb::AuthRoleAddResponse { header }))
@@ -226,7 +235,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleGetRequest>,
     ) -> Result<Response<pb::AuthRoleGetResponse>, Status> {
-        let (_, extensions, role) = request.into_parts();
+        let (extensions, role) = self.taken(request)?;
         match self.ask(&extensions, AuthQuery::Role(role.role)).await? {
             (header, AuthReply::Permissions(permissions)) => {
                 Ok(Response::new(pb::AuthRoleGetResponse {
@@ -250,7 +259,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleDeleteRequest>,
     ) -> Result<Response<pb::AuthRoleDeleteResponse>, Status> {
-        let (_, extensions, role) = request.into_parts();
+        let (extensions, role) = self.taken(request)?;
         let delete = AuthCommand::DeleteRole { name: role.role };
         let header = self.change(&extensions, delete).await?;
         Ok(Response::new(pb::AuthRoleDeleteResponse { header }))
@@ -260,7 +269,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleGrantPermissionRequest>,
     ) -> Result<Response<pb::AuthRoleGrantPermissionResponse>, Status> {
-        let (_, extensions, grant) = request.into_parts();
+        let (extensions, grant) = self.taken(request)?;
         let given = grant
             .perm
             .ok_or(Refusal::Request(AuthError::PermissionNotGiven.into()));
@@ -278,7 +287,7 @@ impl Auth for AuthService {
         &self,
         request: Request<pb::AuthRoleRevokePermissionRequest>,
     ) -> Result<Response<pb::AuthRoleRevokePermissionResponse>, Status> {
-        let (_, extensions, revoke) = request.into_parts();
+        let (extensions, revoke) = self.taken(request)?;
         let revoke = AuthCommand::RevokePermission {
             role: revoke.role,
             key: revoke.key,

@@ -15,10 +15,10 @@ use rm_proto::etcdserverpb::{
 use rm_proto::raftmachine::v1::admin_server;
 use rm_proto::v3electionpb::election_server;
 use rm_proto::v3lockpb::lock_server;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::service::Routes;
-use tonic::{Code, Status};
 use tonic_health::pb::health_server;
 
 use crate::calls::{Call, Calls};
@@ -26,6 +26,7 @@ use crate::deadline::Deadline;
 use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
 use crate::recognition::{Proof, recognise};
+use crate::size::in_etcds_words;
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
@@ -157,27 +158,6 @@ pub(crate) fn wants_leader(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// A request that is too large to be read is refused before any service sees it, by tonic in its own words. etcd's
-/// clients know another code for it.
-fn in_etcds_words(response: Response<Body>) -> Response<Body> {
-    if !response.headers().contains_key(Status::GRPC_STATUS) {
-        return response;
-    }
-    match Status::from_header_map(response.headers()) {
-        Some(status) if is_too_large(&status) => {
-            Status::resource_exhausted("grpc: received message larger than max").into_http()
-        }
-        _ => response,
-    }
-}
-
-fn is_too_large(status: &Status) -> bool {
-    status.code() == Code::OutOfRange
-        && status
-            .message()
-            .contains("decoded message length too large")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,25 +178,5 @@ mod tests {
         assert!(!wants_leader(&headers));
         headers.insert("hasleader", HeaderValue::from_static("true"));
         assert!(wants_leader(&headers));
-    }
-
-    #[test]
-    fn a_request_too_large_to_be_read_is_refused_with_etcds_code() {
-        let tonics = Status::out_of_range(
-            "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes",
-        );
-        let told = in_etcds_words(tonics.into_http());
-        let status = Status::from_header_map(told.headers()).expect("it is a refusal");
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.message(), "grpc: received message larger than max");
-    }
-
-    #[test]
-    fn another_refusal_is_left_as_it_is() {
-        let compacted =
-            Status::out_of_range("etcdserver: mvcc: required revision has been compacted");
-        let told = in_etcds_words(compacted.into_http());
-        let status = Status::from_header_map(told.headers()).expect("it is a refusal");
-        assert_eq!(status.code(), Code::OutOfRange);
     }
 }

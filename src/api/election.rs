@@ -17,8 +17,8 @@ use crate::observing::Observing;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line, outcome};
 use crate::recognition::signed;
-use crate::request::check_size;
 use crate::response::key_value;
+use crate::size::check_size;
 use crate::visitor::Visitor;
 
 /// etcd: ErrElectionNotLeader.

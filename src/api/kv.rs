@@ -10,7 +10,7 @@ use crate::consistency::consistency;
 use crate::error::{invalid, mismatched, refused};
 use crate::header::header;
 use crate::recognition::signed;
-use crate::request::check_size;
+use crate::size::check_size;
 use crate::{request, response};
 
 /// Reads and writes the key space.

@@ -14,6 +14,7 @@ use crate::error::refused;
 use crate::header::{header, header_now};
 use crate::lookout::Lookout;
 use crate::recognition::{Caller, signed};
+use crate::size::unread;
 
 /// How many renewals of one stream are under way at a time. They are answered in their order.
 const RENEWALS_MAX: usize = 256;
@@ -77,7 +78,7 @@ impl Lease for LeaseService {
         );
         let renewals = request.into_inner().map(move |request| {
             let (port, caller) = (port.clone(), caller.clone());
-            async move { renew(&port, &caller, request?.id).await }
+            async move { renew(&port, &caller, request.map_err(unread)?.id).await }
         });
         let keeping = Keeping {
             renewals: Box::pin(renewals.buffered(RENEWALS_MAX)),

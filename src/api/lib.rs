@@ -39,6 +39,7 @@ mod reflection;
 mod request;
 mod response;
 mod server;
+mod size;
 mod transfer;
 mod visitor;
 mod watch;

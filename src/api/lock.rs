@@ -13,7 +13,7 @@ use crate::line::Line;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line};
 use crate::recognition::signed;
-use crate::request::check_size;
+use crate::size::check_size;
 use crate::visitor::Visitor;
 
 /// What is told to whoever waits and has lost its key (etcd: ErrSessionExpired).

@@ -4,21 +4,13 @@
 //! operations. The rest is checked by the values themselves.
 
 use rm_actors::port::{
-    Compare, CompareResult, CompareTarget, DeleteRange, Operation, Port, Put, Range, Refusal,
-    RequestError, SortOrder, SortTarget, Txn,
+    Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, Range, RequestError,
+    SortOrder, SortTarget, Txn,
 };
 use rm_proto::etcdserverpb as pb;
 use tonic::Status;
 
-use crate::error::{invalid, refused, unknown_value};
-
-/// Refuses what is too large for the log; `bytes` is the size of the request on the wire.
-pub(crate) fn check_size(port: &Port, bytes: usize) -> Result<(), Status> {
-    if bytes > port.config().limits.request_bytes_max {
-        return Err(refused(Refusal::TooLarge));
-    }
-    Ok(())
-}
+use crate::error::{invalid, unknown_value};
 
 /// A range. Whether it is serializable is not the key space's concern.
 pub(crate) fn range(request: pb::RangeRequest) -> Result<Range, Status> {

@@ -36,11 +36,9 @@ use crate::lease::LeaseService;
 use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
 use crate::reflection;
+use crate::size::message_bytes_max;
 use crate::watch::WatchService;
 use crate::web::Web;
-
-/// How many bytes a message may have beyond the largest request (etcd: grpcOverheadBytes).
-const OVERHEAD_BYTES: usize = 512 << 10;
 
 /// How many bytes all requests of one connection may have on their way before the client must wait. Large enough that
 /// the many small requests of a busy client seldom need leave for more.
@@ -164,33 +162,24 @@ fn services(
 ) -> Result<Services, ServeError> {
     let limit = message_bytes_max(port.config());
     let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
-    let others = Routes::new(MaintenanceServer::new(MaintenanceService::new(
-        port.clone(),
-        draining.clone(),
-    )))
-    .add_service(ClusterServer::new(ClusterService::new(port.clone())))
-    .add_service(
-        WatchServer::new(WatchService::new(port.clone(), draining.clone()))
-            .max_decoding_message_size(limit),
-    )
-    .add_service(AuthServer::new(AuthService::new(port.clone())))
-    .add_service(LeaseServer::new(LeaseService::new(
-        port.clone(),
-        draining.clone(),
-    )))
-    .add_service(
-        LockServer::new(LockService::new(port.clone(), draining.clone()))
-            .max_decoding_message_size(limit),
-    )
-    .add_service(
-        ElectionServer::new(ElectionService::new(port.clone(), draining.clone()))
-            .max_decoding_message_size(limit),
-    )
-    .add_service(AdminServer::new(AdminService::new(port.clone())))
-    .add_service(HealthServer::new(HealthService::new(
-        port.clone(),
-        draining,
-    )));
+    let maintenance = MaintenanceService::new(port.clone(), draining.clone());
+    let cluster = ClusterService::new(port.clone());
+    let watch = WatchService::new(port.clone(), draining.clone());
+    let auth = AuthService::new(port.clone());
+    let lease = LeaseService::new(port.clone(), draining.clone());
+    let lock = LockService::new(port.clone(), draining.clone());
+    let election = ElectionService::new(port.clone(), draining.clone());
+    let admin = AdminService::new(port.clone());
+    let health = HealthService::new(port.clone(), draining);
+    let others = Routes::new(MaintenanceServer::new(maintenance).max_decoding_message_size(limit))
+        .add_service(ClusterServer::new(cluster).max_decoding_message_size(limit))
+        .add_service(WatchServer::new(watch).max_decoding_message_size(limit))
+        .add_service(AuthServer::new(auth).max_decoding_message_size(limit))
+        .add_service(LeaseServer::new(lease).max_decoding_message_size(limit))
+        .add_service(LockServer::new(lock).max_decoding_message_size(limit))
+        .add_service(ElectionServer::new(election).max_decoding_message_size(limit))
+        .add_service(AdminServer::new(admin).max_decoding_message_size(limit))
+        .add_service(HealthServer::new(health).max_decoding_message_size(limit));
     let others = reflection::add_to(others)?.prepare();
     let calls = Arc::new(Calls::new());
     let web = Web::new(port.clone(), calls.clone(), traffic, limit);
@@ -201,12 +190,4 @@ fn services(
         others,
         web,
     })
-}
-
-/// The largest message that is read at all, in bytes.
-fn message_bytes_max(config: &Config) -> usize {
-    config
-        .limits
-        .request_bytes_max
-        .saturating_add(OVERHEAD_BYTES)
 }

@@ -25,6 +25,7 @@ use crate::header::header;
 use crate::lookout::Lookout;
 use crate::recognition::Caller;
 use crate::response;
+use crate::size::unread;
 
 /// How many notices are told in a row before requests are looked at.
 const NOTICES_IN_A_ROW: usize = 64;
@@ -129,7 +130,7 @@ impl Conversation {
             match requests {
                 Some(requests) => {
                     let room = room.await;
-                    let request = requests.message().await?;
+                    let request = requests.message().await.map_err(unread)?;
                     Ok(Next::Request(room, request))
                 }
                 None => std::future::pending().await,

@@ -245,7 +245,7 @@ async fn what_is_too_large_is_refused_and_holds_up_nobody() {
         (
             "/v3/kv/put",
             600_000,
-            "grpc: received message larger than max",
+            "grpc: received message larger than max (600007 vs. 534288)",
         ),
         (
             "/v3/kv/put",
