@@ -112,6 +112,9 @@ impl Lessor {
         self.machine.life.progresses();
         self.now_ms();
         self.asking.wake(Instant::now());
+        if self.machine.shared.board.stopping() {
+            self.asking.refuse();
+        }
         self.look_who_leads(context);
         self.count(context);
         let leases = self.reign.as_ref().map_or(0, |reign| reign.book.len());

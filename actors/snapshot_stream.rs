@@ -13,6 +13,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use crate::machine::Shared;
 use crate::port::{Consistency, Port, Refusal};
 use crate::snapshot_maker::{GoesOn, MakeError, blocking, goes_on_at_pace};
 
@@ -57,6 +58,7 @@ pub struct SnapshotPiece {
 
 /// A snapshot on its way to a client: the copy of the state in pieces, and then one piece with the SHA-256 of all before.
 pub struct SnapshotStream {
+    shared: Arc<Shared>,
     pieces: Receiver<Step>,
     ended: bool,
 }
@@ -72,7 +74,7 @@ impl SnapshotStream {
     /// The next piece; none after the last.
     ///
     /// # Errors
-    /// The copy cannot be made or read, or the client took nothing for too long. Nothing comes after that.
+    /// The copy cannot be made or read, the client took nothing for too long, or the machine stops. Nothing comes after that.
     pub async fn next(&mut self) -> Result<Option<SnapshotPiece>, Refusal> {
         if self.ended {
             return Ok(None);
@@ -82,7 +84,8 @@ impl SnapshotStream {
         match step {
             Some(Step::Piece(piece) | Step::Last(piece)) => Ok(Some(piece)),
             Some(Step::Failed(refusal)) => Err(refusal),
-            // Whoever fills it gave up on a client that took nothing.
+            // Whoever fills it had no room to say why it gave up.
+            None if self.shared.board.stopping() => Err(Refusal::Stopped),
             None => Err(Refusal::Stalled),
         }
     }
@@ -110,6 +113,7 @@ impl Port {
         };
         tokio::spawn(courier.run());
         Ok(SnapshotStream {
+            shared: self.shared.clone(),
             pieces,
             ended: false,
         })

@@ -8,6 +8,7 @@ use rm_wire::{LeaseStanding, LessorBody, LessorMessage};
 
 use crate::leasing::LeaseLeft;
 use crate::message::Answer;
+use crate::port::Refusal;
 
 /// The most leases of one question to another machine.
 pub(crate) const BATCH_MAX: usize = 4_096;
@@ -134,6 +135,14 @@ impl Asking {
         self.waiting.retain(is_wanted);
     }
 
+    /// A machine that stops asks nobody again.
+    pub(crate) fn refuse(&mut self) {
+        for question in self.waiting.drain(..) {
+            // A client that has gone away needs no answer.
+            let _ = question.answer.send(Err(Refusal::Stopped));
+        }
+    }
+
     fn give_up(&mut self, is_lost: impl Fn(&Batch) -> bool) {
         let lost: Vec<u64> = self
             .asked
@@ -158,7 +167,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(1);
     const LEADER: MachineId = MachineId(2);
 
-    type Client = oneshot::Receiver<Result<Option<LeaseLeft>, crate::port::Refusal>>;
+    type Client = oneshot::Receiver<Result<Option<LeaseLeft>, Refusal>>;
 
     fn ask(asking: &mut Asking, wish: Wish, id: i64, now: Instant) -> Client {
         let (answer, client) = oneshot::channel();
@@ -235,6 +244,19 @@ mod tests {
         again(&mut asking, true);
         asking.answered(5, &[LeaseStanding::None]);
         assert_eq!(client.try_recv(), Ok(Ok(None)));
+    }
+
+    #[test]
+    fn a_stop_refuses_what_waits_and_lets_what_is_asked_be_answered() {
+        let now = Instant::now();
+        let mut asking = Asking::new(0);
+        let mut asked = ask(&mut asking, Wish::Look, 1, now);
+        asking.batches(LEADER, now, PATIENCE);
+        let mut waits = ask(&mut asking, Wish::Renew, 2, now);
+        asking.refuse();
+        assert_eq!(waits.try_recv(), Ok(Err(Refusal::Stopped)));
+        asking.answered(1, &[LeaseStanding::None]);
+        assert_eq!(asked.try_recv(), Ok(Ok(None)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use rm_proto::v3lockpb::LockRequest;
 use rm_tests::client::operation;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Cluster, LoneEtcd, Settings, until};
+use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 /// What a call is told that waits for longer than it wants to.
@@ -133,6 +134,16 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Calls a method, and leaves the call open to more requests where it takes them.
+async fn begin(raw: &Raw, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Call {
+    match path {
+        "/etcdserverpb.Watch/Watch" | "/etcdserverpb.Lease/LeaseKeepAlive" => {
+            raw.open(path, headers, message).await
+        }
+        _ => raw.call(path, headers, message).await,
+    }
+}
+
 fn leader() -> LeaderRequest {
     LeaderRequest {
         name: "vote".into(),
@@ -149,11 +160,8 @@ async fn every_call_ends_at_its_deadline() {
     let raw = Raw::connect(address).await;
     let soon = [("grpc-timeout", "400m")];
     let mut calls: Vec<(&str, Call)> = Vec::new();
-    for (path, message) in unanswered() {
-        calls.push((path, raw.call(path, &soon, &message).await));
-    }
-    for (path, message) in streams() {
-        calls.push((path, raw.open(path, &soon, &message).await));
+    for (path, message) in unanswered().into_iter().chain(streams()) {
+        calls.push((path, begin(&raw, path, &soon, &message).await));
     }
     for (path, call) in calls {
         assert_eq!(told(&call.end().await), PASSED, "{path}");
@@ -343,4 +351,94 @@ async fn a_request_that_is_too_large_for_the_log_is_refused_as_in_etcd() {
             assert_eq!(refused.code(), code, "{path} of {address}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_wants_a_leader_is_told_at_once_that_there_is_none() {
+    let (_cluster, address) = left_alone(patient(Settings::trio())).await;
+    let raw = Raw::connect(address).await;
+    let headers = [("hasleader", "true")];
+    let no_leader = (Code::Unavailable, "etcdserver: no leader");
+    for (path, message) in unanswered().into_iter().chain(streams()) {
+        let call = begin(&raw, path, &headers, &message).await;
+        assert_eq!(told(&call.end().await), no_leader, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_wants_a_leader_ends_when_there_is_none_any_more() {
+    let mut cluster = Cluster::start(Settings::trio().with_timings_of_an_operator()).await;
+    let client = cluster.client();
+    client.put("vote/1", "value").await;
+    let raw = Raw::connect(cluster.machines[0].client).await;
+    let mut opened = Vec::new();
+    for (path, message) in streams() {
+        if !path.contains("health") {
+            let mut call = begin(&raw, path, &[("hasleader", "true")], &message).await;
+            let first = call.message().await;
+            first.unwrap_or_else(|status| panic!("{path}: {status}"));
+            opened.push((path, call));
+        }
+    }
+    for machine in [1, 2] {
+        cluster.machines[machine].kill();
+    }
+    for (path, call) in opened {
+        let no_leader = (Code::Unavailable, "etcdserver: no leader");
+        assert_eq!(told(&call.end().await), no_leader, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_stops_answers_what_is_under_way() {
+    let (mut cluster, address) = left_alone(patient(Settings::trio())).await;
+    let mut raw = Raw::connect(address).await;
+    let mut calls = Vec::new();
+    for (path, message) in unanswered().into_iter().chain(streams()) {
+        calls.push((path, begin(&raw, path, &[], &message).await));
+    }
+    // What comes behind them has found them there.
+    raw.ping().await.expect("it answers");
+    let machine = &mut cluster.machines[0];
+    let told = async {
+        for (path, call) in calls {
+            let stopped = match path.contains("health") {
+                // It says that nobody is served any more, and has no more to say.
+                true => (Code::Ok, ""),
+                false => (Code::Unavailable, "etcdserver: server stopped"),
+            };
+            assert_eq!(told(&call.end().await), stopped, "{path}");
+        }
+    };
+    let (ended, ()) = tokio::join!(machine.terminate(), told);
+    assert!(ended.success(), "{ended}");
+    assert!(!machine.log().contains("cut off"), "{}", machine.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_stops_lets_nobody_in_while_others_take_what_they_are_told() {
+    let settings = Settings::solo().with("timings.shutdown_timeout_ms", 600_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    for number in 0..32 {
+        client
+            .put(format!("large/{number}"), vec![7; 1 << 20])
+            .await;
+    }
+    let address = cluster.machines[0].client;
+    let raw = Raw::connect(address).await;
+    let path = "/etcdserverpb.Maintenance/Snapshot";
+    let mut slow = raw.call(path, &[], &[]).await;
+    slow.message().await.expect("it begins");
+    let told = async {
+        until("nobody is let in", async || {
+            let connected = TcpStream::connect(address).await;
+            connected.map_or(Ok(()), |_| Err("somebody is".to_owned()))
+        })
+        .await;
+        let stopped = (Code::Unavailable, "etcdserver: server stopped");
+        assert_eq!(told(&slow.end().await), stopped);
+    };
+    let (ended, ()) = tokio::join!(cluster.machines[0].terminate(), told);
+    assert!(ended.success(), "{ended}");
 }
