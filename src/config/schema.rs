@@ -280,7 +280,7 @@ impl Default for Storage {
             verify_bytes_max: 1 << 30,
             compaction_keep_entries: 10_000,
             compaction_keep_bytes: 64 << 20,
-            compaction_wait_entries: 1_000_000,
+            compaction_wait_entries: 10_000_000,
             compaction_step_entries: 1_000,
             corruption_check_seconds: 0,
             auto_compaction: AutoCompaction::default(),

@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release --locked -p rm-tests --bin catch-up -- 1024
 //!
-//! It builds the machine first, unless `RM_BINARY` says where one is.
+//! A second argument is the pace of the snapshot, in MiB a second. What the leader keeps is judged by what it does with three machines
+//! that need no snapshot, before and after: on one host they share their processors, so that two of them alone do more. It builds the machine first, unless `RM_BINARY` says where one is.
 
 mod load;
 mod verdict;
@@ -16,9 +17,9 @@ use rm_tests::restarts::{restart, restarts};
 use rm_tests::{Behind, Client, Cluster, Settings, until, until_within};
 
 use load::{CLIENTS, Load, SMALL_BYTES, fill};
-use verdict::{Measured, silences};
+use verdict::{Measured, Rates, silences};
 
-/// How long the throughput is measured before, and again after.
+/// How long the throughput is measured each time that no machine catches up.
 const QUIET: Duration = Duration::from_secs(15);
 
 /// How long each step may take.
@@ -29,27 +30,34 @@ const BEHIND_MAX: u64 = 1_000;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let mebibytes: usize = match std::env::args().nth(1).map(|text| text.parse()) {
-        None => 1_024,
-        Some(Ok(mebibytes)) => mebibytes,
-        Some(Err(error)) => panic!("the argument is the size of the state in MiB: {error}"),
-    };
+    let mut arguments = std::env::args().skip(1).map(|text| {
+        let number = text.parse::<u64>();
+        number.unwrap_or_else(|error| panic!("{text:?} is no number of MiB: {error}"))
+    });
+    let mebibytes = arguments.next().unwrap_or(1_024) as usize;
     // The timings of an operator, not the short ones of the tests.
-    let settings = Settings::trio()
+    let mut settings = Settings::trio()
         .with_timings_of_an_operator()
         .with("supervision.hang_ms", 2_000);
+    if let Some(pace) = arguments.next() {
+        settings = settings.with("limits.snapshot_bytes_per_second", pace << 20);
+    }
     let mut cluster = Cluster::start(settings).await;
     let client = cluster.client();
     let leader = cluster.leader().await;
+    let load = Load::start(&client, leader);
+    let three_before = load.over(QUIET).await;
+    load.stop().await;
+    let failed_before = load.failed();
+
     let behind = Behind::kill(&mut cluster, (leader + 1) % 3);
     let other = (leader + 2) % 3;
     fill(&client, leader, mebibytes << 20).await;
     let filled = client.info_until(leader).await.commit_index;
-
     let load = Load::start(&client, leader);
     behind.needs_a_snapshot(&client, filled, PATIENCE).await;
     let term = client.info_until(leader).await.term;
-    let before = load.over(QUIET).await;
+    let two = load.over(QUIET).await;
 
     // No heartbeat waits for a disk, so that what the disk does excuses nothing.
     let host = Host::watch_processors(&cluster.folder());
@@ -92,7 +100,13 @@ async fn main() -> ExitCode {
     let longest_put = load.longest();
     let peaks = pair.map(|process| process.peak_bytes());
     let mut measured = Measured {
-        ratio: f64::NAN,
+        rates: Rates {
+            three_before,
+            two,
+            during,
+            three_after: f64::NAN,
+        },
+        anonymous: most_seen,
         failed: 0,
         silences: silences(&client, [behind.place, other]).await,
         stood_still: host.stood_still(),
@@ -106,19 +120,12 @@ async fn main() -> ExitCode {
                 .any(|&it| it > 0),
         ],
     };
-    let after = load.over(QUIET).await;
+    measured.rates.three_after = load.over(QUIET).await;
     load.stop().await;
-    measured.ratio = during / before;
-    measured.failed = load.failed();
+    measured.failed = failed_before + load.failed();
 
     println!("state of {mebibytes} MiB, {CLIENTS} clients that put {SMALL_BYTES} bytes");
-    println!("before: {before:.0} puts/s over {QUIET:?}");
-    println!("during: {during:.0} puts/s over {took:.1?}");
-    // All three machines run then, which share the processors of one host; before, two did.
-    println!(
-        "after: {after:.0} puts/s over {QUIET:?}, of which {:.2} were kept",
-        during / after
-    );
+    println!("each rate over {QUIET:?}, but the one while it catches up over {took:.1?}");
     match sent_at {
         Some(after) => println!("the snapshot leaves after {after:.1?}"),
         None => println!("the snapshot left between two looks"),

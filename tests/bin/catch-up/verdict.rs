@@ -9,13 +9,18 @@ use rm_tests::silence::silence_max;
 /// How much of its throughput a leader must keep.
 const RATIO_MIN: f64 = 0.7;
 
+/// The most anonymous memory that the leader and the machine that catches up may take, whatever the size of the state: with the default
+/// limits each was seen at less than half of it.
+const ANONYMOUS_MAX: u64 = 256 << 20;
+
 /// The machines that are judged, in the order of their figures.
 const MACHINES: [&str; 3] = ["leader", "third machine", "machine that catches up"];
 
 /// The figures that are judged.
 pub(crate) struct Measured {
-    /// What part of its puts/s the leader kept; not a number when there was none before.
-    pub(crate) ratio: f64,
+    pub(crate) rates: Rates,
+    /// The most anonymous memory that was seen, in bytes, of the leader and of the machine that catches up.
+    pub(crate) anonymous: [u64; 2],
     /// Puts that failed.
     pub(crate) failed: u64,
     /// Of the machine that catches up, and of the third; none of a machine that follows nobody.
@@ -27,6 +32,35 @@ pub(crate) struct Measured {
     /// Whether any actor of each machine was restarted meanwhile, in the order of [`MACHINES`]. A restarted LogicCenter has forgotten the
     /// silences before.
     pub(crate) restarted: [bool; 3],
+}
+
+/// Puts a second that the leader acknowledged.
+#[derive(Clone, Copy)]
+pub(crate) struct Rates {
+    /// With all three machines, before one of them went down.
+    pub(crate) three_before: f64,
+    /// While one was down.
+    pub(crate) two: f64,
+    /// While it caught up.
+    pub(crate) during: f64,
+    /// With all three again.
+    pub(crate) three_after: f64,
+}
+
+impl Rates {
+    /// What part of its throughput the leader kept, of the better that it has with three machines; not a number when it has none.
+    fn kept(self) -> f64 {
+        self.during / self.three_before.max(self.three_after)
+    }
+
+    fn tell(self) {
+        println!("three machines, before: {:.0} puts/s", self.three_before);
+        println!("two, while one is down: {:.0} puts/s", self.two);
+        println!("while it catches up: {:.0} puts/s", self.during);
+        println!("three machines, after: {:.0} puts/s", self.three_after);
+        println!("kept of the better with three machines: {:.2}", self.kept());
+        println!("kept of that with two: {:.2}", self.during / self.two);
+    }
 }
 
 /// The longest silences of the leader that each of these machines tells of.
@@ -42,7 +76,7 @@ pub(crate) async fn silences(client: &Client, places: [usize; 2]) -> [Option<Dur
 impl Measured {
     /// Prints it.
     pub(crate) fn tell(&self) {
-        println!("ratio: {:.2}", self.ratio);
+        self.rates.tell();
         println!("puts that failed: {}", self.failed);
         println!(
             "leader_silence_ms of `rmctl info`, the longest time from one message of the leader (append, heartbeat or answer) to the next, \
@@ -67,11 +101,20 @@ impl Measured {
     /// What is too much.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.ratio.is_nan() || self.ratio < RATIO_MIN {
+        let kept = self.rates.kept();
+        if kept.is_nan() || kept < RATIO_MIN {
             faults.push(format!(
-                "the leader kept {:.2} of its throughput, at least {RATIO_MIN} is right",
-                self.ratio
+                "the leader kept {kept:.2} of its throughput, at least {RATIO_MIN} is right"
             ));
+        }
+        for (name, bytes) in [MACHINES[0], MACHINES[2]].iter().zip(self.anonymous) {
+            if bytes > ANONYMOUS_MAX {
+                faults.push(format!(
+                    "the {name} took {} MiB of anonymous memory, at most {} is right",
+                    bytes >> 20,
+                    ANONYMOUS_MAX >> 20
+                ));
+            }
         }
         if self.failed > 0 {
             faults.push(format!("{} puts failed, none is right", self.failed));
@@ -110,7 +153,13 @@ mod tests {
     fn sound() -> Measured {
         let silence = Some(Duration::from_millis(200));
         Measured {
-            ratio: RATIO_MIN,
+            rates: Rates {
+                three_before: 90.0,
+                two: 120.0,
+                during: RATIO_MIN * 100.0,
+                three_after: 100.0,
+            },
+            anonymous: [ANONYMOUS_MAX; 2],
             failed: 0,
             silences: [silence; 2],
             stood_still: StoodStill::default(),
@@ -123,9 +172,11 @@ mod tests {
     fn each_figure_that_is_too_much_is_a_fault() {
         let silence = |ms| Some(Duration::from_millis(ms));
         assert_eq!(sound().faults(), [""; 0]);
-        let spoiled: [fn(&mut Measured); 7] = [
-            |it| it.ratio = RATIO_MIN - 0.01,
-            |it| it.ratio = f64::NAN,
+        let spoiled: [fn(&mut Measured); 9] = [
+            |it| it.rates.during -= 1.0,
+            |it| it.rates.three_before = 101.0,
+            |it| (it.rates.three_before, it.rates.three_after) = (f64::NAN, f64::NAN),
+            |it| it.anonymous[1] += 1,
             |it| it.failed = 1,
             |it| it.silences[1] = None,
             |it| it.terms[1] = 4,
