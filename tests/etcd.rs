@@ -4,13 +4,18 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use regex::Regex;
 use tempfile::TempDir;
 
 use crate::machine::die_with_the_test;
+use crate::memory::folder_in_memory;
 use crate::ports::{Port, claim};
-use crate::wait::until;
+use crate::wait::until_within;
+
+/// How long etcd may take until it is healthy: on a busy host it has elections in vain first, of seconds each.
+pub(crate) const ETCD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Three members of etcd, with the names of our machines.
 #[derive(Debug)]
@@ -29,7 +34,7 @@ impl Etcd {
     ///
     /// When etcd is not installed, or does not become healthy in time.
     pub async fn start() -> Self {
-        let folder = TempDir::with_prefix("raft-machine-etcd-").expect("a temporary folder");
+        let folder = folder_in_memory("raft-machine-etcd-");
         let ports = claim(6);
         let (clients, peers) = ports.split_at(3);
         let name = |number: usize| format!("RM.{:02}", number + 1);
@@ -66,7 +71,7 @@ impl Etcd {
             _ports: ports,
         };
         let endpoints = etcd.endpoints.join(",");
-        until("etcd is healthy", async || {
+        until_within(ETCD_PATIENCE, "etcd is healthy", async || {
             let output = etcdctl(&endpoints, "simple", &["endpoint", "health"], "");
             match output.status.success() {
                 true => Ok(()),

@@ -20,6 +20,7 @@ pub mod logs;
 pub mod lone_etcd;
 pub mod machine;
 pub mod members;
+mod memory;
 pub mod mover;
 pub mod panics;
 pub mod ports;

@@ -11,10 +11,11 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::etcd::{etcdctl, text};
+use crate::etcd::{ETCD_PATIENCE, etcdctl, text};
 use crate::machine::die_with_the_test;
+use crate::memory::folder_in_memory;
 use crate::ports::{Port, claim};
-use crate::wait::until;
+use crate::wait::until_within;
 
 /// A member of etcd, running or not.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl LoneEtcd {
     ///
     /// When no folder can be made.
     pub fn prepare() -> LoneEtcd {
-        let folder = TempDir::with_prefix("raft-machine-etcd-").expect("a temporary folder");
+        let folder = folder_in_memory("raft-machine-etcd-");
         LoneEtcd {
             data: folder.path().join("data"),
             arguments: Vec::new(),
@@ -91,7 +92,7 @@ impl LoneEtcd {
             panic!("etcd cannot be run: {error}; install it (Debian: etcd-server)")
         });
         self.child = Some(child);
-        until("etcd is healthy", async || {
+        until_within(ETCD_PATIENCE, "etcd is healthy", async || {
             let output = self.etcdctl(&["endpoint", "health"]);
             match output.status.success() {
                 true => Ok(()),

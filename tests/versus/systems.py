@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 HOST = "127.0.0.1"
-READY_SECONDS_MAX = 30
+READY_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 20
 
 
