@@ -20,6 +20,7 @@ mod machine;
 mod members;
 mod network;
 mod observe;
+mod panics;
 mod plan;
 mod properties;
 mod queue;
@@ -34,10 +35,9 @@ mod theme;
 mod trace;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 pub use action::{Action, Blow, Halt, Move, Part, Target, Wish};
 pub use coverage::Coverage;
+pub use panics::SIMULATOR_ITSELF;
 pub use plan::{Plan, Scale};
 pub use properties::Violation;
 pub use residual::Residual;
@@ -69,14 +69,7 @@ pub struct Outcome {
 /// Runs a plan to its end, or to the first violation. With `text`, keeps a trace that can be read.
 pub fn run(plan: &Plan, text: bool) -> Outcome {
     let mut world = World::new(plan.clone(), text);
-    let checked = catch_unwind(AssertUnwindSafe(|| world.play()));
-    let violation = match checked {
-        Ok(checked) => checked.err(),
-        Err(panic) => Some(Violation {
-            property: "the core's own invariants",
-            text: text_of(&*panic),
-        }),
-    };
+    let violation = panics::caught(|| world.play()).err();
     let (now, steps) = (world.now, world.steps);
     if let Some(violation) = &violation {
         world.trace.line(now, || {
@@ -102,12 +95,6 @@ impl World {
         self.run_until(self.plan.duration)?;
         self.settle()
     }
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without a text").to_owned()
 }
 
 /// The first key whose history nothing explains.

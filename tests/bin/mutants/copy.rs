@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Instant;
 
+use rm_tests::simulation::SIMULATOR_ITSELF;
 use tempfile::TempDir;
 
 use crate::fault::Fault;
+use crate::limit::within;
 use crate::{Effort, Outcome};
 
 /// What of this crate the simulator needs.
@@ -16,6 +18,10 @@ const MODULES: [&str; 2] = ["checker", "history"];
 const SEEDS: &str = "0..1000000";
 /// The first of them, which nothing may break without a fault: more than it takes to catch any.
 const SILENT_SEEDS: &str = "0..2000";
+/// How many seconds the scripts and tests of the core may take with a fault in it.
+const SCRIPTS_SECONDS_MAX: u64 = 60;
+/// How many seconds longer than it was told the simulator may take: it looks at the clock between two runs only.
+const SIMULATOR_SECONDS_MORE: u64 = 60;
 /// Quick to build, and fast enough to find what there is to find.
 const PROFILE: [&str; 5] = [
     "profile.release.lto=false",
@@ -37,6 +43,12 @@ pub(crate) struct Catch {
     pub(crate) seconds: String,
     /// Its own line about it, which names the seed.
     pub(crate) told: String,
+}
+
+/// Which scripts and tests of the core fail.
+pub(crate) struct Scripts {
+    pub(crate) names: Vec<String>,
+    pub(crate) seconds: String,
 }
 
 impl Copy {
@@ -82,7 +94,7 @@ impl Copy {
         self.folder.path().join("src/raft")
     }
 
-    fn cargo(&self, words: &[&str]) -> Outcome<Output> {
+    fn cargo(&self, words: &[&str]) -> Command {
         let mut command = Command::new("cargo");
         command.current_dir(self.folder.path()).args(words);
         command.args(["--offline", "--release", "--quiet"]);
@@ -90,16 +102,12 @@ impl Copy {
             command.args(["--config", setting]);
         }
         command.env("CARGO_TARGET_DIR", self.folder.path().join("target"));
-        Ok(command.output()?)
+        command
     }
 
     /// Builds the simulator around the core as it now is.
     pub(crate) fn build(&self) -> Outcome<()> {
-        let built = self.cargo(&["build", "-p", "rm-tests"])?;
-        if !built.status.success() {
-            return Err(String::from_utf8_lossy(&built.stderr).into_owned().into());
-        }
-        Ok(())
+        succeed(self.cargo(&["build", "-p", "rm-tests"]))
     }
 
     /// The simulator that was built last.
@@ -107,16 +115,21 @@ impl Copy {
         Command::new(self.folder.path().join("target/release/simulate"))
     }
 
-    /// Fails if the simulator finds something though no fault is planted, since that would count as the catch of every fault.
+    /// Fails if the simulator, a script or a test finds something though no fault is planted, since that would count as the catch of
+    /// every fault.
     pub(crate) fn require_silence(&self, effort: Effort) -> Outcome<()> {
-        match self.simulate(SILENT_SEEDS, effort)? {
-            None => Ok(()),
-            Some(catch) => Err(format!(
-                "the simulator finds a violation in the core as it is, so that no catch of a fault would mean anything: {}",
-                catch.told
-            )
-            .into()),
-        }
+        let cries = match self.simulate(SILENT_SEEDS, effort)? {
+            Some(catch) => catch.told,
+            None => match self.scripts()? {
+                Some(scripts) if scripts.names.is_empty() => return Ok(()),
+                Some(scripts) => scripts.names.join(", "),
+                None => format!("its tests take more than {SCRIPTS_SECONDS_MAX} s"),
+            },
+        };
+        Err(format!(
+            "something is found in the core as it is, so that no catch of a fault would mean anything: {cries}"
+        )
+        .into())
     }
 
     /// Runs the simulator until it finds the fault.
@@ -127,11 +140,17 @@ impl Copy {
     fn simulate(&self, seeds: &str, (minutes, threads): Effort) -> Outcome<Option<Catch>> {
         self.build()?;
         let began = Instant::now();
-        let output = self
-            .simulator()
-            .args(["--seeds", seeds, "--first"])
-            .args(["--threads", threads, "--minutes", minutes])
-            .output()?;
+        let mut simulator = self.simulator();
+        simulator.args(["--seeds", seeds, "--first"]).args([
+            "--threads",
+            threads,
+            "--minutes",
+            minutes,
+        ]);
+        let seconds = (minutes.parse::<f64>()? * 60.0) as u64 + SIMULATOR_SECONDS_MORE;
+        let Some(output) = within(seconds, &simulator)? else {
+            return Ok(None);
+        };
         if output.status.success() {
             return Ok(None);
         }
@@ -139,6 +158,9 @@ impl Copy {
         let line = text.lines().find(|line| line.contains(" breaks "));
         let line = line.ok_or("the simulator failed and did not say why")?;
         let (_, property) = line.split_once(" breaks ").unwrap_or_default();
+        if property.starts_with(SIMULATOR_ITSELF) {
+            return Err(line.into());
+        }
         let seeds = text.lines().rfind(|line| line.contains(" seeds, "));
         let seeds = seeds.and_then(|line| line.split(' ').next());
         Ok(Some(Catch {
@@ -149,16 +171,25 @@ impl Copy {
         }))
     }
 
-    /// The scripts and tests of rm-raft that fail.
-    pub(crate) fn scripts(&self) -> Outcome<Vec<String>> {
+    /// The scripts and tests of rm-raft that fail; none when they take too long to say.
+    pub(crate) fn scripts(&self) -> Outcome<Option<Scripts>> {
         let tests = ["test", "-p", "rm-raft", "--lib", "--no-fail-fast"];
-        let built = self.cargo(&[&tests[..], &["--no-run"]].concat())?;
-        if !built.status.success() {
-            return Err(String::from_utf8_lossy(&built.stderr).into_owned().into());
-        }
-        let output = self.cargo(&tests)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(failed_in(&text))
+        succeed(self.cargo(&[&tests[..], &["--no-run"]].concat()))?;
+        let began = Instant::now();
+        let output = within(SCRIPTS_SECONDS_MAX, &self.cargo(&tests))?;
+        Ok(output.map(|output| Scripts {
+            names: failed_in(&String::from_utf8_lossy(&output.stdout)),
+            seconds: format!("{:.1}", began.elapsed().as_secs_f64()),
+        }))
+    }
+}
+
+/// Runs it, and fails with what it says if it fails.
+fn succeed(mut command: Command) -> Outcome<()> {
+    let output = command.output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
     }
 }
 
@@ -197,7 +228,7 @@ rm-raft.workspace = true
 "#;
 
 /// Copies what changed, so that what did not change is not built again.
-fn copy_folder(from: &Path, to: &Path) -> Outcome<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Outcome<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let path = entry?.path();

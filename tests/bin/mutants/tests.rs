@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::copy::Copy;
-use crate::fault::{Fault, faults};
+use crate::fault::{Fault, Place, faults};
 use crate::{BRIEF_EFFORT, root};
 
 /// Faults of different kinds that few seeds are enough to find, and the property that each breaks.
@@ -17,19 +17,22 @@ const PLANTED: [(&str, &str); 4] = [
 const SHARE: [&str; 4] = ["--seeds", "0..20", "--seconds", "4"];
 
 #[test]
-fn every_fault_fits_the_core_as_it_is() {
+fn every_fault_fits_the_project_as_it_is() {
     let root = root().expect("the tests run in the workspace");
-    let faults = faults(&root).expect("each is a fault");
-    assert!(!faults.is_empty());
-    let misfits = faults.iter().filter_map(|fault| fault.planted(&root).err());
-    let misfits: Vec<String> = misfits.map(|error| error.to_string()).collect();
+    let all = |place| faults(&root, place).expect("each is a fault");
+    let (core, around) = (all(Place::Core), all(Place::Around));
+    assert!(!core.is_empty() && !around.is_empty());
+    let misfits = core.iter().chain(&around);
+    let misfits = misfits.filter_map(|fault| fault.planted(&root).err());
+    let testless = around.iter().filter_map(|fault| fault.test().err());
+    let misfits: Vec<String> = misfits.chain(testless).map(|it| it.to_string()).collect();
     assert!(misfits.is_empty(), "{misfits:#?}");
 }
 
 #[test]
 fn the_simulator_finds_planted_faults_and_makes_them_small() {
     let root = root().expect("the tests run in the workspace");
-    let faults = faults(&root).expect("each is a fault");
+    let faults = faults(&root, Place::Core).expect("each is a fault");
     let copy = Copy::new(&root).expect("the simulator can be copied");
     for (name, property) in PLANTED {
         let named = |fault: &&Fault| fault.name == name;
