@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,14 +18,15 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use crate::linger::Linger;
+use crate::pings::{PREFACE, Pings};
 
 /// How long a client may take for its first bytes, the handshake of TLS among them: the preface of HTTP/2, or as much of a request of
 /// HTTP/1.1. Nothing else ends a connection that never sends them: HTTP/2's own keepalive begins with the preface, HTTP/1.1's limit on
 /// the head of a request with its first byte, and the stop in good order with either.
 pub(crate) const PREFACE_TIME: Duration = Duration::from_secs(10);
 
-/// How many bytes the preface has (RFC 9113, section 3.4).
-pub(crate) const PREFACE_BYTES: usize = 24;
+/// How many bytes the preface has.
+pub(crate) const PREFACE_BYTES: usize = PREFACE.len();
 
 /// One client's connection.
 ///
@@ -41,6 +42,8 @@ pub(crate) struct Connection {
     /// Set once everything is written, and no more will be.
     leaving: Option<Linger>,
     linger_time: Duration,
+    /// Followed where clients may not ping at will.
+    pings: Option<Pings>,
     place: Place,
 }
 
@@ -136,6 +139,8 @@ pub(crate) struct Admission {
     pub(crate) opening: Opening,
     /// How long the connection waits in the end for the client to end it too.
     pub(crate) linger_time: Duration,
+    /// What is asked of its pings.
+    pub(crate) pings: Option<Pings>,
     pub(crate) place: Place,
 }
 
@@ -163,6 +168,7 @@ impl Connection {
             opening: Some(admission.opening),
             leaving: None,
             linger_time: admission.linger_time,
+            pings: admission.pings,
             place: admission.place,
         }
     }
@@ -193,11 +199,20 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // The client has pinged too often. To hyper it is as if it had ended its half.
+        if self.pings.as_ref().is_some_and(Pings::is_over) {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.transport).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         let received = &self.place.0.received_bytes;
         received.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(pings) = &mut self.pings
+            && let Some(heard) = pings.received(&buf.filled()[before..], Instant::now)
+        {
+            buf.set_filled(before + heard);
+        }
         let Some(opening) = &mut self.opening else {
             return read;
         };
@@ -222,6 +237,9 @@ impl AsyncWrite for Connection {
         if let Poll::Ready(Ok(bytes)) = written {
             let sent = &self.place.0.sent_bytes;
             sent.fetch_add(bytes as u64, Ordering::Relaxed);
+            if let Some(pings) = &mut self.pings {
+                pings.sent(&buf[..bytes]);
+            }
         }
         written
     }
@@ -230,13 +248,17 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 
-    /// Ends our half, and waits a while for the client to end its own.
+    /// Ends our half, behind whole frames, and waits a while for the client to end its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let connection = &mut *self;
-        let time = connection.linger_time;
-        let leaving = connection
-            .leaving
-            .get_or_insert_with(|| Linger::within(time));
+        let (time, pings) = (connection.linger_time, &connection.pings);
+        let leaving = connection.leaving.get_or_insert_with(|| {
+            let linger = Linger::within(time);
+            match pings.as_ref().filter(|pings| pings.is_over()) {
+                Some(pings) => linger.saying(pings.farewell()),
+                None => linger,
+            }
+        });
         leaving.poll(&mut connection.transport, cx)
     }
 

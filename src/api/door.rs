@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::connection::{Admission, Connection, Opening, Place, Traffic};
 use crate::linger::Linger;
+use crate::pings::Pings;
 
 /// A connection that is silent for so long is probed, and then again after each interval, until the system gives it up:
 /// the other host may be gone without a word.
@@ -40,6 +41,8 @@ pub(crate) struct Door {
     pub(crate) preface_time: Duration,
     /// How long a connection that we end waits for the client to end it too.
     pub(crate) linger_time: Duration,
+    /// The shortest pause between two pings of a client (see `pings.rs`); zero for any.
+    pub(crate) ping_pause_min: Duration,
     /// Whether the server stops: then whoever has sent no preface is sent away.
     pub(crate) draining: watch::Receiver<bool>,
     pub(crate) traffic: Arc<Traffic>,
@@ -123,6 +126,7 @@ impl Door {
             admission: Admission {
                 opening: Opening::until(over.boxed()),
                 linger_time: self.linger_time,
+                pings: (!self.ping_pause_min.is_zero()).then(|| Pings::new(self.ping_pause_min)),
                 place: Place::taken(&self.traffic),
             },
         }
@@ -198,6 +202,7 @@ mod tests {
             connections_max,
             preface_time,
             linger_time: LONG,
+            ping_pause_min: LONG,
             draining,
             traffic: Arc::default(),
             log: Logger::root(slog::Discard, slog::o!()),

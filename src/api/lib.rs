@@ -33,6 +33,7 @@ mod maintenance;
 mod members;
 mod observing;
 mod patience;
+mod pings;
 mod place;
 mod recognition;
 mod reflection;

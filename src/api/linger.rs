@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -19,6 +20,8 @@ const TURN_BYTES: usize = 4 << 10;
 /// Ends our half, and waits for the client to end its own.
 pub(crate) struct Linger {
     over: Pin<Box<Sleep>>,
+    /// What is told before our half ends.
+    words: Bytes,
     our_half_ended: bool,
     leftover_bytes: usize,
 }
@@ -28,9 +31,15 @@ impl Linger {
     pub(crate) fn within(time: Duration) -> Linger {
         Linger {
             over: Box::pin(tokio::time::sleep(time)),
+            words: Bytes::new(),
             our_half_ended: false,
             leftover_bytes: 0,
         }
+    }
+
+    /// The same, with these words at the end.
+    pub(crate) fn saying(self, words: Bytes) -> Linger {
+        Linger { words, ..self }
     }
 
     /// Ready when the connection can be closed without a loss, or the time is over, or the client sends too much.
@@ -41,6 +50,12 @@ impl Linger {
     ) -> Poll<io::Result<()>> {
         if self.over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
+        }
+        while !self.words.is_empty() {
+            match ready!(Pin::new(&mut *transport).poll_write(cx, &self.words))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.words.advance(bytes),
+            }
         }
         if !self.our_half_ended {
             ready!(Pin::new(&mut *transport).poll_shutdown(cx))?;
@@ -78,12 +93,12 @@ mod tests {
         let (mut ours, mut theirs) = duplex(64);
         ours.write_all(b"last words").await?;
         theirs.write_all(b"not read by anybody").await?;
-        let mut linger = Linger::within(LONG);
+        let mut linger = Linger::within(LONG).saying(Bytes::from_static(b", said late"));
         let mut lingering = std::pin::pin!(poll_fn(|cx| linger.poll(&mut ours, cx)));
         assert!(lingering.as_mut().now_or_never().is_none());
         let mut heard = String::new();
         theirs.read_to_string(&mut heard).await?;
-        assert_eq!(heard, "last words");
+        assert_eq!(heard, "last words, said late");
         assert!(lingering.as_mut().now_or_never().is_none());
         drop(theirs);
         assert!(matches!(lingering.now_or_never(), Some(Ok(()))));

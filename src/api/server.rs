@@ -50,11 +50,6 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// The largest window that HTTP/2 knows (RFC 9113, section 6.9.1).
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
-/// A client that is silent for so long is asked whether it is still there, and has so long to answer (etcd's
-/// DefaultGRPCKeepAliveInterval and DefaultGRPCKeepAliveTimeout).
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Why a server ended otherwise than by a clean stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -108,6 +103,7 @@ pub async fn serve(
         preface_time: PREFACE_TIME,
         // A stop waits for it, and must not be cut off for a client that takes nothing.
         linger_time: LINGER_TIME_MAX.min(Duration::from_millis(limit_ms) / 2),
+        ping_pause_min: Duration::from_secs(port.config().clients.keepalive_min_seconds),
         draining: draining.clone(),
         traffic: Arc::default(),
         log: log.clone(),
@@ -144,6 +140,8 @@ fn builder(config: &Config) -> Server {
     let window = u32::try_from(message_bytes_max(config))
         .map_or(WINDOW_BYTES_MAX, |bytes| bytes.min(WINDOW_BYTES_MAX));
     let streams = config.limits.client_streams_max;
+    let clients = &config.clients;
+    let interval = Duration::from_secs(clients.keepalive_interval_seconds);
     Server::builder()
         .accept_http1(true)
         .initial_stream_window_size(window)
@@ -151,8 +149,8 @@ fn builder(config: &Config) -> Server {
         .max_concurrent_streams(streams)
         // A client whose deadlines all pass at once gives up all its streams at once, and means no harm.
         .http2_max_pending_accept_reset_streams(Some(streams as usize))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval((!interval.is_zero()).then_some(interval))
+        .http2_keepalive_timeout(Some(Duration::from_secs(clients.keepalive_timeout_seconds)))
 }
 
 fn services(

@@ -4,13 +4,31 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// How machines and their clients prove to each other who they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How machines and their clients prove to each other who they are, and how they find out that the other is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clients {
     /// Certificates for TLS; without them whatever clients say and are told can be read on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// The shortest pause between two pings of a client that is told nothing meanwhile, in seconds. One that pings sooner three times is
+    /// sent away. 0 for no such rule (etcd: --grpc-keepalive-min-time).
+    pub keepalive_min_seconds: u64,
+    /// A client that is silent for so long, in seconds, is asked whether it is still there; 0 for never (etcd: --grpc-keepalive-interval).
+    pub keepalive_interval_seconds: u64,
+    /// How long it has to answer, in seconds, at least 1 (etcd: --grpc-keepalive-timeout).
+    pub keepalive_timeout_seconds: u64,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Clients {
+            tls: None,
+            keepalive_min_seconds: 5,
+            keepalive_interval_seconds: 2 * 60 * 60,
+            keepalive_timeout_seconds: 20,
+        }
+    }
 }
 
 /// Files of certificates, in PEM. They are read again when they change.

@@ -6,10 +6,11 @@ use crate::error::Problem;
 use crate::schema::{
     Config, Limits, Machine, ReadMode, Reads, Restarts, Storage, Strategy, Supervision, Timings,
 };
-use crate::{Auth, AutoCompaction, AutoCompactionMode, Watch};
+use crate::{Auth, AutoCompaction, AutoCompactionMode, Clients, Watch};
 
 /// A day: longer than anything here sensibly takes, and far from any overflow.
-const MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+const MS_MAX: u64 = SECONDS_MAX * 1_000;
+const SECONDS_MAX: u64 = 24 * 60 * 60;
 /// The most seconds that the past can be kept: ten years. A sample is kept for every six minutes of them.
 const RETENTION_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
 /// The most revisions that can be kept.
@@ -50,6 +51,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.reads(&config.reads);
     rules.watch(&config.watch);
     rules.auth(&config.auth);
+    rules.clients(&config.clients);
     rules.within(
         "leases.checkpoint_interval_seconds",
         config.leases.checkpoint_interval_seconds,
@@ -145,6 +147,30 @@ impl Rules {
             1..=RETENTION_SECONDS_MAX,
         );
         self.within("auth.bcrypt_cost", bcrypt_cost.into(), 4..=31);
+    }
+
+    fn clients(&mut self, clients: &Clients) {
+        let Clients {
+            tls: _,
+            keepalive_min_seconds,
+            keepalive_interval_seconds,
+            keepalive_timeout_seconds,
+        } = *clients;
+        self.within(
+            "clients.keepalive_min_seconds",
+            keepalive_min_seconds,
+            0..=SECONDS_MAX,
+        );
+        self.within(
+            "clients.keepalive_interval_seconds",
+            keepalive_interval_seconds,
+            0..=SECONDS_MAX,
+        );
+        self.within(
+            "clients.keepalive_timeout_seconds",
+            keepalive_timeout_seconds,
+            1..=SECONDS_MAX,
+        );
     }
 
     fn watch(&mut self, watch: &Watch) {
