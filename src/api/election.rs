@@ -121,8 +121,8 @@ impl Election for ElectionService {
         let visitor = Visitor::new(&self.port, request.extensions());
         let patience = Patience::new(&self.port, request.metadata(), &self.draining);
         let line = Line::new(&request.into_inner().name);
-        let observing = Observing::new(visitor, line, patience);
-        let responses = observing.leaders().map(move |told| {
+        let observing = Observing::new(visitor, line);
+        let responses = observing.leaders(patience).map(move |told| {
             let (revision, leader) = told?;
             Ok(pb::LeaderResponse {
                 header: Some(header(&port, revision)),

@@ -24,7 +24,6 @@ pub(crate) type Leader = (i64, KeyValue);
 pub(crate) struct Observing {
     visitor: Visitor,
     line: Line,
-    patience: Patience,
     /// What is followed; none if it must be looked first.
     sight: Option<Sight>,
     /// What was told last: the key, and the revision that wrote it.
@@ -41,42 +40,36 @@ struct Sight {
 }
 
 impl Observing {
-    pub(crate) fn new(visitor: Visitor, line: Line, patience: Patience) -> Observing {
+    pub(crate) fn new(visitor: Visitor, line: Line) -> Observing {
         Observing {
             visitor,
             line,
-            patience,
             sight: None,
             told: None,
         }
     }
 
-    /// All that the client is told, up to the error that ends it.
-    pub(crate) fn leaders(self) -> impl Stream<Item = Result<Leader, Status>> {
-        stream::unfold(Some(self), |observing| async move {
-            let mut observing = observing?;
-            let told = observing.next().await;
-            let rest = told.is_ok().then_some(observing);
+    /// All that the client is told, up to the error that ends it, or until there is no more patience, whatever is waited for.
+    pub(crate) fn leaders(self, patience: Patience) -> impl Stream<Item = Result<Leader, Status>> {
+        stream::unfold(Some((self, patience)), |state| async move {
+            let (mut observing, mut patience) = state?;
+            let told = tokio::select! {
+                told = observing.next() => told,
+                status = patience.over() => Err(status),
+            };
+            let rest = told.is_ok().then_some((observing, patience));
             Some((told, rest))
         })
     }
 
     async fn next(&mut self) -> Result<Leader, Status> {
         loop {
-            let step = async {
-                match &mut self.sight {
-                    Some(sight) => sight.event().await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let event = tokio::select! {
-                event = step => event,
-                status = self.patience.over() => return Err(status),
-            };
-            let seen = match event {
-                Ok(Some(event)) => self.take(&event).await,
-                Ok(None) => self.look().await,
-                Err(refusal) => Err(refusal),
+            let seen = match &mut self.sight {
+                Some(sight) => match sight.event().await {
+                    Ok(event) => self.take(&event).await,
+                    Err(refusal) => Err(refusal),
+                },
+                None => self.look().await,
             };
             match seen {
                 Ok(Some((revision, leader))) => {
@@ -152,7 +145,7 @@ impl Sight {
         })
     }
 
-    /// The next event. Nothing is lost if the future is dropped before it is ready.
+    /// The next event.
     async fn event(&mut self) -> Result<Arc<Event>, Refusal> {
         loop {
             if let Some(event) = self.events.pop_front() {

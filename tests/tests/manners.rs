@@ -391,6 +391,25 @@ async fn a_stream_that_wants_a_leader_ends_when_there_is_none_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_wants_a_leader_does_not_wait_for_its_first_look() {
+    let settings = patient(Settings::trio().with_timings_of_an_operator());
+    let cluster = Cluster::start(settings).await;
+    let leads = cluster.leader().await;
+    let raw = Raw::connect(cluster.machines[leads].client).await;
+    for (place, machine) in cluster.machines.iter().enumerate() {
+        if place != leads {
+            machine.pause();
+        }
+    }
+    // For a moment it still leads, and nobody confirms it.
+    let headers = [("hasleader", "true")];
+    let path = "/v3electionpb.Election/Observe";
+    let call = raw.call(path, &headers, &leader().encode_to_vec()).await;
+    let no_leader = (Code::Unavailable, "etcdserver: no leader");
+    assert_eq!(told(&call.end().await), no_leader);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_stops_answers_what_is_under_way() {
     let (mut cluster, address) = left_alone(patient(Settings::trio())).await;
     let mut raw = Raw::connect(address).await;
