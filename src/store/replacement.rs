@@ -136,6 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn etcd_14685_a_crash_before_the_log_names_the_new_state_leaves_the_old_one() {
+        let place = Place::new();
+        let (directory, log) = log(&place);
+        let snapshots = Snapshots::open(&directory, SnapshotOptions::default()).unwrap();
+        let old = Environment::open_state(&directory, 0, &place.options).unwrap();
+        let made = snapshots.make_state(&directory, &old, 1, &place.options, |_| true);
+        drop(made.unwrap());
+        let mut append = log.begin().unwrap();
+        append.replace_state(1, entry(1, 8, 40).id).unwrap();
+        drop(append);
+        drop((old, snapshots, log, directory));
+        let (directory, log) = place.open();
+        let generation = log.load().unwrap().generation;
+        assert_eq!(generation, 0, "nothing was committed");
+        Environment::open_state(&directory, generation, &place.options).expect("it is in force");
+        assert!(!directory.path().join("state-1").exists());
+    }
+
+    #[test]
     fn a_state_that_does_not_fit_the_log_is_refused_and_changes_nothing() {
         let place = Place::new();
         let (_directory, log) = log(&place);
