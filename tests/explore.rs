@@ -11,7 +11,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let result = Options::parse(&arguments).and_then(|options| match &options.mutant {
-        Some(mutant) => explore_planted(mutant, &arguments),
+        Some(mutant) => explore_planted(mutant, &arguments).map(|told| {
+            print!("{}", told.as_deref().unwrap_or_default());
+            told.is_some()
+        }),
         None => Ok(run(&options)),
     });
     match result {

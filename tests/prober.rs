@@ -52,6 +52,9 @@ struct Seen {
     longest: Gap,
 }
 
+/// The most of a gap that the host may be to blame for: half an election timeout of an operator's timings. Else a gap could hide in it.
+const EXCUSED_MAX: Duration = Duration::from_millis(500);
+
 /// A time in which a machine acknowledged no write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gap {
@@ -64,6 +67,11 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// Whether it says anything about the machines: not where the host stood still for most of what they are allowed.
+    pub fn can_be_judged(&self) -> bool {
+        self.stood_still <= EXCUSED_MAX
+    }
+
     /// What of it the machines answer for.
     pub fn own(&self) -> Duration {
         self.whole.saturating_sub(self.stood_still)

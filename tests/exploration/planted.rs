@@ -3,29 +3,34 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::fault;
 
 /// Builds an exploration of the core with a planted fault, and runs it with these arguments, `--mutant` and its name left out.
-/// Gives back whether something was found.
+/// Gives back what it printed, if it found something.
 ///
 /// # Errors
 /// Why it could not be built or run.
-pub fn explore_planted(mutant: &str, arguments: &[String]) -> Result<bool, String> {
+pub fn explore_planted(mutant: &str, arguments: &[String]) -> Result<Option<String>, String> {
     let program = build(mutant)?;
     let place = arguments.iter().position(|argument| argument == "--mutant");
     let mut arguments = arguments.to_vec();
     if let Some(place) = place {
         arguments.drain(place..arguments.len().min(place + 2));
     }
-    let status = Command::new(&program).args(arguments).status();
-    let status = status.map_err(|error| format!("{} cannot run: {error}", program.display()))?;
-    match status.code() {
-        Some(0) => Ok(false),
-        Some(1) => Ok(true),
+    let mut exploration = Command::new(&program);
+    // Its progress is for whoever waits.
+    exploration.args(arguments).stderr(Stdio::inherit());
+    let output = exploration.output();
+    let output = output.map_err(|error| format!("{} cannot run: {error}", program.display()))?;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.code() {
+        Some(0) => Ok(None),
+        Some(1) => Ok(Some(told)),
         _ => Err(format!(
-            "the exploration with a planted fault ended with {status}"
+            "the exploration with a planted fault ended with {}: {told}",
+            output.status
         )),
     }
 }

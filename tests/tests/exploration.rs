@@ -35,11 +35,18 @@ fn no_property_is_broken_by_any_way_to_vote_in_one_term() {
 
 #[test]
 fn planted_faults_are_found() {
-    for (mutant, bounds) in [
-        ("commit_of_an_earlier_term", "figure-8"),
-        ("vote_before_it_is_durable", "votes"),
+    for (mutant, bounds, property) in [
+        (
+            "commit_of_an_earlier_term",
+            "figure-8",
+            "leader completeness",
+        ),
+        ("vote_before_it_is_durable", "votes", "election safety"),
     ] {
         let arguments = ["--bounds", bounds, "--mutant", mutant].map(String::from);
-        assert_eq!(explore_planted(mutant, &arguments), Ok(true), "{mutant}");
+        let told = explore_planted(mutant, &arguments).expect("it can be built");
+        let told = told.unwrap_or_else(|| panic!("{mutant} is not found"));
+        let violation = format!("violation of {property}");
+        assert!(told.contains(&violation), "{mutant}: {told}");
     }
 }

@@ -121,8 +121,9 @@ async fn begin(
     (leader, asked)
 }
 
-/// Sees that every machine that should serve did so but for a time, and, where leadership was to move, that it did.
-fn assert_served(prober: &Prober, mover: Option<&Mover>, change: &str) {
+/// Sees that every machine that should serve did so but for a time, and, where leadership was to move, that it did. Whether anything can be
+/// said of the time.
+fn assert_served(prober: &Prober, mover: Option<&Mover>, change: &str) -> bool {
     let gap = prober.longest();
     let timeouts = gap.own().as_secs_f64() / ELECTION_TIMEOUT.as_secs_f64();
     let told = format!(
@@ -134,13 +135,14 @@ fn assert_served(prober: &Prober, mover: Option<&Mover>, change: &str) {
     println!("{told}");
     assert!(gap.own() <= GAP_MAX, "{told}; at most {GAP_MAX:?} is right");
     let Some(moves) = mover.map(Mover::take) else {
-        return;
+        return gap.can_be_judged();
     };
     println!("{change}: {moves:?}");
     assert!(
         f64::from(moves.done) >= f64::from(moves.asked) * HAND_OVERS_MIN,
         "{change}: {moves:?}; at least {HAND_OVERS_MIN} of them is right"
     );
+    gap.can_be_judged()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,22 +156,30 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
     writers.progress(PROGRESS).await;
     admit(&mut cluster, &client, 1).await;
     prober.expect(1).await;
-    assert_served(&prober, None, "grown to 2");
+    let mut judged = vec![assert_served(&prober, None, "grown to 2")];
     // Alone, the first machine had nobody to hand over to.
     let mover = Mover::start(&client);
     for place in 2..5 {
         settle(&writers, &mover).await;
         admit(&mut cluster, &client, place).await;
         prober.expect(place).await;
-        assert_served(&prober, Some(&mover), &format!("grown to {}", place + 1));
+        judged.push(assert_served(
+            &prober,
+            Some(&mover),
+            &format!("grown to {}", place + 1),
+        ));
     }
     caught_up(&client, 5).await;
     for (place, left) in [(0, 4), (3, 3)] {
         settle(&writers, &mover).await;
-        assert_served(&prober, None, "before the next is removed");
+        judged.push(assert_served(&prober, None, "before the next is removed"));
         prober.excuse(place);
         dismiss(&mut cluster, &client, place).await;
-        assert_served(&prober, Some(&mover), &format!("shrunk to {left}"));
+        judged.push(assert_served(
+            &prober,
+            Some(&mover),
+            &format!("shrunk to {left}"),
+        ));
     }
     let mut old = vec![1, 2, 4];
     while !old.is_empty() {
@@ -180,7 +190,7 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
         let next = old.iter().position(|&place| place == leader);
         let place = old.remove(next.unwrap_or(0));
         let term = client.info_until(leader).await.term;
-        assert_served(&prober, None, "before the next is killed");
+        judged.push(assert_served(&prober, None, "before the next is killed"));
         prober.excuse(place);
         cluster.machines[place].kill();
         if place == leader {
@@ -194,10 +204,22 @@ async fn a_domain_grows_shrinks_and_has_every_machine_replaced_under_load() {
         replace(&mut cluster, &client, place).await;
         prober.expect(place).await;
         let name = &cluster.machines[place].name;
-        assert_served(&prober, Some(&mover), &format!("replaced {name}"));
+        judged.push(assert_served(
+            &prober,
+            Some(&mover),
+            &format!("replaced {name}"),
+        ));
     }
     settle(&writers, &mover).await;
-    assert_served(&prober, Some(&mover), "after the last change");
+    judged.push(assert_served(
+        &prober,
+        Some(&mover),
+        "after the last change",
+    ));
+    assert!(
+        judged.iter().filter(|&&it| it).count() * 2 >= judged.len(),
+        "the host stood still in most changes: run it again where less goes on"
+    );
     let moved = mover.finish().await;
     prober.finish().await;
     let operations = workload.finish().await;

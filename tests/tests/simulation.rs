@@ -13,6 +13,13 @@ const SCALE: Scale = Scale {
     all_faults: false,
 };
 
+/// States that so few seeds need not reach.
+const RARE: [&str; 3] = [
+    "figure 8 to its end: such an entry is removed again",
+    "ABA: an entry is written anew before the core hears of its first life",
+    "a fault that stays leaves nobody who could be elected",
+];
+
 #[test]
 fn every_property_holds_whatever_fails() {
     let mut coverage = Coverage::default();
@@ -32,8 +39,10 @@ fn every_property_holds_whatever_fails() {
         .filter(|&(_, times, _)| times == 0)
         .map(|(name, ..)| name)
         .collect();
+    println!("never reached: {missed:#?}");
+    let missed: Vec<_> = missed.iter().filter(|it| !RARE.contains(it)).collect();
     assert!(
-        missed.len() <= 3,
+        missed.is_empty(),
         "these states were never reached: {missed:#?}"
     );
 }
@@ -44,6 +53,11 @@ fn a_seed_always_gives_the_same_run() {
     for seed in 0..10 {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
         assert_ne!(hash(seed), hash(seed + 1));
+    }
+    // The hash is of what cores say of themselves and of what is applied; the trace has every message and answer too.
+    let lines = |seed| run(&Plan::draw(seed, SCALE), true).lines;
+    for seed in 0..3 {
+        assert!(lines(seed) == lines(seed), "seed {seed}");
     }
 }
 

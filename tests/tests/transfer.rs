@@ -78,6 +78,10 @@ async fn rmctl_moves_leadership_every_second_under_load_and_nobody_waits_for_an_
         assert_eq!(told.trim(), format!("{to} leads"));
         pace.tick().await;
         let gap = prober.longest();
+        if !gap.can_be_judged() {
+            println!("nothing can be said of {gap:?}");
+            continue;
+        }
         // Nobody stands by itself sooner than that.
         assert!(
             gap.own() < USUAL_ELECTION_TIMEOUT,
@@ -86,6 +90,10 @@ async fn rmctl_moves_leadership_every_second_under_load_and_nobody_waits_for_an_
         );
         gaps.push(gap.own());
     }
+    assert!(
+        gaps.len() * 2 >= rounds(10),
+        "the host stood still in most hand-overs: run it again where less goes on"
+    );
     prober.finish().await;
     let operations = workload.finish().await;
     let acknowledged = writers.finish().await;

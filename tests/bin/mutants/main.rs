@@ -1,11 +1,11 @@
 //! Plants faults in a copy of the project, one at a time, and shows what catches each: the simulator, scripts, tests.
 //!
-//!     cargo run -p rm-tests --release --bin mutants [-- [--all] [--brief] NAME...]
+//!     cargo run -p rm-tests --release --bin mutants [-- [--all | --scripts] [--brief] NAME...]
 //!     cargo run -p rm-tests --release --bin mutants -- --around [NAME...]
 //!
 //! First the faults of the core. The simulator has a minute and two threads for each, or with `--brief` a third of a minute and one. The
-//! core's scripts and tests run when it found nothing, or always with `--all`, and have a minute too. First of all they have as long for
-//! the core as it is, over the first 2000 seeds.
+//! core's scripts and tests run when it found nothing, or always with `--all`, and have a minute too; with `--scripts` they run alone. First
+//! of all they have as long for the core as it is, over the first 2000 seeds.
 //!
 //! Then, with `--around`, those of what lies around the core. Each names a test, which has a minute to fail, and which passes without the fault.
 //!
@@ -35,6 +35,15 @@ use fault::{Fault, Place, faults};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+/// What looks for a fault of the core.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The simulator, and the scripts where it finds nothing.
+    Simulator,
+    Both,
+    Scripts,
+}
+
 /// For how many minutes the simulator looks for a fault, and with how many threads.
 type Effort = (&'static str, &'static str);
 
@@ -43,17 +52,22 @@ const EFFORT: Effort = ("1", "2");
 /// The same where that is to be over soon.
 const BRIEF_EFFORT: Effort = ("0.33", "1");
 /// All that may be asked for beside names.
-const FLAGS: [&str; 3] = ["--all", "--brief", "--around"];
+const FLAGS: [&str; 4] = ["--all", "--scripts", "--brief", "--around"];
 
 fn main() -> ExitCode {
     let words = std::env::args().skip(1);
     let (flags, names): (Vec<String>, Vec<String>) = words.partition(|word| word.starts_with("--"));
     let given = |flag: &str| flags.iter().any(|word| word == flag);
+    let by = match (given("--all"), given("--scripts")) {
+        (true, _) => By::Both,
+        (false, true) => By::Scripts,
+        (false, false) => By::Simulator,
+    };
     let missed = match flags.iter().find(|flag| !FLAGS.contains(&flag.as_str())) {
         Some(flag) => Err(format!("{flag} is none of {}", FLAGS.join(", ")).into()),
         None if given("--around") => hunt_around(&names),
-        None if given("--brief") => hunt(&names, given("--all"), BRIEF_EFFORT),
-        None => hunt(&names, given("--all"), EFFORT),
+        None if given("--brief") => hunt(&names, by, BRIEF_EFFORT),
+        None => hunt(&names, by, EFFORT),
     };
     match missed {
         Ok(0) => ExitCode::SUCCESS,
@@ -69,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 /// Plants each fault of the core; how many nothing caught.
-fn hunt(names: &[String], all: bool, effort: Effort) -> Outcome<usize> {
+fn hunt(names: &[String], by: By, effort: Effort) -> Outcome<usize> {
     let root = root()?;
     let faults = named(&root, Place::Core, names)?;
     let copy = Copy::new(&root)?;
@@ -82,9 +96,12 @@ fn hunt(names: &[String], all: bool, effort: Effort) -> Outcome<usize> {
     println!("|---|---|--:|---|--:|---|--:|");
     for fault in faults {
         copy.plant(&root, &fault)?;
-        let catch = copy.catch(effort)?;
+        let catch = match by {
+            By::Scripts => None,
+            By::Simulator | By::Both => copy.catch(effort)?,
+        };
         let scripts = match &catch {
-            Some(_) if !all => None,
+            Some(_) if by == By::Simulator => None,
             _ => copy.scripts()?.filter(|scripts| !scripts.names.is_empty()),
         };
         missed += usize::from(catch.is_none() && scripts.is_none());
