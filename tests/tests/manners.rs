@@ -33,10 +33,12 @@ fn patient(settings: Settings) -> Settings {
 /// A machine without a quorum that has seen so, and its cluster: what was under way before that would be given up by itself.
 async fn left_alone(settings: Settings) -> (Cluster, SocketAddr) {
     let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    // Before it has once heard whether permissions are asked for, a machine keeps all calls waiting.
+    client.get(0, "key").await;
     for machine in [1, 2] {
         cluster.machines[machine].kill();
     }
-    let client = cluster.client();
     until("there is no leader", async || {
         let leader = client.info_until(0).await.leader;
         (leader == 0).then_some(()).ok_or(leader.to_string())
@@ -395,6 +397,7 @@ async fn a_stream_that_wants_a_leader_does_not_wait_for_its_first_look() {
     let settings = patient(Settings::trio().with_timings_of_an_operator());
     let cluster = Cluster::start(settings).await;
     let leads = cluster.leader().await;
+    cluster.client().get(leads, "key").await;
     let raw = Raw::connect(cluster.machines[leads].client).await;
     for (place, machine) in cluster.machines.iter().enumerate() {
         if place != leads {
