@@ -1,8 +1,12 @@
-//! The supervision of one machine, seen through its port: who comes back after which failure, and when it gives up.
+//! The supervision of one machine, seen through its port: who comes back after which failure, and when it gives up. Beside it what
+//! needs no more than machines in this process.
 
 mod compaction;
 mod disks;
 mod solo;
+mod together;
+mod trio;
+mod watches;
 
 use std::time::{Duration, Instant};
 

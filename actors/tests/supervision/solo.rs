@@ -119,7 +119,7 @@ impl Solo {
     }
 }
 
-fn free_udp_port() -> Address {
+pub(crate) fn free_udp_port() -> Address {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket
         .local_addr()
@@ -129,7 +129,7 @@ fn free_udp_port() -> Address {
         .expect("an address")
 }
 
-fn free_tcp_port() -> Address {
+pub(crate) fn free_tcp_port() -> Address {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     socket
         .local_addr()
