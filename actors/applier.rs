@@ -212,8 +212,7 @@ impl Applier {
         let news = self.keyspace.as_mut().map(Keyspace::take_auth_news);
         if let Some(news) = news.filter(|news| !news.is_empty()) {
             let shared = &self.machine.shared;
-            let ttl = Duration::from_secs(shared.config.config.auth.token_ttl_seconds);
-            shared.tokens.learn(news, ttl, Instant::now());
+            shared.tokens.learn(news);
         }
     }
 

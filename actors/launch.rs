@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rm_config::Effective;
+use rm_jwt::Key;
 use rm_raft::{MachineId, Role, TransferOutcome};
 use rm_store::{DataDirectory, Era, Neighbour, OpenError, SoundFile};
 use slog::{Logger, info, warn};
@@ -84,6 +85,8 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     let asked = owner(&config, admission);
     let (logs, flushing) = Logs::open(&asked.machine, &config.config.log)?;
     let log = logs.logger("machine");
+    // Before there are data that it could not serve.
+    let key = config.config.auth.jwt.as_ref().map(Key::load).transpose()?;
     let (resources, members, forced) = Resources::open(&config, &asked, force, &log)?;
     let owner = resources.owner();
     let identity = Identity {
@@ -98,6 +101,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     info!(log, "a machine starts"; "domain" => &identity.domain, "machine" => identity.machine.0,
         "era" => %identity.era, "machines" => members.len(), "boot" => resources.boot);
     let found = resources.log.load()?;
+    let tokens = Tokens::new(key, &config.config.auth, found.last);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -108,7 +112,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         logs,
         resources,
         members: Members::new(members),
-        tokens: Tokens::after(found.last),
+        tokens,
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

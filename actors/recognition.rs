@@ -4,10 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rm_kv::{
-    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Deed, Query, Reply, ReplyBody, Signature,
-};
-use rm_raft::Index;
+use rm_kv::{AuthError, AuthQuery, AuthReply, Deed, Query, ReplyBody, Signature};
 use slog::warn;
 use tokio::sync::Semaphore;
 
@@ -15,10 +12,6 @@ use crate::port::{Consistency, Port, Refusal};
 
 /// How many passwords are looked at at a time: each takes a thread for a while, on purpose.
 const PASSWORDS_MAX: usize = 2;
-
-/// The letters of a token, and how many there are before the number of the entry.
-const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-const TOKEN_LETTERS: usize = 16;
 
 /// The longest password, in bytes: what bcrypt looks at.
 const PASSWORD_BYTES_MAX: usize = 72;
@@ -40,6 +33,16 @@ impl RoomForPasswords {
             places: Arc::new(Semaphore::new(PASSWORDS_MAX + PASSWORDS_WAITING_MAX)),
         }
     }
+}
+
+/// How a user proves itself.
+struct Proof {
+    /// The hash of its password, if it has one.
+    hash: Option<String>,
+    /// The revision of users, roles and permissions as of which that is so.
+    revision: u64,
+    /// That of the key space.
+    key_space: i64,
 }
 
 impl Port {
@@ -105,23 +108,10 @@ impl Port {
     /// Recognises a user by a token that was given out by [`Port::authenticate`], on any machine.
     ///
     /// # Errors
-    /// [`AuthError::InvalidToken`]; as [`Port::barrier`] where the token is of an entry that this machine has yet to apply.
+    /// [`AuthError::InvalidToken`]; [`AuthError::OldRevision`] where it is of another time; as [`Port::barrier`] where this machine has yet to
+    /// apply what it was given out after.
     pub async fn recognise(&self, token: &str) -> Result<Signature, Refusal> {
-        let invalid = Refusal::Request(AuthError::InvalidToken.into());
-        let index = token
-            .split_once('.')
-            .and_then(|(_, index)| index.parse().ok());
-        let index = Index(index.ok_or(invalid.clone())?);
-        // Another machine may have given it out a moment ago; if so, its entry is committed.
-        if self.shared.board.applied() < index {
-            self.signed(None).barrier().await?;
-        }
-        // Before the token is looked up: who is dismissed after that is dismissed by a later revision.
-        let revision = self.shared.board.auth().1;
-        let tokens = &self.shared.tokens;
-        let user = tokens.user(token, self.token_ttl(), Instant::now());
-        let user = user.ok_or(invalid)?;
-        Ok(Signature { user, revision })
+        self.shared.tokens.recognise(self, token).await
     }
 
     /// The signature of a user whose certificate was looked at where it came in.
@@ -132,23 +122,23 @@ impl Port {
         }
     }
 
-    fn token_ttl(&self) -> Duration {
-        Duration::from_secs(self.shared.config.config.auth.token_ttl_seconds)
-    }
-
-    /// Looks at a user's password and gives out a token that stands for the user.
+    /// Looks at a user's password and gives out a token that stands for the user; with it the revision of the key space.
     ///
     /// # Errors
     /// [`AuthError::Failed`] for a wrong password, [`AuthError::NotEnabled`], [`AuthError::OldRevision`] where users, roles or permissions
-    /// change without rest; also as [`Port::propose`].
+    /// change without rest; also as [`Port::propose`], and where this machine gives out none.
     pub async fn authenticate(
         &self,
         user: String,
         password: String,
-    ) -> Result<(Reply, String), Refusal> {
+    ) -> Result<(i64, String), Refusal> {
         let deadline = Instant::now() + self.shared.request_timeout();
         loop {
-            let (hash, revision) = self.password_of(&user).await?;
+            let Proof {
+                hash,
+                revision,
+                key_space,
+            } = self.proof_of(&user).await?;
             let is_right = match hash {
                 Some(hash) => self.verify(password.clone(), hash).await?,
                 None => false,
@@ -156,32 +146,24 @@ impl Port {
             if !is_right {
                 return Err(Refusal::Request(AuthError::Failed.into()));
             }
-            let admit = Command::Auth(AuthCommand::Admit {
-                user: user.clone(),
-                token: token()?,
-                revision,
-            });
-            match self.propose(admit).await {
+            match self.shared.tokens.give_out(self, &user, revision).await {
                 // Something has changed while the password was looked at.
                 Err(refusal) if refusal.is_outdated() && Instant::now() < deadline => {}
-                Err(refusal) => return Err(refusal),
-                Ok(reply) => match &reply.body {
-                    ReplyBody::Auth(AuthReply::Admitted(token)) => {
-                        let token = token.clone();
-                        return Ok((reply, token));
-                    }
-                    _ => return Err(Refusal::Restarted),
-                },
+                outcome => return Ok((key_space, outcome?)),
             }
         }
     }
 
-    async fn password_of(&self, user: &str) -> Result<(Option<String>, u64), Refusal> {
+    async fn proof_of(&self, user: &str) -> Result<Proof, Refusal> {
         let query = Query::Auth(AuthQuery::Password(user.to_owned()));
         let machine = self.signed(None);
         let reply = machine.query(query, Consistency::Quorum).await?;
         match reply.body {
-            ReplyBody::Auth(AuthReply::Password { hash, revision }) => Ok((hash, revision)),
+            ReplyBody::Auth(AuthReply::Password { hash, revision }) => Ok(Proof {
+                hash,
+                revision,
+                key_space: reply.revision,
+            }),
             _ => Err(Refusal::Restarted),
         }
     }
@@ -211,7 +193,7 @@ impl Port {
     }
 
     /// Does what takes a thread for a while; one more than there may be waits, and one more than may wait is refused.
-    async fn at_leisure<T: Send + 'static>(
+    pub(crate) async fn at_leisure<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -244,36 +226,5 @@ impl Port {
         }
         let query = Query::Auth(AuthQuery::May(deed));
         self.query(query, Consistency::Serializable).await.map(drop)
-    }
-}
-
-/// A token that nobody can guess, up to the number of its entry.
-fn token() -> Result<String, Refusal> {
-    // So many bytes stand for each letter alike; those beyond stand for none.
-    const FAIR: u8 = 4 * LETTERS.len() as u8;
-    let mut token = String::with_capacity(TOKEN_LETTERS);
-    while token.len() < TOKEN_LETTERS {
-        let mut bytes = [0; TOKEN_LETTERS];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Refusal::Operator(format!("the system gives no random numbers: {error}"))
-        })?;
-        let fair = bytes.into_iter().filter(|byte| *byte < FAIR);
-        let letters = fair.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
-        token.extend(letters.take(TOKEN_LETTERS - token.len()));
-    }
-    Ok(token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_token_is_like_another() {
-        let tokens: std::collections::HashSet<String> = (0..1_000)
-            .map(|_| token().expect("there are random numbers"))
-            .collect();
-        assert_eq!(tokens.len(), 1_000);
-        assert!(tokens.iter().all(|token| token.len() == TOKEN_LETTERS));
     }
 }

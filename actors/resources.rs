@@ -90,6 +90,9 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Certificates(#[from] WireError),
+    /// The key of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] rm_jwt::KeyError),
     /// The peer port would be open beyond this host to whoever reaches it.
     #[error(
         "the peer port {address} is not on loopback and peers.tls is not set: anyone who reaches it could join. Set peers.tls, or peers.insecure if the network is yours alone"

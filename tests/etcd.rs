@@ -34,6 +34,15 @@ impl Etcd {
     ///
     /// When etcd is not installed, or does not become healthy in time.
     pub async fn start() -> Self {
+        Etcd::start_with(&[]).await
+    }
+
+    /// The same, with these arguments for each member.
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::start`].
+    pub async fn start_with(arguments: &[String]) -> Self {
         let folder = folder_in_memory("raft-machine-etcd-");
         let ports = claim(6);
         let (clients, peers) = ports.split_at(3);
@@ -53,6 +62,7 @@ impl Etcd {
                 .args(["--listen-peer-urls", &peer])
                 .args(["--initial-advertise-peer-urls", &peer])
                 .args(["--initial-cluster", &cluster.join(",")])
+                .args(arguments)
                 .current_dir(folder.path())
                 .stdout(Stdio::null())
                 .stderr(log.expect("the folder can be written"));

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod members;
 mod memory;
 pub mod mover;
+pub mod openssl;
 pub mod panics;
 pub mod ports;
 pub mod prober;

@@ -130,9 +130,9 @@ impl Auth for AuthService {
             .map_err(|_| refused(Refusal::TooManyRequests))?;
         let pb::AuthenticateRequest { name, password } = request;
         let admitted = self.port.authenticate(name, password).await;
-        let (reply, token) = admitted.map_err(refused)?;
+        let (revision, token) = admitted.map_err(refused)?;
         Ok(Response::new(pb::AuthenticateResponse {
-            header: Some(header(&self.port, reply.revision)),
+            header: Some(header(&self.port, revision)),
             token,
         }))
     }

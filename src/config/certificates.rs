@@ -1,4 +1,4 @@
-//! The rules for files of certificates: which there must be, and where.
+//! The rules for files of certificates and keys: which there must be, and where.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ pub(crate) fn check_local(config: &Config, place: usize) -> Vec<Problem> {
     let absent = |(key, path): &(String, PathBuf)| {
         let is_absent = check_path(key, path).is_none() && !path.is_file();
         let text =
-            format!("is {path:?}, which is no file: put the PEM file there, or correct the path");
+            format!("is {path:?}, which is no file: put the file there, or correct the path");
         is_absent.then(|| Problem::new(key, text))
     };
     let mut problems: Vec<Problem> = files(config).iter().filter_map(absent).collect();
@@ -54,7 +54,7 @@ fn files(config: &Config) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Every file of certificates, with its key.
+/// Every file of certificates and keys, with its key in the config.
 pub(crate) fn each_file(config: &mut Config) -> impl Iterator<Item = (String, &mut PathBuf)> {
     let peers = config.peers.tls.iter_mut().flat_map(|tls| {
         [
@@ -64,6 +64,9 @@ pub(crate) fn each_file(config: &mut Config) -> impl Iterator<Item = (String, &m
         ]
     });
     let clients = config.clients.tls.iter_mut().flat_map(|tls| tls.files());
+    let tokens = config.auth.jwt.iter_mut().flat_map(|jwt| jwt.files());
     let peers = peers.map(|(key, path)| (format!("peers.tls.{key}"), path));
-    peers.chain(clients.map(|(key, path)| (format!("clients.tls.{key}"), path)))
+    let clients = clients.map(|(key, path)| (format!("clients.tls.{key}"), path));
+    let tokens = tokens.map(|(key, path)| (format!("auth.jwt.{key}"), path));
+    peers.chain(clients).chain(tokens)
 }

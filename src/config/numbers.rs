@@ -138,9 +138,17 @@ impl Rules {
 
     fn auth(&mut self, auth: &Auth) {
         let Auth {
+            ref jwt,
             token_ttl_seconds,
             bcrypt_cost,
         } = *auth;
+        if let Some(jwt) = jwt {
+            self.within(
+                "auth.jwt.ttl_seconds",
+                jwt.ttl_seconds,
+                1..=RETENTION_SECONDS_MAX,
+            );
+        }
         self.within(
             "auth.token_ttl_seconds",
             token_ttl_seconds,

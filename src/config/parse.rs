@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Problem, did_you_mean};
 use crate::schema::{Config, Machine, Tls};
-use crate::{ClientTls, TlsVersion};
+use crate::{ClientTls, Jwt, SignMethod, TlsVersion};
 
 /// What could be read of a config, and what could not.
 pub(crate) struct Parsed {
@@ -104,6 +104,12 @@ fn template() -> Value {
         client_ca: file(),
         client_revoked: file(),
         version_min: TlsVersion::default(),
+    });
+    config.auth.jwt = Some(Jwt {
+        sign_method: SignMethod::Rs256,
+        private_key: file(),
+        public_key: file(),
+        ttl_seconds: 0,
     });
     serde_json::to_value(config).expect("the template is JSON")
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Problem, did_you_mean};
 use crate::identity::machine_id;
 use crate::schema::{Config, Log, Machine, Sink};
-use crate::{Address, certificates, numbers};
+use crate::{Address, certificates, jwt, numbers};
 
 /// The logs of a machine, by the names that `log.actors` uses: one for each actor, and one for each part of a machine that
 /// is no actor (`machine`, `supervisor` and `api`).
@@ -39,6 +39,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     problems.extend(numbers::check(config));
     problems.extend(check_log(&config.log));
     problems.extend(certificates::check(config));
+    problems.extend(jwt::check(config));
     problems
 }
 

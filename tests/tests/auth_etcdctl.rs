@@ -1,8 +1,11 @@
 //! What etcdctl prints about users, roles and permissions, beside etcd.
 
-use rm_tests::Cluster;
 use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
+use rm_tests::openssl::{P256, private_key, public_key};
 use rm_tests::users::settings;
+use rm_tests::{Cluster, Settings};
+use serde_json::json;
+use tempfile::TempDir;
 
 /// Commands about users, roles and permissions, with what is typed into them. Each is given to one machine after the other.
 const COMMANDS: [(&[&str], &str); 37] = [
@@ -81,8 +84,24 @@ const COMMANDS: [(&[&str], &str); 37] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcdctl_prints_about_users_what_it_prints_about_etcd() {
-    let cluster = Cluster::start(settings()).await;
-    let etcd = Etcd::start().await;
+    assert_prints_the_same(settings(), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_prints_the_same_where_a_key_signs_the_tokens() {
+    let folder = TempDir::with_prefix("raft-machine-test-").expect("a temporary folder");
+    let private = private_key(folder.path(), "tokens.key", P256);
+    let public = public_key(&private);
+    let key = json!({ "sign_method": "ES256", "private_key": private, "public_key": public });
+    let (private, public) = (private.display(), public.display());
+    let etcds = format!("jwt,sign-method=ES256,priv-key={private},pub-key={public},ttl=5m");
+    let settings = settings().with("auth.jwt", key);
+    assert_prints_the_same(settings, &["--auth-token".into(), etcds]).await;
+}
+
+async fn assert_prints_the_same(settings: Settings, arguments: &[String]) {
+    let cluster = Cluster::start(settings).await;
+    let etcd = Etcd::start_with(arguments).await;
     for (number, (arguments, input)) in COMMANDS.into_iter().enumerate() {
         let machine = number % 3;
         let ours = cluster.machines[machine].client.to_string();

@@ -8,7 +8,7 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 
 /// Which of our crates each of them may use. The tests may use all.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("rm-raft", &[]),
     ("rm-store", &["rm-raft"]),
     ("rm-kv", &["rm-raft", "rm-store"]),
@@ -16,9 +16,17 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("rm-config", &[]),
     ("rm-proto", &[]),
     ("rm-tls", &[]),
+    ("rm-jwt", &["rm-config"]),
     (
         "rm-actors",
-        &["rm-config", "rm-kv", "rm-raft", "rm-store", "rm-wire"],
+        &[
+            "rm-config",
+            "rm-jwt",
+            "rm-kv",
+            "rm-raft",
+            "rm-store",
+            "rm-wire",
+        ],
     ),
     ("rm-api", &["rm-actors", "rm-proto", "rm-tls"]),
     ("rm-node", &["rm-actors", "rm-api", "rm-config"]),

@@ -76,7 +76,7 @@ fn production_lacks_nothing_but_its_certificates() {
     let of = |whose, starts: [&str; 3]| {
         starts.map(|start| {
             format!(
-                "{whose}.tls.{start}, which is no file: put the PEM file there, or correct the path"
+                "{whose}.tls.{start}, which is no file: put the file there, or correct the path"
             )
         })
     };
