@@ -116,3 +116,57 @@ impl World {
         (!configuration.is_joint()).then(|| members.map(|id| id.0 as usize - 1).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rm_raft::{Entry, EntryId, Index, Payload, Term};
+
+    use crate::simulation::log_image::LogImage;
+    use crate::simulation::{Plan, Scale};
+
+    use super::*;
+
+    const SCALE: Scale = Scale {
+        seconds: 1,
+        all_faults: false,
+    };
+
+    /// Four voters at their beginning.
+    fn four() -> World {
+        let mut plans = (0..1_000).map(|seed| Plan::draw(seed, SCALE));
+        let plan = plans.find(|plan| plan.founders == 4);
+        let mut world = World::new(plan.expect("some begin with four"), false);
+        for place in 0..4 {
+            world.machines[place].logic.log = LogImage::new(world.plan.begun_with(place));
+        }
+        world
+    }
+
+    /// A machine's log gets an entry more.
+    fn lengthen(world: &mut World, at: usize) {
+        let log = &mut world.machines[at].logic.log;
+        let id = EntryId {
+            term: Term(2),
+            index: Index(log.last().index.0 + 1),
+        };
+        let payload = Payload::Empty;
+        log.write(&[Entry { id, payload }]).expect("it follows");
+    }
+
+    #[test]
+    fn whoever_has_the_votes_of_a_majority_with_no_longer_log_can_win() {
+        let mut world = four();
+        let without_the_last = |_, voter| voter != 3;
+        assert!(world.anybody_can_win(|_, _| true));
+        assert!(world.anybody_can_win(without_the_last), "three of four");
+        assert!(!world.anybody_can_win(|candidate, voter| candidate == voter));
+        // Its vote goes to nobody whose log is shorter; it may win itself.
+        lengthen(&mut world, 2);
+        assert!(world.anybody_can_win(without_the_last));
+        // As where its disk stalls and the last is dead: then only two of four vote for any other.
+        let it_does_not_stand = |candidate, voter| voter != 3 && candidate != 2;
+        assert!(!world.anybody_can_win(it_does_not_stand), "two of four");
+        lengthen(&mut world, 0);
+        assert!(world.anybody_can_win(it_does_not_stand), "as long a log");
+    }
+}
