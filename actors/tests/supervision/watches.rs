@@ -1,6 +1,7 @@
-//! Watches from revisions that are still to come: nothing is told from before.
+//! What a watcher is told: whole transactions, nothing from before the revision that it asked for, and nothing with a gap.
 
-use rm_actors::port::{Interest, NewWatcher, Notice, WatchStream};
+use rm_actors::port::{Command, Interest, NewWatcher, Notice, Operation, Put, Txn, WatchStream};
+use rm_config::Config;
 use tokio::time::timeout;
 
 use crate::solo::Solo;
@@ -38,11 +39,83 @@ async fn told(stream: &mut WatchStream) -> Vec<i64> {
     }
 }
 
+/// So that a busy host does not look like a hang, and no request is given up.
+fn patient(config: &mut Config) {
+    config.supervision.hang_ms = 60_000;
+    config.timings.request_timeout_ms = 60_000;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_17247_a_transaction_is_told_whole_and_each_of_its_events_once() {
+    const KEYS: u32 = 100;
+    let solo = Solo::start(patient).await;
+    let port = solo.running.port();
+    let mut stream = port.watch().expect("it runs");
+    watch(&stream, 0).await;
+    assert!(matches!(next(&mut stream).await, Notice::Created { .. }));
+    let put = |key: u32| {
+        Operation::Put(Put {
+            key: key.to_be_bytes().to_vec().into(),
+            ..Put::default()
+        })
+    };
+    for _ in 0..20 {
+        let txn = Command::Txn(Txn {
+            success: (0..KEYS).map(put).collect(),
+            ..Txn::default()
+        });
+        let (reply, told) = tokio::join!(port.propose(txn), told(&mut stream));
+        let revision = reply.expect("nothing fails").revision;
+        assert_eq!(told, [revision; KEYS as usize]);
+    }
+}
+
+/// What a client has not taken in time is compacted, and no more to be found in memory or on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_18089_a_watcher_is_told_what_is_compacted_and_leaves_nothing_out_in_silence() {
+    let solo = Solo::start(|config| {
+        patient(config);
+        config.watch.queue_bytes_max = 1;
+        config.watch.recent_bytes_max = 1;
+    })
+    .await;
+    let port = solo.running.port();
+    let mut stream = port.watch().expect("it runs");
+    watch(&stream, 2).await;
+    assert!(matches!(next(&mut stream).await, Notice::Created { .. }));
+    for value in 0..10 {
+        solo.put("key", &value.to_string()).await;
+    }
+    let newest = port.report().revision;
+    port.compact(newest, true).await.expect("nothing fails");
+    // With this the Watcher learns that it need not keep the others in memory.
+    let mut beside = port.watch().expect("it runs");
+    watch(&beside, newest + 1).await;
+    assert!(matches!(next(&mut beside).await, Notice::Created { .. }));
+    solo.put("key", "after").await;
+    assert_eq!(told(&mut beside).await, [newest + 1]);
+    let mut expected = 2;
+    let compacted = loop {
+        match next(&mut stream).await {
+            Notice::Happened { parts, .. } => {
+                for event in parts.iter().flat_map(|part| &part.events) {
+                    assert_eq!(event.revision(), expected);
+                    expected += 1;
+                }
+            }
+            Notice::Ended { compacted, .. } => break compacted,
+            Notice::Progress { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(expected < newest, "all was told");
+    assert_eq!(compacted, Some(newest));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_20221_a_watcher_of_the_future_is_told_neither_events_nor_progress_of_before() {
     let solo = Solo::start(|config| {
-        // So that a busy host does not look like a hang.
-        config.supervision.hang_ms = 60_000;
+        patient(config);
         config.watch.progress_interval_ms = 100;
     })
     .await;
