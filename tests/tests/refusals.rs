@@ -4,7 +4,7 @@ use rm_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, request_op::Request,
 };
 use rm_tests::client::operation;
-use rm_tests::{Client, Cluster, Settings};
+use rm_tests::{Client, Cluster, Settings, until};
 use tonic::{Code, Status};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,6 +104,47 @@ async fn refusals(client: &Client, machine: usize) {
     };
     let text = "etcdserver: too many operations in txn request";
     refused(kv.txn(many).await, Code::InvalidArgument, text);
+}
+
+/// Two nested transactions of so many puts each.
+fn nested_puts(first: usize, second: usize) -> TxnRequest {
+    let nested = |name: &str, count| {
+        let puts = (0..count).map(|number| {
+            operation(Request::RequestPut(PutRequest {
+                key: format!("{name}/{number}").into(),
+                ..Default::default()
+            }))
+        });
+        operation(Request::RequestTxn(TxnRequest {
+            success: puts.collect(),
+            ..Default::default()
+        }))
+    };
+    TxnRequest {
+        success: vec![nested("first", first), nested("second", second)],
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_22139_the_operations_of_nested_transactions_count_together() {
+    let settings = Settings::trio().with("limits.transaction_operations_max", 10);
+    let cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    // Each of the two would be within the limit for itself. They are operations, too.
+    let text = "etcdserver: too many operations in txn request";
+    for machine in 0..client.machines() {
+        let beyond = client.kv(machine).txn(nested_puts(4, 5)).await;
+        refused(beyond, Code::InvalidArgument, text);
+    }
+    assert_eq!(client.dump(0).await, [], "nothing was written");
+    until("as many as there may be are carried out", async || {
+        let within = client.kv(0).txn(nested_puts(4, 4)).await;
+        within.map_err(|status| status.to_string())
+    })
+    .await;
+    assert_eq!(client.dump(0).await.len(), 8);
+    cluster.assert_nobody_panicked();
 }
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, text: &str) {
