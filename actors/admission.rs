@@ -68,7 +68,7 @@ impl Port {
     /// machine that is removed and added again is another one to Raft, since it has forgotten its votes.
     ///
     /// # Errors
-    /// As [`Port::change_members`]; [`Refusal::Operator`] if the name or the address is a member's.
+    /// As [`Port::change_members`]; [`Refusal::AddressTaken`] if the peer address is a member's, [`Refusal::Operator`] if the name is.
     pub async fn add_member(
         &self,
         newcomer: &Newcomer,
@@ -120,7 +120,7 @@ impl Port {
     /// Tells all where a member is reached from now on.
     ///
     /// # Errors
-    /// As [`Port::change_members`].
+    /// As [`Port::change_members`]; [`Refusal::AddressTaken`] if the peer address is another member's.
     pub async fn update_member(
         &self,
         machine: MachineId,
@@ -222,7 +222,7 @@ fn check_address(
     let peer = peer.to_string();
     let mut others = members.iter().filter(|each| each.machine != machine);
     match others.find(|each| each.peer == peer) {
-        Some(other) => Err(Refusal::Operator(format!(
+        Some(other) => Err(Refusal::AddressTaken(format!(
             "{} has the peer address {peer} already: move or remove it first, or give another address",
             other.name
         ))),
@@ -238,12 +238,16 @@ fn check_free(
 ) -> Result<(), Refusal> {
     let mut others = members.iter().filter(|each| Some(each.machine) != replaced);
     let peer = newcomer.peer.to_string();
-    match others.find(|each| each.name == newcomer.name || each.peer == peer) {
-        Some(other) => Err(Refusal::Operator(format!(
-            "{} with the peer address {} is a member already: use `rmctl member replace` to put a new machine in its place, or \
-             another name and address",
-            other.name, other.peer
-        ))),
-        None => Ok(()),
-    }
+    let Some(other) = others.find(|each| each.name == newcomer.name || each.peer == peer) else {
+        return Ok(());
+    };
+    let why = format!(
+        "{} with the peer address {} is a member already: use `rmctl member replace` to put a new machine in its place, or \
+         another name and address",
+        other.name, other.peer
+    );
+    Err(match other.peer == peer {
+        true => Refusal::AddressTaken(why),
+        false => Refusal::Operator(why),
+    })
 }

@@ -46,6 +46,9 @@ pub enum Refusal {
     /// A change of the members was not begun; the reason says why.
     #[error("{0}")]
     Change(rm_raft::ChangeRefused),
+    /// A machine cannot have a peer address that a member has; the text says which.
+    #[error("{0}")]
+    AddressTaken(String),
     /// What an operator asked for is not possible; the text says why.
     #[error("{0}")]
     Operator(String),
@@ -64,6 +67,7 @@ impl Refusal {
             | Refusal::Request(_)
             | Refusal::TooLarge
             | Refusal::Change(_)
+            | Refusal::AddressTaken(_)
             | Refusal::Operator(_) => true,
             Refusal::NoLeader
             | Refusal::TooManyRequests

@@ -37,6 +37,9 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
         Refusal::Request(error) => invalid(error),
         Refusal::Damaged(_) => Status::data_loss("etcdserver: corrupt cluster"),
         Refusal::Change(reason) => change_refused(reason),
+        Refusal::AddressTaken(_) => {
+            Status::failed_precondition("etcdserver: Peer URLs already exists")
+        }
         Refusal::Operator(why) => Status::failed_precondition(format!("raftmachine: {why}")),
     }
 }
@@ -161,6 +164,11 @@ mod tests {
                 Refusal::Damaged("table keys".to_owned()),
                 Code::DataLoss,
                 "etcdserver: corrupt cluster",
+            ),
+            (
+                Refusal::AddressTaken("RM.01 has it".to_owned()),
+                Code::FailedPrecondition,
+                "etcdserver: Peer URLs already exists",
             ),
             (
                 Refusal::Operator("fault injection is off".to_owned()),

@@ -48,6 +48,7 @@ pub(crate) async fn change(
 pub(crate) fn explained(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Change(reason) => Status::failed_precondition(format!("raftmachine: {reason}")),
+        Refusal::AddressTaken(why) => Status::failed_precondition(format!("raftmachine: {why}")),
         other => refused(other),
     }
 }

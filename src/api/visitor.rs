@@ -60,6 +60,7 @@ fn passes(refusal: &Refusal) -> bool {
         | Refusal::Request(_)
         | Refusal::Damaged(_)
         | Refusal::Change(_)
+        | Refusal::AddressTaken(_)
         | Refusal::Operator(_) => false,
     }
 }

@@ -193,6 +193,12 @@ async fn etcdctl_tells_all_where_a_machine_has_moved() {
     assert!(why.contains("\"x\" is no address"), "{why}");
     let why = update(&id, &format!("http://{taken}")).expect_err("another is there");
     assert!(
+        why.contains("etcdserver: Peer URLs already exists"),
+        "{why}"
+    );
+    let taken = taken.to_string();
+    let why = refused(&asked, &["member", "update", &name, "--peer", &taken], 1);
+    assert!(
         why.contains(&format!("has the peer address {taken} already")),
         "{why}"
     );
@@ -261,7 +267,16 @@ async fn etcdctl_adds_promotes_and_removes_members() {
     assert!(why.contains("not enough started members"), "{why}");
     let told = member(&["add", "RM.02", "--learner", &second]).expect("a learner may come");
     assert!(told.contains("added to cluster"), "{told}");
+    let taken = "etcdserver: Peer URLs already exists";
     let why = member(&["add", "RM.02", "--learner", &second]).expect_err("it is there");
+    assert!(why.contains(taken), "{why}");
+    // Under another name, too; but a name that is taken has no words of etcd's, whose members may have the same.
+    let renamed = second.replace("name=RM.02", "name=RM.04");
+    let why = member(&["add", "RM.04", "--learner", &renamed]).expect_err("RM.02 is there");
+    assert!(why.contains(taken), "{why}");
+    let same_name = url(&cluster.machines[2]).replace("name=RM.03", "name=RM.02");
+    let why = member(&["add", "RM.02", "--learner", &same_name]).expect_err("it is there");
+    assert!(why.contains("RM.02 with the peer address"), "{why}");
     assert!(why.contains("is a member already"), "{why}");
     let id = hexadecimal("RM.02").await;
     let told = member(&["list"]).expect("a list");
