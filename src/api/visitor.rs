@@ -8,7 +8,7 @@ use tonic::Extensions;
 use crate::recognition::{Caller, signed};
 
 /// The pause after what passes, before it is tried again.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whoever sent a request, in this machine.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{Stream, stream};
 use prost::Message;
 use rm_actors::port::{
@@ -26,6 +27,7 @@ use crate::lookout::Lookout;
 use crate::recognition::Caller;
 use crate::response;
 use crate::size::unread;
+use crate::visitor::PAUSE;
 
 /// How many notices are told in a row before requests are looked at.
 const NOTICES_IN_A_ROW: usize = 64;
@@ -61,6 +63,7 @@ impl Watch for WatchService {
             port: self.port.clone(),
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
+            judging: None,
             ready: VecDeque::new(),
             in_a_row: 0,
             lookout,
@@ -77,6 +80,8 @@ struct Conversation {
     draining: watch::Receiver<bool>,
     /// None once the client asks for nothing more. It may go on to listen.
     requests: Option<Streaming<pb::WatchRequest>>,
+    /// The watcher that is looked at, if there is one. The next request is read after that; what happens is told meanwhile.
+    judging: Option<BoxFuture<'static, Judged>>,
     /// What is to be sent next.
     ready: VecDeque<told::WatchResponse>,
     /// How many notices were told since something else could be heard.
@@ -84,9 +89,17 @@ struct Conversation {
     lookout: Lookout,
 }
 
+/// A watcher that was asked for, and whether it may be made.
+struct Judged {
+    watcher: NewWatcher,
+    room: Room,
+    outcome: Result<(), Refusal>,
+}
+
 /// What a conversation waits for.
 enum Next {
     Request(Room, Option<pb::WatchRequest>),
+    Judged(Judged),
     Notice(Notice),
 }
 
@@ -116,8 +129,9 @@ impl Conversation {
             }
             self.in_a_row = 0;
             match self.next().await? {
-                Next::Request(room, Some(request)) => self.ask(request, room).await?,
+                Next::Request(room, Some(request)) => self.ask(request, room),
                 Next::Request(_, None) => self.requests = None,
+                Next::Judged(judged) => self.settle(judged)?,
                 Next::Notice(notice) => self.tell(notice),
             }
         }
@@ -125,8 +139,13 @@ impl Conversation {
 
     async fn next(&mut self) -> Result<Next, Status> {
         let room = self.watching.room();
-        let requests = &mut self.requests;
-        let request = async {
+        let (requests, judging) = (&mut self.requests, &mut self.judging);
+        let asked = async {
+            if let Some(judged) = judging {
+                let judged = judged.await;
+                *judging = None;
+                return Ok(Next::Judged(judged));
+            }
             match requests {
                 Some(requests) => {
                     let room = room.await;
@@ -137,7 +156,7 @@ impl Conversation {
             }
         };
         tokio::select! {
-            request = request => request,
+            asked = asked => asked,
             notice = self.watching.next() => notice.map(Next::Notice).map_err(refused),
             // An error says that the server is gone.
             _ = self.draining.wait_for(|draining| *draining) => Err(refused(Refusal::Stopped)),
@@ -145,14 +164,19 @@ impl Conversation {
         }
     }
 
-    async fn ask(&mut self, request: pb::WatchRequest, room: Room) -> Result<(), Status> {
+    fn ask(&mut self, request: pb::WatchRequest, room: Room) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => {
                 let watcher = new_watcher(request);
-                match self.judge(&watcher.interest).await? {
-                    Ok(()) => self.watching.create(watcher, room),
-                    Err(refusal) => self.refuse(refusal),
-                }
+                let caller = self.caller.clone();
+                self.judging = Some(Box::pin(async move {
+                    let outcome = may_watch(&caller, &watcher.interest).await;
+                    Judged {
+                        watcher,
+                        room,
+                        outcome,
+                    }
+                }));
             }
             Some(RequestUnion::CancelRequest(request)) => {
                 self.watching.cancel(request.watch_id, room);
@@ -161,24 +185,17 @@ impl Conversation {
             // What a later etcd may ask is passed over, as etcd does.
             None => {}
         }
-        Ok(())
     }
 
-    /// Whether a watcher may be made. That this cannot be told here and now ends the stream, so that the client goes on elsewhere: a
+    /// Makes a watcher that may be made. That this cannot be told here and now ends the stream, so that the client goes on elsewhere: a
     /// watcher that is refused is refused for good.
-    async fn judge(&mut self, interest: &Interest) -> Result<Result<(), RequestError>, Status> {
-        let judged = may_watch(&self.caller, interest);
-        let judged = tokio::select! {
-            judged = judged => judged,
-            // An error says that the server is gone.
-            _ = self.draining.wait_for(|draining| *draining) => Err(Refusal::Stopped),
-            status = self.lookout.lost() => return Err(status),
-        };
-        match judged {
-            Ok(()) => Ok(Ok(())),
-            Err(Refusal::Request(refusal)) => Ok(Err(refusal)),
-            Err(refusal) => Err(refused(refusal)),
+    fn settle(&mut self, judged: Judged) -> Result<(), Status> {
+        match judged.outcome {
+            Ok(()) => self.watching.create(judged.watcher, judged.room),
+            Err(Refusal::Request(refusal)) => self.refuse(refusal),
+            Err(refusal) => return Err(refused(refusal)),
         }
+        Ok(())
     }
 
     /// A watcher that may not be made ends at once, as in etcd; the stream goes on.
@@ -241,6 +258,8 @@ impl Conversation {
     }
 }
 
+/// Whether a client may watch this. While too many requests are under way to find that out it waits: a stream that ends since something
+/// is exhausted ends all watchers of etcd's Go client for good.
 async fn may_watch(caller: &Caller, interest: &Interest) -> Result<(), Refusal> {
     let watch = Deed::Watch {
         key: interest.key.clone(),
@@ -250,7 +269,12 @@ async fn may_watch(caller: &Caller, interest: &Interest) -> Result<(), Refusal> 
         let watch = watch.clone();
         async move { port.may(watch).await }
     };
-    caller.act(judge).await
+    loop {
+        match caller.act(judge).await {
+            Err(Refusal::TooManyRequests) => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {

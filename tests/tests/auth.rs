@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prost::Message;
 use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 use rm_proto::etcdserverpb::{
     AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthUserGrantRoleRequest,
@@ -14,6 +15,7 @@ use rm_proto::raftmachine::v1::{
 };
 use rm_tests::curl;
 use rm_tests::leases::{grant, keep_alive};
+use rm_tests::raw::Raw;
 use rm_tests::users::{
     DENIED, EMPTY, INVALID, add_user, assert_refused, authenticate, by, enable, get, put, service,
     settings, token,
@@ -380,4 +382,62 @@ async fn ghsa_xg4h_6gfc_h4m8_a_watch_needs_the_whole_range_and_a_lease_all_its_k
     assert_refused(renew(&alice).await, DENIED.0, DENIED.1);
     assert_refused(attach(&alice, "a").await, DENIED.0, DENIED.1);
     assert_eq!(renew(&root).await.expect("root may all"), Some(600));
+}
+
+/// etcd's Go client gives all its watchers up for good where their stream ends since something is exhausted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_waits_for_a_place_among_the_requests_where_it_can_be_judged() {
+    let settings = settings()
+        .with("timings.request_timeout_ms", 600_000)
+        .with("limits.requests_max", 6);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let root = token(&client, 0, "root").await;
+    let mut watching = Watching::open_by(&client, 0, &root)
+        .await
+        .expect("anybody may");
+    // Without a leader the requests stay under way. Those from before it was lost would be given up.
+    for machine in [1, 2] {
+        cluster.machines[machine].kill();
+    }
+    until("there is no leader", async || {
+        let info = client.admin(0).info(by(&root, InfoRequest {})).await;
+        let leader = info
+            .map_err(|status| status.to_string())?
+            .into_inner()
+            .leader;
+        (leader == 0).then_some(()).ok_or(leader.to_string())
+    })
+    .await;
+    let raw = Raw::connect(cluster.machines[0].client).await;
+    let request = PutRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    let request = request.encode_to_vec();
+    let (path, by_root) = ("/etcdserverpb.KV/Put", ("token", root.as_str()));
+    let too_many = "etcdserver: too many requests";
+    let mut held = Vec::new();
+    until("all places are taken", async || {
+        held.push(raw.call(path, &[by_root], &request).await);
+        let headers = [by_root, ("grpc-timeout", "200m")];
+        let status = raw.call(path, &headers, &request).await.end().await;
+        let is_full = status.message() == too_many;
+        is_full.then_some(()).ok_or(status.to_string())
+    })
+    .await;
+    let watcher = WatchCreateRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    watching.create(watcher).await;
+    // By the same connection, so that the watcher is asked for before.
+    for _ in 0..8 {
+        let refused = put(&client, 0, &root, "a").await;
+        assert_refused(refused, Code::ResourceExhausted, too_many);
+    }
+    held.clear();
+    let told = watching.told().await;
+    assert!(told.created && !told.canceled, "{told:?}");
 }
