@@ -258,6 +258,7 @@ mod tests {
                 name: "RM.01".to_owned(),
                 peer: address(7600),
                 client: address(2379),
+                metrics: None,
                 priority: 0,
             };
             let mut config = Config::new("test.domain", vec![machine]);

@@ -35,6 +35,7 @@ use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::lock::LockService;
 use crate::maintenance::MaintenanceService;
+use crate::monitors;
 use crate::reflection;
 use crate::size::message_bytes_max;
 use crate::watch::WatchService;
@@ -55,7 +56,7 @@ const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 pub enum ServeError {
     /// The listener is of no use.
     #[error(
-        "the client port cannot be served: {0}; check its address and that no other process holds it"
+        "a port cannot be served: {0}; check machines[].client and machines[].metrics, and that no other process holds them"
     )]
     Listener(#[from] io::Error),
     /// The descriptors of the services do not fit together; a fault of the build.
@@ -75,6 +76,15 @@ pub enum ServeError {
     },
 }
 
+/// The ports of a machine, open.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub clients: std::net::TcpListener,
+    /// For monitors and probes, in plain HTTP, if there is one.
+    pub metrics: Option<std::net::TcpListener>,
+}
+
 /// Serves clients until `shutdown` is ready, then takes no more connections or requests, and returns when all requests
 /// under way are answered, or when the config's `shutdown_timeout_ms` is over.
 ///
@@ -88,21 +98,22 @@ pub enum ServeError {
 pub async fn serve(
     port: Port,
     certificates: Certificates,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listener = listening(listeners.clients)?;
+    let metrics = listeners.metrics.map(listening).transpose()?;
     let limit_ms = port.config().timings.shutdown_timeout_ms;
     let log = port.logger();
     let (stop, mut draining) = watch::channel(false);
+    // A stop waits for it, and must not be cut off for a client that takes nothing.
+    let linger_time = LINGER_TIME_MAX.min(Duration::from_millis(limit_ms) / 2);
     let door = Door {
         listener,
         tls: certificates.acceptor(),
         connections_max: port.config().limits.client_connections_max,
         preface_time: PREFACE_TIME,
-        // A stop waits for it, and must not be cut off for a client that takes nothing.
-        linger_time: LINGER_TIME_MAX.min(Duration::from_millis(limit_ms) / 2),
+        linger_time,
         ping_pause_min: Duration::from_secs(port.config().clients.keepalive_min_seconds),
         draining: draining.clone(),
         traffic: Arc::default(),
@@ -111,6 +122,15 @@ pub async fn serve(
     let server = builder(port.config());
     let knowing = port.clone();
     let services = services(port, door.traffic.clone(), draining.clone())?;
+    let monitored = {
+        let (web, draining, log) = (services.web.clone(), draining.clone(), log.clone());
+        async move {
+            match metrics {
+                Some(metrics) => monitors::serve(web, metrics, linger_time, draining, log).await,
+                None => Ok(()),
+            }
+        }
+    };
     let stopping = async {
         shutdown.await;
         stop.send_replace(true);
@@ -128,11 +148,16 @@ pub async fn serve(
         tokio::time::sleep(Duration::from_millis(limit_ms)).await;
     };
     tokio::select! {
-        result = served => Ok(result?),
+        result = async { tokio::try_join!(served, monitored) } => Ok(result.map(drop)?),
         () = cut_off => Err(ServeError::CutOff { limit_ms }),
         () = certificates.look_after(&log) => unreachable!("it never ends"),
         () = knows_permissions => unreachable!("it never ends"),
     }
+}
+
+fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// The settings of HTTP. By HTTP/2 a request fits into its stream's window, so that no client waits in the middle of one.

@@ -78,6 +78,16 @@ impl Web {
         }
     }
 
+    /// The answer on the port for monitors.
+    pub(crate) async fn monitored(&self, method: &Method, uri: &Uri) -> Response<Body> {
+        let answer = match Page::at(uri.path()) {
+            // It tells nothing of how the machine is. etcd has it at the port for clients only, too.
+            Some(Page::Version) | None => not_found(),
+            Some(_) => self.look(method, uri).await,
+        };
+        to_method(method, answer)
+    }
+
     async fn answer_in_time(&self, services: Services, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let method = head.method.clone();
@@ -85,10 +95,7 @@ impl Web {
             true => self.gateway.answer(services, head, body).await,
             false => self.look(&head.method, &head.uri).await,
         };
-        match method {
-            Method::HEAD => without_body(answer),
-            _ => answer,
-        }
+        to_method(&method, answer)
     }
 
     /// What there is to look at, which a request does not change.
@@ -106,6 +113,13 @@ impl Web {
             Page::Metrics => self.metrics.clone().page().await,
             Page::Version => version::page(),
         }
+    }
+}
+
+fn to_method(method: &Method, answer: Response<Body>) -> Response<Body> {
+    match *method {
+        Method::HEAD => without_body(answer),
+        _ => answer,
     }
 }
 

@@ -80,6 +80,7 @@ mod tests {
             name: format!("RM.{:02}", place + 1),
             peer: peer.parse().expect("a good address"),
             client: format!("h{place}:1").parse().expect("a good address"),
+            metrics: None,
             priority: 0,
         };
         peers.iter().enumerate().map(machine).collect()

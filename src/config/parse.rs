@@ -83,6 +83,7 @@ fn template() -> Value {
         name: "?".to_owned(),
         peer: address(),
         client: address(),
+        metrics: Some(address()),
         priority: 0,
     };
     let mut config = Config::new("?", vec![machine]);

@@ -35,6 +35,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(check_name("domain", &config.domain));
     problems.extend(check_machines(&config.domain, &config.machines));
+    problems.extend(check_metrics(&config.machines));
     problems.extend(check_path("data_dir", &config.data_dir));
     problems.extend(numbers::check(config));
     problems.extend(check_log(&config.log));
@@ -105,6 +106,40 @@ fn check_machines(domain: &str, machines: &[Machine]) -> Vec<Problem> {
                 );
                 problems.push(Problem::new(key(kind), text));
             }
+        }
+    }
+    problems
+}
+
+/// A port for monitors may be that of all addresses of a host, and so the same on several hosts.
+fn check_metrics(machines: &[Machine]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut others = HashMap::new();
+    for (place, machine) in machines.iter().enumerate() {
+        others.insert(
+            machine.client.canonical(),
+            format!("machines[{place}].client"),
+        );
+    }
+    for (place, machine) in machines.iter().enumerate() {
+        let Some(metrics) = &machine.metrics else {
+            continue;
+        };
+        let key = format!("machines[{place}].metrics");
+        let is_of_all = metrics
+            .host
+            .parse()
+            .is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        let other = match is_of_all {
+            true if metrics.port == machine.client.port => {
+                Some(format!("machines[{place}].client"))
+            }
+            true => None,
+            false => others.insert(metrics.canonical(), key.clone()),
+        };
+        if let Some(other) = other {
+            let text = format!("is {metrics}, where {other} is: give it a port of its own");
+            problems.push(Problem::new(key, text));
         }
     }
     problems

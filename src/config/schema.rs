@@ -97,6 +97,10 @@ pub struct Machine {
     pub peer: Address,
     /// Where clients reach it (TCP).
     pub client: Address,
+    /// Where it tells monitors and probes how it is, in plain HTTP whatever `clients.tls` demands (TCP); nowhere if absent (etcd:
+    /// --listen-metrics-urls). It may be the address of no single host, such as `0.0.0.0:2381`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Address>,
     /// How much it is preferred as the leader, from 0 to 100: leadership moves to the machine of the highest priority once it
     /// has kept up for a while.
     #[serde(default)]

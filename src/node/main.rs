@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use rm_actors::{Departure, Era, Outcome, Running, Start};
-use rm_api::Certificates;
-use rm_config::Effective;
+use rm_api::{Certificates, Listeners};
+use rm_config::{Address, Effective};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,13 +88,14 @@ fn raise_file_limit() {
 }
 
 fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let address = config.local().client.clone();
-    let listener = address
-        .resolve()
-        .and_then(|addresses| TcpListener::bind(&addresses[..]))
-        .map_err(|error| {
-            format!("the client port {address} cannot be opened: {error}. Is another program there? Else correct machines[].client in the config")
-        })?;
+    let local = config.local();
+    let metrics = local.metrics.as_ref();
+    let listeners = Listeners {
+        clients: open("client", &local.client)?,
+        metrics: metrics
+            .map(|address| open("metrics", address))
+            .transpose()?,
+    };
     let certificates = Certificates::of(&config.config)?;
     let runtime = service_runtime()?;
     let how = if arguments.join && rm_actors::is_new(&config)? {
@@ -106,7 +107,7 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
     if let Some(forced) = running.forced() {
         eprintln!("raft-machine: {forced}");
     }
-    let outcome = runtime.block_on(serve(running, certificates, listener))?;
+    let outcome = runtime.block_on(serve(running, certificates, listeners))?;
     Ok(match outcome {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
@@ -114,6 +115,15 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
             // An actor that hangs would keep the process from ending by itself.
             std::process::exit(EXIT_GAVE_UP.into());
         }
+    })
+}
+
+/// Opens the port that one of the keys in `machines[]` names.
+fn open(key: &str, address: &Address) -> Result<TcpListener, String> {
+    let addresses = address.resolve();
+    let opened = addresses.and_then(|addresses| TcpListener::bind(&addresses[..]));
+    opened.map_err(|error| {
+        format!("the {key} port {address} cannot be opened: {error}. Is another program there? Else correct machines[].{key} in the config")
     })
 }
 
@@ -146,14 +156,14 @@ fn service_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(
     mut running: Running,
     certificates: Certificates,
-    listener: TcpListener,
+    listeners: Listeners,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
     let log = running.logger();
     let (stop, stopped) = watch::channel(false);
     let services = rm_api::serve(
         running.port(),
         certificates.clone(),
-        listener,
+        listeners,
         told(stopped),
     );
     let services = tokio::spawn(services);

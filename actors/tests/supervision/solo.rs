@@ -25,6 +25,7 @@ impl Solo {
             name: "RM.01".into(),
             peer: free_udp_port(),
             client: free_tcp_port(),
+            metrics: None,
             priority: 0,
         };
         let mut config = Config::new("test.domain", vec![machine]);

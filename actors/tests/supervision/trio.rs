@@ -42,6 +42,7 @@ impl Trio {
             name: format!("RM.{number:02}"),
             peer: free_udp_port(),
             client: free_tcp_port(),
+            metrics: None,
             priority: 0,
         };
         let mut config = Config::new("test.domain", (1..=3).map(machine).collect());
