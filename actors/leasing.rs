@@ -96,8 +96,8 @@ impl Port {
             left,
             keys: Vec::new(),
         };
-        // How much is left is for those to know who may read what hangs on it.
-        if keys || self.asks_for_permissions() != Some(false) {
+        // How much is left is for anybody to know who is somebody, as in etcd 3.6; what hangs on it for those who may read it.
+        if keys {
             let query = Query::Lease { id, keys };
             match self.query(query, Consistency::Quorum).await {
                 Err(Refusal::Request(RequestError::LeaseNotFound)) => return Ok(None),

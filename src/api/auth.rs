@@ -16,6 +16,9 @@ use crate::header::header;
 use crate::recognition::signed;
 use crate::size::check_size;
 
+/// Whoever gives a user no new password. A hash that was made elsewhere may be of anything, and cost anything to compare with.
+const NO_PASSWORD: &str = "raftmachine: the new password is empty; a hash (hashedPassword) is not taken, give the password itself";
+
 /// Changes users, roles and permissions, and lets users prove who they are.
 pub(crate) struct AuthService {
     port: Port,
@@ -70,7 +73,7 @@ impl AuthService {
         Ok((extensions, message))
     }
 
-    /// The hash of a password that is to be kept. One that the client has made counts for nothing, as in etcd. It is dear, so that it is
+    /// The hash of a password that is to be kept. One that the client has made is not taken. It is dear, so that it is
     /// seen before whether whoever asks may have any kept.
     async fn hash(&self, extensions: &Extensions, password: String) -> Result<String, Status> {
         let port = signed(&self.port, extensions);
@@ -186,6 +189,9 @@ impl Auth for AuthService {
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
         let (extensions, user) = self.taken(request)?;
+        if user.password.is_empty() {
+            return Err(Status::invalid_argument(NO_PASSWORD));
+        }
         let password = self.hash(&extensions, user.password).await?;
         let change = AuthCommand::ChangePassword {
             name: user.name,

@@ -146,6 +146,8 @@ fn need(path: &str) -> Need {
     };
     match (service, method) {
         ("etcdserverpb.Auth", "Authenticate") => Need::Nothing,
+        // It takes the past from everybody (etcd's GHSA-q8m4-xhhv-38mg).
+        ("etcdserverpb.KV", "Compact") => Need::Of(Deed::Administer),
         ("etcdserverpb.Watch", "Watch") | ("etcdserverpb.Lease", "LeaseKeepAlive") => {
             Need::OfEachWish
         }
@@ -190,6 +192,7 @@ mod tests {
             ("/raftmachine.v1.Admin/Info", be()),
             ("/raftmachine.v1.Admin/Members", Need::Nothing),
             ("/etcdserverpb.KV/Put", Need::OfKeys),
+            ("/etcdserverpb.KV/Compact", administer()),
             ("/etcdserverpb.Watch/Watch", Need::OfEachWish),
             ("/etcdserverpb.Auth/UserAdd", Need::OfKeys),
             ("/etcdserverpb.Auth/Authenticate", Need::Nothing),

@@ -71,12 +71,14 @@ impl Judge<'_> {
         let is = |name: &str| self.by.is_some_and(|by| by.user == name);
         let has = |role: &str| self.by.is_some_and(|by| self.auth.has_role(&by.user, role));
         match query {
-            AuthQuery::Status | AuthQuery::Password(_) => Ok(()),
+            AuthQuery::Password(_) => Ok(()),
             AuthQuery::User(name) if is(name) => Ok(()),
             AuthQuery::Role(role) if has(role) => Ok(()),
-            AuthQuery::User(_) | AuthQuery::Role(_) | AuthQuery::Users | AuthQuery::Roles => {
-                Ok(self.administer()?)
-            }
+            AuthQuery::Status
+            | AuthQuery::User(_)
+            | AuthQuery::Role(_)
+            | AuthQuery::Users
+            | AuthQuery::Roles => Ok(self.administer()?),
             AuthQuery::May(deed) => match deed {
                 Deed::Administer => Ok(self.administer()?),
                 Deed::Watch { key, range_end } => self.read(Span::new(key, range_end)),

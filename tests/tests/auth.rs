@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use prost::Message;
 use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 use rm_proto::etcdserverpb::{
-    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthUserGrantRoleRequest,
-    AuthUserRevokeRoleRequest, AuthenticateRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthStatusRequest,
+    AuthUserChangePasswordRequest, AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest,
+    AuthenticateRequest, CompactionRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
     LeaseTimeToLiveRequest, MemberListRequest, PutRequest, StatusRequest, WatchCreateRequest,
 };
 use rm_proto::raftmachine::v1::{
@@ -310,6 +311,27 @@ async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
     let look = LeaseTimeToLiveRequest { id: 7, keys: false };
     let told = leases().lease_time_to_live(look).await;
     assert_refused(told, EMPTY.0, EMPTY.1);
+    // How much is left says nothing of keys; those that hang on it are for those who may read them.
+    let put = PutRequest {
+        key: "z".into(),
+        value: "not hers".into(),
+        lease: 7,
+        ..PutRequest::default()
+    };
+    let root = token(&client, 1, "root").await;
+    let done = client.kv(1).put(by(&root, put)).await;
+    done.expect("root may");
+    let told = leases().lease_time_to_live(by(&alice, look)).await;
+    told.expect("anybody who is somebody may");
+    let with_keys = LeaseTimeToLiveRequest { id: 7, keys: true };
+    let told = leases().lease_time_to_live(by(&alice, with_keys)).await;
+    assert_refused(told, DENIED.0, DENIED.1);
+    let told = service(&client, 1).auth_status(AuthStatusRequest {}).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let told = service(&client, 1)
+        .auth_status(by(&alice, AuthStatusRequest {}))
+        .await;
+    assert_refused(told, DENIED.0, DENIED.1);
     let told = client.maintenance(1).alarm(AlarmRequest::default()).await;
     assert_refused(told, EMPTY.0, EMPTY.1);
     let told = client.maintenance(1).status(StatusRequest {}).await;
@@ -324,6 +346,53 @@ async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
     assert_refused(told, EMPTY.0, EMPTY.1);
     let told = admin.members(MembersRequest {}).await;
     told.expect("a machine that is to join must find the others");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ghsa_q8m4_xhhv_38mg_only_administrators_compact() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    let revision = client
+        .put("a", "kept")
+        .await
+        .header
+        .expect("each has one")
+        .revision;
+    enable(&client, "a", "c").await;
+    let compaction = CompactionRequest {
+        revision,
+        physical: false,
+    };
+    let told = client.kv(1).compact(compaction).await;
+    assert_refused(told, EMPTY.0, EMPTY.1);
+    let alice = token(&client, 1, "alice").await;
+    let told = client.kv(1).compact(by(&alice, compaction)).await;
+    assert_refused(told, DENIED.0, DENIED.1);
+    let root = token(&client, 1, "root").await;
+    let told = client.kv(1).compact(by(&root, compaction)).await;
+    told.expect("root may");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_never_changed_to_none() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let root = token(&client, 1, "root").await;
+    for hashed_password in ["", "JDJhJDA0JGFiY2RlZmdoaWprbG1ub3BxcnN0dQ=="] {
+        let change = AuthUserChangePasswordRequest {
+            name: "alice".into(),
+            password: String::new(),
+            hashed_password: hashed_password.into(),
+        };
+        let told = service(&client, 1)
+            .user_change_password(by(&root, change))
+            .await;
+        let refusal = told.expect_err("there is no password");
+        assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal}");
+    }
+    // It is what it was.
+    token(&client, 1, "alice").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,7 +45,7 @@ impl TwinJudge<'_> {
                 Ok(())
             }
             Query::Auth(AuthQuery::Role(role)) if users.has(self.by, role) => Ok(()),
-            Query::Auth(AuthQuery::Status | AuthQuery::Password(_)) => Ok(()),
+            Query::Auth(AuthQuery::Password(_)) => Ok(()),
             Query::Auth(AuthQuery::May(Deed::Watch { key, range_end })) => {
                 users.may(self.by, key, range_end, false)
             }
