@@ -43,6 +43,8 @@ async function main() {
   for (const client of clients) {
     client.close();
   }
+  // The client's timers would keep the process for another minute, now and then.
+  process.stdout.write("", () => process.exit(0));
 }
 
 main().catch((error) => {
