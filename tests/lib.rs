@@ -3,6 +3,7 @@
 //!
 //! Everything here panics with a text that says what was expected, since only tests call it.
 
+pub mod asks;
 pub mod authority;
 pub mod behind;
 pub mod binary;

@@ -5,47 +5,22 @@ use std::net::SocketAddr;
 use prost::Message;
 use rm_proto::authpb::Permission;
 use rm_proto::etcdserverpb::request_op::Request;
-use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_proto::etcdserverpb::{
     AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGrantPermissionRequest,
     AuthRoleRevokePermissionRequest, AuthUserAddRequest, AuthUserChangePasswordRequest,
     AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest,
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
     LeaseTimeToLiveRequest, MemberAddRequest, MemberAddResponse, MemberListRequest,
-    MemberRemoveRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest, WatchCreateRequest,
-    WatchRequest,
+    MemberRemoveRequest, ResponseHeader, TxnRequest,
 };
 use rm_proto::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderRequest, ProclaimRequest, ResignRequest,
 };
 use rm_proto::v3lockpb::{LockRequest, UnlockRequest};
+use rm_tests::asks::{put, range, watch};
 use rm_tests::client::operation;
 use rm_tests::raw::Raw;
 use rm_tests::{Cluster, LoneEtcd, Settings};
-
-fn put() -> PutRequest {
-    PutRequest {
-        key: "key".into(),
-        ..Default::default()
-    }
-}
-
-fn range() -> RangeRequest {
-    RangeRequest {
-        key: "key".into(),
-        ..Default::default()
-    }
-}
-
-fn watch() -> WatchRequest {
-    let create = WatchCreateRequest {
-        key: "key".into(),
-        ..Default::default()
-    };
-    WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
-    }
-}
 
 fn leader() -> LeaderRequest {
     LeaderRequest {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use prost::Message;
 use rm_proto::etcdserverpb::request_op::Request;
-use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_proto::etcdserverpb::{
     AlarmRequest, AuthUserListRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest,
     LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest,
-    PutRequest, RangeRequest, SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+    RangeRequest, SnapshotRequest, TxnRequest,
 };
 use rm_proto::v3electionpb::{CampaignRequest, LeaderRequest};
 use rm_proto::v3lockpb::LockRequest;
+use rm_tests::asks::{put, range, watch};
 use rm_tests::client::operation;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Cluster, LoneEtcd, Settings, until};
@@ -46,30 +46,6 @@ async fn left_alone(settings: Settings) -> (Cluster, SocketAddr) {
     .await;
     let address = cluster.machines[0].client;
     (cluster, address)
-}
-
-fn put() -> PutRequest {
-    PutRequest {
-        key: "key".into(),
-        ..Default::default()
-    }
-}
-
-fn range() -> RangeRequest {
-    RangeRequest {
-        key: "key".into(),
-        ..Default::default()
-    }
-}
-
-fn watch() -> WatchRequest {
-    let create = WatchCreateRequest {
-        key: "key".into(),
-        ..Default::default()
-    };
-    WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(create)),
-    }
 }
 
 /// Calls that nobody answers without a quorum, one at least of each service that has some.
