@@ -23,6 +23,10 @@ pub enum Part {
     Storage,
     /// The answers that clients wait for. Nothing goes with it.
     Gate,
+    /// What leaves: its connections break, and nothing is sent. Nothing goes with it.
+    Sender,
+    /// What comes: the connections to it break, and nothing is received. Nothing goes with it.
+    Listener,
 }
 
 /// What a client wants of a key.

@@ -1,5 +1,5 @@
-//! The clients: each asks for one thing at a time, asks again where it was refused, gives up on what takes too long, and
-//! remembers what it saw.
+//! The clients: each asks for one thing at a time, asks again where it was refused or nobody can say what became of it, gives up
+//! on what takes too long, and remembers what it saw.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::history::{Answer, Operation, Request, Value};
 
 /// After how long a client that wants something else gives up on an answer, in microseconds.
 const PATIENCE: u64 = 400_000;
-/// How often a client asks again where it was refused.
+/// How often a client asks again.
 const ATTEMPTS: u32 = 6;
 /// After how long a client that asks one machine only asks it again.
 const PROBE_PATIENCE: u64 = 100_000;
@@ -238,9 +238,32 @@ impl World {
 
     /// What a client asked for has not happened and will not: it asks another machine.
     pub(crate) fn refused(&mut self, client: usize, operation: u64) {
+        if let Some(doing) = self.clients.doing(client, operation) {
+            self.ask_again(client, doing);
+        }
+    }
+
+    /// What became of a client's request nobody can say: it asks again all the same. A write that is sent again is another
+    /// operation to whoever checks: both may happen, and the first of them long after the second.
+    pub(crate) fn lost(&mut self, client: usize, operation: u64) {
         let Some(mut doing) = self.clients.doing(client, operation) else {
             return;
         };
+        if doing.request != Request::Get {
+            let clients = &mut self.clients;
+            clients.note(self.now, doing, None);
+            clients.operations += 1;
+            doing.operation = clients.operations;
+            doing.asked = self.now;
+            if doing.attempts < ATTEMPTS {
+                self.coverage.reach(State::WriteSentAgain);
+            }
+        }
+        self.ask_again(client, doing);
+    }
+
+    /// A client asks another machine after a while, unless it has asked often enough.
+    fn ask_again(&mut self, client: usize, mut doing: Doing) {
         doing.attempts += 1;
         let clients = &mut self.clients;
         if doing.attempts > ATTEMPTS {
@@ -252,19 +275,8 @@ impl World {
         }
         clients.clients[client].doing = Some(doing);
         let due = self.now + 2_000 + clients.random.below(30_000);
+        let operation = doing.operation;
         self.queue.push(due, Event::Ask { client, operation });
-    }
-
-    /// What became of a client's request nobody can say.
-    pub(crate) fn lost(&mut self, client: usize, operation: u64) {
-        let Some(doing) = self.clients.doing(client, operation) else {
-            return;
-        };
-        if doing.request == Request::Get {
-            return self.refused(client, operation);
-        }
-        self.clients.clients[client].doing = None;
-        self.clients.note(self.now, doing, None);
     }
 
     /// A client has its answer.

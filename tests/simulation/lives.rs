@@ -72,21 +72,26 @@ impl World {
         let now = self.now;
         self.trace
             .line(now, || format!("{part:?} of {} fails", at + 1));
-        if part == Part::Gate {
-            return self.fail_gate(at, down);
-        }
-        self.coverage.reach(match part {
-            Part::LogicCenter => State::LogicCenterFailed,
-            Part::Applier => State::ApplierFailed,
-            Part::Storage | Part::Gate => State::StorageFailed,
-        });
         let life = self.new_life();
-        self.drop_logic(at, life);
-        if part != Part::LogicCenter {
-            self.drop_applier(at, life);
-        }
-        if part == Part::Storage {
-            self.drop_storage(at, life);
+        match part {
+            Part::Gate => return self.fail_gate(at, down),
+            Part::Sender => return self.fail_sender(at, down),
+            Part::Listener => return self.fail_listener(at, down),
+            Part::LogicCenter => {
+                self.coverage.reach(State::LogicCenterFailed);
+                self.drop_logic(at, life);
+            }
+            Part::Applier => {
+                self.coverage.reach(State::ApplierFailed);
+                self.drop_logic(at, life);
+                self.drop_applier(at, life);
+            }
+            Part::Storage => {
+                self.coverage.reach(State::StorageFailed);
+                self.drop_logic(at, life);
+                self.drop_applier(at, life);
+                self.drop_storage(at, life);
+            }
         }
         let boot = self.machines[at].boot;
         self.queue
@@ -101,6 +106,22 @@ impl World {
             self.coverage.reach(State::GateFailed);
         }
         self.unsettle(at);
+    }
+
+    /// Sender fails alone: what is on its way from it is lost, and so is what it is told to send until there is another.
+    fn fail_sender(&mut self, at: usize, down: u64) {
+        self.coverage.reach(State::SenderFailed);
+        let machine = &mut self.machines[at];
+        machine.mute_until = self.now + down;
+        machine.sending.clear();
+        self.network.reset_all_from(at);
+    }
+
+    /// Listener fails alone: what is on its way to it is lost, and so is what comes until there is another.
+    fn fail_listener(&mut self, at: usize, down: u64) {
+        self.coverage.reach(State::ListenerFailed);
+        self.machines[at].deaf_until = self.now + down;
+        self.network.reset_all_to(at);
     }
 
     fn drop_logic(&mut self, at: usize, life: u64) {
@@ -198,6 +219,8 @@ impl World {
             machine.stalled_until = now; // the machine was reset
         }
         machine.halted_until = 0;
+        machine.mute_until = 0;
+        machine.deaf_until = 0;
         machine.clock.go_on(now);
         machine.held.clear();
         let boot = machine.boot;

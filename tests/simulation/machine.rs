@@ -38,6 +38,10 @@ pub(crate) struct Machine {
     pub(crate) halted_until: u64,
     /// What came for the process meanwhile.
     pub(crate) held: Vec<Event>,
+    /// Until when there is no Sender.
+    pub(crate) mute_until: u64,
+    /// Until when there is no Listener.
+    pub(crate) deaf_until: u64,
     /// Until when its disk does nothing.
     pub(crate) stalled_until: u64,
     /// Until when its disk is full.
@@ -212,6 +216,8 @@ impl Machine {
             paused_until: 0,
             halted_until: 0,
             held: Vec::new(),
+            mute_until: 0,
+            deaf_until: 0,
             stalled_until: 0,
             full_until: 0,
             low_until: 0,

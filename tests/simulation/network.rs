@@ -129,6 +129,13 @@ impl Network {
         }
     }
 
+    /// All connections from a machine break.
+    pub(crate) fn reset_all_from(&mut self, from: usize) {
+        for to in 0..self.machines {
+            self.reset(from, to);
+        }
+    }
+
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
         self.link(from, to).cut = true;
     }

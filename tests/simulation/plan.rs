@@ -414,7 +414,7 @@ fn target(random: &mut Random, machines: usize) -> Target {
 }
 
 /// How many kinds of faults there are to draw from.
-const KINDS: u64 = 26;
+const KINDS: u64 = 28;
 
 fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
     let one = target(random, machines);
@@ -458,7 +458,9 @@ fn fault(kind: u64, random: &mut Random, machines: usize) -> Action {
             Action::Halt(one, Halt { span, counted })
         }
         23 => Action::Fail(one, Part::Gate, short),
-        24 => Action::Prefer(one, random.below(machines as u64) as usize),
+        24 => Action::Fail(one, Part::Sender, short),
+        25 => Action::Fail(one, Part::Listener, short),
+        26 => Action::Prefer(one, random.below(machines as u64) as usize),
         _ => {
             let place = random.below(machines as u64) as usize;
             let named = random.chance(600).then_some(place);

@@ -314,8 +314,11 @@ impl World {
         if message.body == rm_raft::Body::CampaignNow {
             self.handed_over.insert(message.term, self.now);
         }
-        let (arrivals, way) = self.network.send(self.now, from, to, &message.body);
+        let (mut arrivals, way) = self.network.send(self.now, from, to, &message.body);
         let now = self.now;
+        if self.machines[from].mute_until > now {
+            arrivals.clear();
+        }
         self.trace.line(now, || {
             let fate = if arrivals.is_empty() { " (lost)" } else { "" };
             format!("{} -> {}: {message:?}{fate}", from + 1, to + 1)
@@ -350,7 +353,9 @@ impl World {
             }
             return Ok(());
         }
-        if way == Way::Datagram && self.machines[to].halted_until > self.now {
+        let machine = &self.machines[to];
+        let is_halted = way == Way::Datagram && machine.halted_until > self.now;
+        if is_halted || machine.deaf_until > self.now {
             return Ok(());
         }
         if self.is_paused(to) {
