@@ -372,20 +372,38 @@ async fn a_stream_that_wants_a_leader_ends_when_there_is_none_any_more() {
 async fn a_stream_that_wants_a_leader_does_not_wait_for_its_first_look() {
     let settings = patient(Settings::trio().with_timings_of_an_operator());
     let cluster = Cluster::start(settings).await;
+    until("a leader is asked while it leads", async || {
+        first_look(&cluster).await
+    })
+    .await;
+}
+
+/// Asks a leader that nobody confirms. The error says what it was when it was asked, if it led no more.
+async fn first_look(cluster: &Cluster) -> Result<(), String> {
     let leads = cluster.leader().await;
-    cluster.client().get(leads, "key").await;
-    let raw = Raw::connect(cluster.machines[leads].client).await;
-    for (place, machine) in cluster.machines.iter().enumerate() {
-        if place != leads {
-            machine.pause();
-        }
+    let client = cluster.client();
+    client.get(leads, "key").await;
+    let mut raw = Raw::connect(cluster.machines[leads].client).await;
+    let machines = cluster.machines.iter().enumerate();
+    let others: Vec<_> = machines.filter(|(place, _)| *place != leads).collect();
+    for (_, machine) in &others {
+        machine.pause();
     }
-    // For a moment it still leads, and nobody confirms it.
     let headers = [("hasleader", "true")];
     let path = "/v3electionpb.Election/Observe";
     let call = raw.call(path, &headers, &leader().encode_to_vec()).await;
+    // What comes behind it has found it there.
+    raw.ping().await.expect("it answers");
+    let role = client.info_until(leads).await.role;
+    if role != "leader" {
+        for (_, machine) in &others {
+            machine.resume();
+        }
+        return Err(role);
+    }
     let no_leader = (Code::Unavailable, "etcdserver: no leader");
     assert_eq!(told(&call.end().await), no_leader);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,5 @@
 //! The machine of these tests: a domain of its own, seen through its port.
 
-use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,26 +8,26 @@ use rm_actors::{Running, Start, start};
 use rm_config::{Address, Config, Effective, Machine, Sink};
 use tempfile::TempDir;
 
+use crate::ports::{Port, claim};
+
 /// How long any condition may take on a slow, busy host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait before a condition is looked at again, or whoever refused is asked again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
 /// A domain of one machine in a folder of its own, with short timings and faults allowed.
 pub(crate) struct Solo {
     pub(crate) running: Running,
     pub(crate) folder: TempDir,
+    _ports: Vec<Port>,
 }
 
 impl Solo {
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Solo {
         let folder = tempfile::tempdir().expect("a folder");
-        let machine = Machine {
-            name: "RM.01".into(),
-            peer: free_udp_port(),
-            client: free_tcp_port(),
-            metrics: None,
-            priority: 0,
-        };
-        let mut config = Config::new("test.domain", vec![machine]);
+        let ports = claim(2);
+        let machines = machines(&ports);
+        let mut config = Config::new("test.domain", machines);
         config.data_dir = folder.path().join("data");
         config.fault_injection = true;
         config.timings.heartbeat_ms = 10;
@@ -44,6 +43,7 @@ impl Solo {
         let solo = Solo {
             running: start(config, Start::GoOn).expect("starts"),
             folder,
+            _ports: ports,
         };
         assert!(solo.all_run(), "let in before all actors have begun");
         solo
@@ -82,7 +82,7 @@ impl Solo {
                 "{what}: {:#?}",
                 self.running.port().actors()
             );
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -99,6 +99,7 @@ impl Solo {
                 Ok(_) => return,
                 Err(refusal) => assert!(Instant::now() < deadline, "put: {refusal}"),
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -120,24 +121,21 @@ impl Solo {
     }
 }
 
-pub(crate) fn free_udp_port() -> Address {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket
-        .local_addr()
-        .expect("an address")
-        .to_string()
-        .parse()
-        .expect("an address")
+/// Machines that have two of these ports each.
+pub(crate) fn machines(ports: &[Port]) -> Vec<Machine> {
+    let pairs = ports.chunks(2).zip(1..);
+    let machine = |(pair, number): (&[Port], usize)| Machine {
+        name: format!("RM.{number:02}"),
+        peer: address(&pair[0]),
+        client: address(&pair[1]),
+        metrics: None,
+        priority: 0,
+    };
+    pairs.map(machine).collect()
 }
 
-pub(crate) fn free_tcp_port() -> Address {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    socket
-        .local_addr()
-        .expect("an address")
-        .to_string()
-        .parse()
-        .expect("an address")
+pub(crate) fn address(port: &Port) -> Address {
+    port.address.to_string().parse().expect("an address")
 }
 
 pub(crate) fn fault(actor: &str, point: &str, action: &str, times: u64) -> Fault {

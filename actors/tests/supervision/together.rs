@@ -6,7 +6,8 @@ use rm_actors::Departure;
 use rm_actors::port::{ChangeRefused, Failure, Newcomer, Refusal};
 use tokio::time::timeout;
 
-use crate::solo::{free_tcp_port, free_udp_port};
+use crate::ports::claim;
+use crate::solo::address;
 use crate::trio::{SOON, Trio};
 
 /// The disk of the leader, which is asked, is quick: only that of another machine holds up a write.
@@ -75,13 +76,13 @@ async fn an_admission_that_was_planned_before_another_one_of_its_name_is_refused
     let leader = trio.leader().await;
     let other = (leader + 1) % 3;
     let mut refusals = 0;
-    for round in 0..5 {
-        let newcomer = || Newcomer {
+    for (round, ports) in claim(20).chunks(4).enumerate() {
+        let newcomer = |peer: usize| Newcomer {
             name: format!("RM.1{round}"),
-            peer: free_udp_port(),
-            client: free_tcp_port(),
+            peer: address(&ports[peer]),
+            client: address(&ports[peer + 1]),
         };
-        let (one, two) = (newcomer(), newcomer());
+        let (one, two) = (newcomer(0), newcomer(2));
         let (port, other_port) = (trio.port(leader), trio.port(other));
         trio.arm(other, "gate", "handler", "delay:300", 1);
         let (first, second) = tokio::join!(

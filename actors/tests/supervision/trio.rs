@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use rm_actors::port::{Command, Port, Put, Refusal};
-use rm_actors::{Outcome, Running, Start, StartError, start};
-use rm_config::{Config, Effective, Machine, Sink};
+use rm_actors::{Outcome, Running, Start, start};
+use rm_config::{Config, Effective, Sink};
 use tempfile::TempDir;
 
-use crate::solo::{fault, free_tcp_port, free_udp_port};
+use crate::ports::{Port as Claimed, claim};
+use crate::solo::{PAUSE, fault, machines};
 
 /// How long any condition may take on a slow, busy host; a planted fault that keeps it from holding is seen within a minute.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -17,6 +19,16 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) struct Trio {
     pub(crate) machines: Vec<Option<Running>>,
     _folder: TempDir,
+    _ports: Vec<Claimed>,
+}
+
+/// Their ports are for others then, and nobody may dial those any more.
+impl Drop for Trio {
+    fn drop(&mut self) {
+        let running: Vec<_> = self.machines.iter_mut().filter_map(Option::take).collect();
+        let stop = join_all(running.into_iter().map(Running::stop));
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(stop));
+    }
 }
 
 impl Trio {
@@ -27,25 +39,9 @@ impl Trio {
 
     /// The same, with what is changed in the config of the machine at each place.
     pub(crate) fn start_with(change: impl Fn(usize, &mut Config)) -> Trio {
-        loop {
-            match Trio::try_start(&change) {
-                // Somebody else has taken it since it was found to be free.
-                Err(StartError::PeerPort { .. }) => {}
-                started => return started.expect("starts"),
-            }
-        }
-    }
-
-    fn try_start(change: &impl Fn(usize, &mut Config)) -> Result<Trio, StartError> {
         let folder = tempfile::tempdir().expect("a folder");
-        let machine = |number: usize| Machine {
-            name: format!("RM.{number:02}"),
-            peer: free_udp_port(),
-            client: free_tcp_port(),
-            metrics: None,
-            priority: 0,
-        };
-        let mut config = Config::new("test.domain", (1..=3).map(machine).collect());
+        let ports = claim(6);
+        let mut config = Config::new("test.domain", machines(&ports));
         config.data_dir = folder.path().join("{name}");
         config.fault_injection = true;
         config.timings.heartbeat_ms = 50;
@@ -61,12 +57,14 @@ impl Trio {
             change(place, &mut config);
             let name = config.machines[place].name.clone();
             let config = Effective::new(config, Path::new("test.json"), Some(&name));
-            start(config.expect("a valid config"), Start::GoOn).map(Some)
+            let config = config.expect("a valid config");
+            Some(start(config, Start::GoOn).expect("starts"))
         };
-        Ok(Trio {
-            machines: (0..3).map(run).collect::<Result<_, _>>()?,
+        Trio {
+            machines: (0..3).map(run).collect(),
             _folder: folder,
-        })
+            _ports: ports,
+        }
     }
 
     /// Stops a machine.
@@ -96,7 +94,7 @@ impl Trio {
                 Ok(seen) => return seen,
                 Err(seen) => assert!(Instant::now() < deadline, "{what}: {seen}"),
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -132,6 +130,7 @@ impl Trio {
             }
             let outcome = self.port(leader).transfer(Some(to)).await;
             assert!(Instant::now() < deadline, "it leads: {outcome:?}");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -147,6 +146,7 @@ impl Trio {
                 Ok(done) => return done,
                 Err(refusal) => assert!(Instant::now() < deadline, "{what}: {refusal}"),
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
