@@ -25,7 +25,7 @@ use crate::calls::{Call, Calls};
 use crate::deadline::Deadline;
 use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
-use crate::recognition::{Proof, recognise};
+use crate::recognition::{Proof, is_judged_by_now, recognise};
 use crate::size::in_etcds_words;
 use crate::web::{Web, is_grpc};
 
@@ -80,8 +80,8 @@ impl Service<Request<Body>> for Services {
             request.extensions_mut().insert(proof);
         }
         let answer = match self.port.asks_for_permissions() {
-            Some(false) => self.ask(request),
-            Some(true) | None => self.recognise_and_ask(request),
+            Some(false) if !is_judged_by_now(request.uri().path()) => self.ask(request),
+            _ => self.recognise_and_ask(request),
         };
         Box::pin(in_time(deadline, answer, call))
     }

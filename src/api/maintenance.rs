@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::alarm::{alarm, alarms};
 use crate::error::{NO_LEADER, refused, unknown_value, unserved};
 use crate::header::header_now;
-use crate::recognition;
+use crate::recognition::Caller;
 use crate::transfer::transfer;
 
 /// The version of etcd whose API is served; clients read it to learn what they may ask.
@@ -68,11 +68,12 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        let port = recognition::signed(&self.port, request.extensions());
+        let caller = Caller::new(&self.port, request.extensions());
         let request = request.into_inner();
         // To look at alarms one must be somebody, which was seen to; to change one takes more, as in etcd.
         if request.action != AlarmAction::Get as i32 {
-            port.may(Deed::Administer).await.map_err(refused)?;
+            let may = caller.may_by_now(&Deed::Administer).await;
+            may.map_err(refused)?;
         }
         let alarms = alarm(&self.port, &request).await?;
         Ok(Response::new(pb::AlarmResponse {

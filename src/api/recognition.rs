@@ -68,6 +68,19 @@ impl Caller {
         Ok(port.signed(signature))
     }
 
+    /// Sees that it may do something by all that was committed when this was asked, which this machine may have yet to apply.
+    ///
+    /// # Errors
+    /// It may not; as [`Port::barrier`].
+    pub(crate) async fn may_by_now(&self, deed: &Deed) -> Result<(), Refusal> {
+        self.port.barrier().await?;
+        self.may(deed).await
+    }
+
+    async fn may(&self, deed: &Deed) -> Result<(), Refusal> {
+        self.act(async |port| port.may(deed.clone()).await).await
+    }
+
     /// Does something on its behalf, and again where users, roles or permissions have changed between its recognition and that.
     ///
     /// # Errors
@@ -104,16 +117,18 @@ pub(crate) async fn recognise<B>(port: &Port, request: &mut Request<B>) -> Resul
         Need::OfKeys => {
             port.learn_whether_permissions_are_asked_for().await?;
         }
-        Need::Of(deed) => {
-            caller
-                .act(async |port| port.may(deed.clone()).await)
-                .await?;
-        }
+        Need::Of(deed) => caller.may(&deed).await?,
+        Need::ByNow(deed) => caller.may_by_now(&deed).await?,
     }
     if let Some(by) = caller.signed().await?.signature() {
         request.extensions_mut().insert(by);
     }
     Ok(())
+}
+
+/// Whether whoever uses a method is recognised though this machine knows that nobody needs permissions: by now they may be asked for.
+pub(crate) fn is_judged_by_now(path: &str) -> bool {
+    matches!(need(path), Need::ByNow(_))
 }
 
 /// The port on behalf of whoever sent a request.
@@ -136,8 +151,11 @@ enum Need {
     OfKeys,
     /// What is seen to for each thing that is asked on a stream.
     OfEachWish,
-    /// To be permitted this.
+    /// To be permitted this, as far as this machine knows.
     Of(Deed),
+    /// To be permitted this by all that was committed when the request came: what it has done is done to the domain, and is judged nowhere
+    /// else. It cannot be done without a quorum, which is asked first.
+    ByNow(Deed),
 }
 
 fn need(path: &str) -> Need {
@@ -147,17 +165,18 @@ fn need(path: &str) -> Need {
     match (service, method) {
         ("etcdserverpb.Auth", "Authenticate") => Need::Nothing,
         // It takes the past from everybody (etcd's GHSA-q8m4-xhhv-38mg).
-        ("etcdserverpb.KV", "Compact") => Need::Of(Deed::Administer),
+        ("etcdserverpb.KV", "Compact") => Need::ByNow(Deed::Administer),
         ("etcdserverpb.Watch", "Watch") | ("etcdserverpb.Lease", "LeaseKeepAlive") => {
             Need::OfEachWish
         }
         ("etcdserverpb.Maintenance", "Status" | "Alarm") => Need::Of(Deed::Be),
         ("etcdserverpb.Maintenance", _) => Need::Of(Deed::Administer),
         ("etcdserverpb.Cluster", "MemberList") => Need::Of(Deed::Be),
-        ("etcdserverpb.Cluster", _) => Need::Of(Deed::Administer),
+        ("etcdserverpb.Cluster", _) => Need::ByNow(Deed::Administer),
         ("raftmachine.v1.Admin", "Info" | "Actors" | "LogLevels") => Need::Of(Deed::Be),
         // A machine that is to join, or was removed, asks for them, and is nobody yet or any more.
         ("raftmachine.v1.Admin", "Members") => Need::Nothing,
+        ("raftmachine.v1.Admin", "ChangeMembers") => Need::ByNow(Deed::Administer),
         ("raftmachine.v1.Admin", _) => Need::Of(Deed::Administer),
         _ if service.starts_with("grpc.") => Need::Nothing,
         _ => Need::OfKeys,
@@ -182,17 +201,19 @@ mod tests {
     #[test]
     fn methods_that_are_not_about_keys_need_somebody_or_an_administrator() {
         let (be, administer) = (|| Need::Of(Deed::Be), || Need::Of(Deed::Administer));
+        let administer_by_now = || Need::ByNow(Deed::Administer);
         for (path, expected) in [
             ("/etcdserverpb.Maintenance/Status", be()),
             ("/etcdserverpb.Maintenance/Snapshot", administer()),
             ("/etcdserverpb.Maintenance/Later", administer()),
-            ("/etcdserverpb.Cluster/MemberAdd", administer()),
+            ("/etcdserverpb.Cluster/MemberAdd", administer_by_now()),
             ("/etcdserverpb.Cluster/MemberList", be()),
             ("/raftmachine.v1.Admin/KillActor", administer()),
+            ("/raftmachine.v1.Admin/ChangeMembers", administer_by_now()),
             ("/raftmachine.v1.Admin/Info", be()),
             ("/raftmachine.v1.Admin/Members", Need::Nothing),
             ("/etcdserverpb.KV/Put", Need::OfKeys),
-            ("/etcdserverpb.KV/Compact", administer()),
+            ("/etcdserverpb.KV/Compact", administer_by_now()),
             ("/etcdserverpb.Watch/Watch", Need::OfEachWish),
             ("/etcdserverpb.Auth/UserAdd", Need::OfKeys),
             ("/etcdserverpb.Auth/Authenticate", Need::Nothing),

@@ -19,7 +19,8 @@ pub(crate) struct Judge<'j> {
 }
 
 impl Judge<'_> {
-    /// Whether a command may be carried out. What only the machine itself proposes, and a compaction as in etcd, anybody may.
+    /// Whether a command may be carried out. What the machine proposes by itself anybody may. So it is with compactions and alarms, which
+    /// machines and administrators ask for alike: that a client is one of these is seen to before it is proposed (`src/api/recognition.rs`).
     pub(crate) fn command(&self, command: &Command) -> Result<(), Failure> {
         if !self.auth.enabled() {
             return Ok(());

@@ -1,17 +1,31 @@
 //! What a machine knows of users and tokens once its process was started again, or its state written anew.
 
+use std::future::Future;
+
+use rm_proto::etcdserverpb::alarm_request::AlarmAction;
+use rm_proto::etcdserverpb::cluster_client::ClusterClient;
+use rm_proto::etcdserverpb::kv_client::KvClient;
+use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
-    AuthUserChangePasswordRequest, AuthenticateRequest, DefragmentRequest, MemberListRequest,
-    SnapshotRequest, WatchCreateRequest,
+    AlarmRequest, AlarmType, AuthUserChangePasswordRequest, AuthenticateRequest, CompactionRequest,
+    DefragmentRequest, MemberListRequest, MemberRemoveRequest, SnapshotRequest, WatchCreateRequest,
 };
-use rm_proto::raftmachine::v1::SetLogLevelRequest;
-use rm_tests::curl;
+use rm_proto::raftmachine::v1::admin_client::AdminClient;
+use rm_proto::raftmachine::v1::change_members_request::Change;
+use rm_proto::raftmachine::v1::{ChangeMembersRequest, SetLogLevelRequest};
+use rm_tests::lines::ended;
+use rm_tests::machine::Machine;
+use rm_tests::members::{id_of, members};
+use rm_tests::prometheus::Page;
 use rm_tests::users::{
     EMPTY, INVALID, LEADERLESS, PASSWORD, assert_leaderless, assert_refused, authenticate, by,
     enable, get, put, service, settings, token,
 };
 use rm_tests::watching::Watching;
-use rm_tests::{Cluster, Settings, done, until};
+use rm_tests::{Cluster, Settings, curl, done, until};
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_outlives_a_defragmentation() {
@@ -194,6 +208,124 @@ async fn a_stop_ends_the_stream_of_a_watcher_that_cannot_be_judged_yet() {
     let (ended, _) = tokio::join!(watching.response(), cluster.machines[0].terminate());
     let ended = ended.expect_err("it stops");
     assert_eq!(ended.message(), "etcdserver: server stopped");
+}
+
+/// Its state is of a time when nobody needed permissions, and its log holds nothing that says otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_starts_lets_nobody_compact_or_change_alarms_or_members_by_its_old_state() {
+    let settings = settings()
+        .with_timings_of_an_operator()
+        .with("timings.request_timeout_ms", 3_600_000);
+    let mut cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    let put = client.put("a", "value").await;
+    let revision = put.header.expect("every answer has one").revision;
+    assert!(client.get(0, "a").await.is_some(), "it has caught up once");
+    let of_another = id_of(&members(&client).await, &cluster.machines[2].name);
+    cluster.machines[0].terminate().await;
+    cluster.leader().await;
+    enable(&client, "a", "c").await;
+    let root = token(&client, 1, "root").await;
+    for machine in &cluster.machines[1..] {
+        machine.pause_whole().await;
+    }
+    cluster.machines[0].start();
+    until("nobody needs permissions yet", async || {
+        let read = client.get_on(0, "a", true).await;
+        read.map_err(|status| status.to_string())
+    })
+    .await;
+
+    let channel = patient(&cluster.machines[0]);
+    let compact = |compaction: Request<CompactionRequest>| {
+        let mut service = KvClient::new(channel.clone());
+        begun(async move { service.compact(compaction).await })
+    };
+    let alarm = |alarm: Request<AlarmRequest>| {
+        let mut service = MaintenanceClient::new(channel.clone());
+        begun(async move { service.alarm(alarm).await })
+    };
+    let remove = |removal: MemberRemoveRequest| {
+        let mut service = ClusterClient::new(channel.clone());
+        begun(async move { service.member_remove(removal).await })
+    };
+    let change = |change: ChangeMembersRequest| {
+        let mut service = AdminClient::new(channel.clone());
+        begun(async move { service.change_members(change).await })
+    };
+    let compaction = CompactionRequest {
+        revision,
+        physical: false,
+    };
+    let about_alarm = |action: AlarmAction| AlarmRequest {
+        action: action.into(),
+        alarm: AlarmType::Nospace.into(),
+        member_id: of_another,
+    };
+    let of_nobody = [
+        compact(Request::new(compaction)),
+        alarm(Request::new(about_alarm(AlarmAction::Activate))),
+        alarm(Request::new(about_alarm(AlarmAction::Deactivate))),
+        remove(MemberRemoveRequest { id: of_another }),
+        change(ChangeMembersRequest {
+            change: Some(Change::Remove(of_another)),
+            force: false,
+        }),
+    ];
+    let of_root = [
+        compact(by(&root, compaction)),
+        alarm(by(&root, about_alarm(AlarmAction::Deactivate))),
+    ];
+    let all = of_nobody.len() + of_root.len();
+    until("all of them are under way", async || {
+        let started = changes_started(&cluster.machines[0]);
+        let is_so = started == all as f64;
+        is_so.then_some(()).ok_or(format!("{started} are"))
+    })
+    .await;
+    for machine in &cluster.machines[1..] {
+        machine.resume();
+    }
+    for asked in of_nobody {
+        assert_refused(ended("nobody is told", asked).await, EMPTY.0, EMPTY.1);
+    }
+    for asked in of_root {
+        ended("root is told", asked).await.expect("root may all");
+    }
+    cluster.assert_nobody_panicked();
+}
+
+/// A connection whose calls take as long as they take.
+fn patient(machine: &Machine) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", machine.client));
+    endpoint.expect("an address makes a URI").connect_lazy()
+}
+
+fn begun<T: 'static>(
+    call: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
+) -> JoinHandle<Result<(), Status>> {
+    tokio::spawn(async move { call.await.map(drop) })
+}
+
+/// How many calls have begun on a machine that change alarms or members, or compact.
+fn changes_started(machine: &Machine) -> f64 {
+    let page = curl::get(&format!("http://{}/metrics", machine.client)).body;
+    let page = Page::parse(&page).expect("as Prometheus reads it");
+    let started = |(service, method)| {
+        let labels = [
+            ("grpc_method", method),
+            ("grpc_service", service),
+            ("grpc_type", "unary"),
+        ];
+        page.value("grpc_server_started_total", &labels)
+    };
+    let methods = [
+        ("etcdserverpb.KV", "Compact"),
+        ("etcdserverpb.Maintenance", "Alarm"),
+        ("etcdserverpb.Cluster", "MemberRemove"),
+        ("raftmachine.v1.Admin", "ChangeMembers"),
+    ];
+    methods.map(started).iter().sum()
 }
 
 /// A watcher of everything.
