@@ -138,14 +138,21 @@ impl Past<'_> {
     }
 
     /// What the key was just before a revision, if that can still be read: so etcd tells it, and so all machines do, however far each
-    /// has removed what is compacted.
+    /// has removed what is compacted. What an earlier operation of the same transaction had made of it is passed over.
     fn before(
         &self,
         revision: Revision,
         record: &Record,
     ) -> Result<Option<(Revision, Record<'_>)>, KvError> {
-        let before = record.link.previous;
-        if before == Revision::NONE || revision.main - 1 < self.state.compact_revision {
+        if revision.main - 1 < self.state.compact_revision {
+            return Ok(None);
+        }
+        let mut before = record.link.previous;
+        while before.main == revision.main {
+            let within = self.tables.revisions.get(self.txn, before)?;
+            before = within.ok_or_else(|| before.missing())?.link.previous;
+        }
+        if before == Revision::NONE {
             return Ok(None);
         }
         let found = self.tables.revisions.get(self.txn, before)?;
@@ -239,6 +246,30 @@ mod tests {
         let later = keyspace.history(4, usize::MAX).unwrap();
         assert_eq!(told(&later), all[3..]);
         assert_eq!(later.from, 4);
+    }
+
+    #[test]
+    fn what_was_before_a_transaction_is_told_of_each_of_its_changes() {
+        let disk = Disk::new();
+        let mut keyspace = keyspace(&disk);
+        let nested = |operation| {
+            Operation::Txn(Txn {
+                success: vec![operation],
+                ..Txn::default()
+            })
+        };
+        let put_and_delete = |key| Txn {
+            success: vec![
+                nested(Operation::Put(put(key, "within"))),
+                nested(Operation::DeleteRange(delete(key))),
+            ],
+            ..Txn::default()
+        };
+        apply(&mut keyspace, Command::Txn(put_and_delete("a")));
+        apply(&mut keyspace, Command::Txn(put_and_delete("new")));
+        let history = keyspace.history(6, usize::MAX).unwrap();
+        let expected = ["6 a=within was 3", "6 a- was 3", "7 new=within", "7 new-"];
+        assert_eq!(told(&history), expected);
     }
 
     #[test]
