@@ -76,13 +76,14 @@ impl Watcher {
             return;
         };
         let (covers, end) = (recent.start(), recent.next());
+        let compacted = self.machine.shared.board.compaction().borrow().revision;
         let late = self.next_in_line();
         let (recently, long_ago): (Vec<Late>, Vec<Late>) =
             late.into_iter().partition(|late| late.next >= covers);
         if let Some(recent) = &self.recent
             && let Some(from) = recently.iter().map(|late| late.next).min()
         {
-            let parts = missed::parts(recent.from(from), end, &recently);
+            let parts = missed::parts(recent.from(from), end, compacted, &recently);
             for (late, part) in recently.iter().zip(parts) {
                 self.tell_late(late.watcher, part);
             }

@@ -68,10 +68,11 @@ impl Want {
 }
 
 /// Their parts of a stretch of the history, in their order. The stretch holds all from where the first of them is up to the revision
-/// `end`, which is not in it.
+/// `end`, which is not in it; the key space is compacted up to the revision `compacted`.
 pub(super) fn parts<'e>(
     events: impl Iterator<Item = &'e Arc<Event>>,
     end: i64,
+    compacted: i64,
     late: &[Late],
 ) -> Vec<Part> {
     let mut wants: Vec<Want> = Vec::new();
@@ -96,9 +97,10 @@ pub(super) fn parts<'e>(
         })
         .collect();
     for event in events {
-        for group in audience.groups_of(event) {
+        let event = as_it_reads(event, compacted);
+        for group in audience.groups_of(&event) {
             for &number in &audience.group(group).members {
-                wants[number].add(event);
+                wants[number].add(&event);
             }
         }
     }
@@ -113,6 +115,17 @@ pub(super) fn parts<'e>(
         .iter()
         .map(|&number| parts[number].clone())
         .collect()
+}
+
+/// An event without what was before, where that is compacted: so all machines tell it, whatever each has in memory.
+fn as_it_reads(event: &Arc<Event>, compacted: i64) -> Arc<Event> {
+    if event.revision() > compacted || event.prev_kv.is_none() {
+        return event.clone();
+    }
+    Arc::new(Event {
+        prev_kv: None,
+        ..Event::clone(event)
+    })
 }
 
 /// Reads the history once for all of them, from where the first of them is.
@@ -131,7 +144,7 @@ pub(super) fn read(state: &InForce, late: Vec<Late>) -> Result<Vec<(WatcherId, F
         };
         (late.watcher, found)
     });
-    let parts = parts(events.iter(), history.next, &here);
+    let parts = parts(events.iter(), history.next, history.compacted, &here);
     let told = here.iter().zip(parts);
     let told = told.map(|(late, part)| (late.watcher, Found::Part(part)));
     Ok(told.chain(others).collect())
@@ -199,7 +212,7 @@ mod tests {
             late(5, "a", "", 3),
             late(6, "a", "", 9),
         ];
-        let parts = parts(events.iter(), 6, &all);
+        let parts = parts(events.iter(), 6, -1, &all);
         let expected = [
             (vec![2, 3], 6),
             (vec![3], 6),
@@ -225,8 +238,23 @@ mod tests {
         ];
         let all = [late(1, "a", "c", 2), late(2, "z", "", 2)];
         assert_eq!(
-            told(&parts(events.iter(), 7, &all)),
+            told(&parts(events.iter(), 7, -1, &all)),
             [(vec![2, 3, 3], 5), (vec![6], 7)]
         );
+    }
+
+    #[test]
+    fn what_was_before_is_told_from_memory_as_long_as_it_can_be_read() {
+        let with_before = |revision| {
+            let event = Event::clone(&event(revision, "a", 1));
+            let prev_kv = Some(event.kv.clone());
+            Arc::new(Event { prev_kv, ..event })
+        };
+        let events = [with_before(4), with_before(5), with_before(6)];
+        let parts = parts(events.iter(), 7, 5, &[late(1, "a", "", 4)]);
+        let told = parts[0].events.as_ref().expect("it has events");
+        let with_before = |event: &Arc<Event>| (event.revision(), event.prev_kv.is_some());
+        let told: Vec<(i64, bool)> = told.events.iter().map(with_before).collect();
+        assert_eq!(told, [(4, false), (5, false), (6, true)]);
     }
 }
