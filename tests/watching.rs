@@ -19,6 +19,8 @@ use crate::client::Client;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many requests may be on their way.
 const REQUESTS: usize = 64;
+/// The largest response that is taken, in bytes.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// One stream of watchers.
 #[derive(Debug)]
@@ -69,13 +71,7 @@ impl Watching {
             request_union: Some(RequestUnion::CreateRequest(request)),
         };
         requests.send(first).await.expect("the other end is here");
-        let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
-        let mut watch = WatchClient::new(client.channel(machine));
-        let responses = watch.watch(taken).await?.into_inner();
-        Ok(Watching {
-            requests,
-            responses,
-        })
+        Watching::over(client, machine, requests, taken, None).await
     }
 
     async fn open_with(
@@ -84,8 +80,20 @@ impl Watching {
         header: Option<(&'static str, &str)>,
     ) -> Result<Watching, Status> {
         let (requests, taken) = mpsc::channel(REQUESTS);
+        Watching::over(client, machine, requests, taken, header).await
+    }
+
+    async fn over(
+        client: &Client,
+        machine: usize,
+        requests: mpsc::Sender<WatchRequest>,
+        taken: mpsc::Receiver<WatchRequest>,
+        header: Option<(&'static str, &str)>,
+    ) -> Result<Watching, Status> {
         let taken = tokio_stream::wrappers::ReceiverStream::new(taken);
-        let mut watch = WatchClient::new(client.channel(machine));
+        // Nothing else bounds what one response tells that may not come in fragments.
+        let mut watch =
+            WatchClient::new(client.channel(machine)).max_decoding_message_size(RESPONSE_BYTES_MAX);
         let mut request = tonic::Request::new(taken);
         if let Some((name, value)) = header {
             let value = value.parse().expect("it makes a header");
@@ -96,6 +104,11 @@ impl Watching {
             requests,
             responses,
         })
+    }
+
+    /// Its two halves: where requests go, and where the responses come from.
+    pub fn into_halves(self) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
+        (self.requests, self.responses)
     }
 
     async fn ask(&self, request: RequestUnion) {
