@@ -62,7 +62,8 @@ impl Raw {
     ///
     /// When the connection takes no more calls.
     pub async fn call(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Call {
-        self.begin(path, headers, message, true).await
+        self.begin(path, headers, message.len(), message, true)
+            .await
     }
 
     /// Calls a method with a message that others may follow.
@@ -71,13 +72,24 @@ impl Raw {
     ///
     /// As [`Raw::call`].
     pub async fn open(&self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Call {
-        self.begin(path, headers, message, false).await
+        self.begin(path, headers, message.len(), message, false)
+            .await
+    }
+
+    /// Calls a method with a message of so many bytes, of which only the first ever come.
+    ///
+    /// # Panics
+    ///
+    /// As [`Raw::call`].
+    pub async fn call_in_part(&self, path: &str, bytes: usize, first: &[u8]) -> Call {
+        self.begin(path, &[], bytes, first, false).await
     }
 
     async fn begin(
         &self,
         path: &str,
         headers: &[(&str, &str)],
+        message_bytes: usize,
         message: &[u8],
         is_whole: bool,
     ) -> Call {
@@ -100,7 +112,7 @@ impl Raw {
             .expect("the connection takes a call");
         let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
         framed.put_u8(0);
-        framed.put_u32(u32::try_from(message.len()).expect("it is short"));
+        framed.put_u32(u32::try_from(message_bytes).expect("it is short"));
         framed.extend_from_slice(message);
         // Whoever refuses a call before all of it has come says why by its status.
         let _ = body.send_data(framed.freeze(), is_whole);

@@ -52,6 +52,7 @@ pub(crate) struct Method {
     pub(crate) name: String,
     /// Which of the two sides sends many messages.
     pub(crate) kind: &'static str,
+    asks_once: bool,
     answers_once: bool,
     started: AtomicU64,
     handled: [AtomicU64; CODES.len()],
@@ -68,6 +69,7 @@ impl Method {
                 (false, true) => "server_stream",
                 (true, true) => "bidi_stream",
             },
+            asks_once: !method.is_client_streaming(),
             answers_once: !method.is_server_streaming(),
             started: AtomicU64::new(0),
             handled: Default::default(),
@@ -128,6 +130,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Whether it has one message only.
+    pub(crate) fn asks_once(&self) -> bool {
+        self.calls.methods[self.method].asks_once
+    }
+
     /// Whether it has one answer at most.
     pub(crate) fn answers_once(&self) -> bool {
         self.calls.methods[self.method].answers_once

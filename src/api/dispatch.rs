@@ -21,6 +21,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::service::Routes;
 use tonic_health::pb::health_server;
 
+use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::calls::{Call, Calls};
 use crate::deadline::Deadline;
 use crate::error::{NO_LEADER, refused, unserved};
@@ -48,6 +49,7 @@ pub(crate) const SERVED: [&str; 10] = [
 pub(crate) struct Services {
     pub(crate) port: Port,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) kv: KvServer<KvService>,
     pub(crate) others: Routes,
     pub(crate) web: Web,
@@ -62,7 +64,7 @@ impl Service<Request<Body>> for Services {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         if !is_grpc(request.version(), request.headers()) {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
@@ -75,6 +77,11 @@ impl Service<Request<Body>> for Services {
             let refusal = Status::unavailable(NO_LEADER).into_http();
             return ready(counted(call, refusal));
         }
+        let shape = match call.as_ref().is_some_and(Call::asks_once) {
+            true => Shape::One,
+            false => Shape::Messages,
+        };
+        let mut request = request.map(|body| self.arrivals.count(body, shape));
         // Also where nobody needs permissions: a stream may live to see that they are asked for.
         if let Some(proof) = Proof::of(&request) {
             request.extensions_mut().insert(proof);
@@ -91,7 +98,7 @@ impl Services {
     /// Asks the service for whoever it is that asks.
     fn recognise_and_ask(
         &self,
-        mut request: Request<Body>,
+        mut request: Request<Arriving>,
     ) -> BoxFuture<Response<Body>, Infallible> {
         let mut services = self.clone();
         Box::pin(async move {
@@ -102,7 +109,7 @@ impl Services {
         })
     }
 
-    fn ask(&mut self, request: Request<Body>) -> BoxFuture<Response<Body>, Infallible> {
+    fn ask(&mut self, request: Request<Arriving>) -> BoxFuture<Response<Body>, Infallible> {
         let service = service_name(request.uri().path());
         if service == kv_server::SERVICE_NAME {
             self.kv.call(request)

@@ -6,6 +6,7 @@
 
 mod admin;
 mod alarm;
+mod arrival;
 mod auth;
 mod calls;
 mod certificates;

@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::admin::AdminService;
+use crate::arrival::Arrivals;
 use crate::auth::AuthService;
 use crate::calls::Calls;
 use crate::certificates::Certificates;
@@ -39,7 +40,7 @@ use crate::monitors;
 use crate::reflection;
 use crate::size::message_bytes_max;
 use crate::watch::WatchService;
-use crate::web::Web;
+use crate::web::{Web, document_bytes_max};
 
 /// How many bytes all requests of one connection may have on their way before the client must wait. Large enough that
 /// the many small requests of a busy client seldom need leave for more.
@@ -90,8 +91,9 @@ pub struct Listeners {
 ///
 /// Needs a tokio runtime with time and I/O; one of a single thread spends a third less CPU on a request than one of
 /// several, because a connection and its requests then need not wake each other across threads. What clients send is
-/// bounded by the config: `request_bytes_max` for one request, `client_streams_max` for one connection, and
-/// `client_connections_max` for all.
+/// bounded by the config: `request_bytes_max` for one request, `client_streams_max` for one connection,
+/// `client_connections_max` for all, and `requests_bytes_max` for what has come of requests that are not whole. What a
+/// service does not take yet, as while it finds out who asks, is bounded by the windows of each connection.
 ///
 /// # Errors
 /// As [`ServeError`] says. After [`ServeError::CutOff`] the connections that are left close with the runtime.
@@ -205,10 +207,19 @@ fn services(
         .add_service(HealthServer::new(health).max_decoding_message_size(limit));
     let others = reflection::add_to(others)?.prepare();
     let calls = Arc::new(Calls::new());
-    let web = Web::new(port.clone(), calls.clone(), traffic, limit);
+    let requests_bytes = port.config().limits.requests_bytes_max;
+    let arrivals = Arrivals::new(requests_bytes.max(document_bytes_max(limit)));
+    let web = Web::new(
+        port.clone(),
+        calls.clone(),
+        traffic,
+        arrivals.clone(),
+        limit,
+    );
     Ok(Services {
         port,
         calls,
+        arrivals,
         kv,
         others,
         web,

@@ -17,9 +17,11 @@ use tonic::body::Body;
 
 use answer::{not_allowed, not_found, without_body};
 use gateway::Gateway;
+pub(crate) use gateway::document_bytes_max;
 use metrics::Metrics;
 use probes::{Asked, Tally};
 
+use crate::arrival::Arrivals;
 use crate::calls::Calls;
 use crate::connection::Traffic;
 use crate::deadline::Deadline;
@@ -40,10 +42,11 @@ impl Web {
         port: Port,
         calls: Arc<Calls>,
         traffic: Arc<Traffic>,
+        arrivals: Arc<Arrivals>,
         message_bytes_max: usize,
     ) -> Web {
         let tally = Arc::<Tally>::default();
-        let metrics = Metrics::new(port.clone(), calls, traffic, tally.clone());
+        let metrics = Metrics::new(port.clone(), calls, traffic, arrivals, tally.clone());
         Web {
             port,
             tally,

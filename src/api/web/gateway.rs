@@ -9,7 +9,7 @@ mod frames;
 mod json;
 mod routes;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -29,11 +29,9 @@ use self::error::{not_allowed, stream_error, stream_refusal};
 use self::frames::{Messages, framed};
 use self::routes::Route;
 use super::answer;
+use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::dispatch::Services;
 use crate::error::unserved;
-
-/// How long a request of one message may take to come. What comes more slowly holds memory for nothing.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
 const JSON_FACTOR: usize = 2;
@@ -48,6 +46,11 @@ pub(crate) struct Gateway {
     document_bytes_max: usize,
 }
 
+/// How long a JSON document may be for a message of up to so many bytes.
+pub(crate) fn document_bytes_max(message_bytes_max: usize) -> usize {
+    message_bytes_max.saturating_mul(JSON_FACTOR)
+}
+
 /// Whether a path belongs to the gateway.
 pub(crate) fn is_at(path: &str) -> bool {
     routes::path_of(path).is_some()
@@ -57,7 +60,7 @@ impl Gateway {
     /// One for messages of up to so many bytes.
     pub(crate) fn new(message_bytes_max: usize) -> Gateway {
         Gateway {
-            document_bytes_max: message_bytes_max.saturating_mul(JSON_FACTOR),
+            document_bytes_max: document_bytes_max(message_bytes_max),
         }
     }
 
@@ -84,7 +87,7 @@ impl Gateway {
         let Some(method) = route.method() else {
             return refusal(&unserved(route.service));
         };
-        let messages = match self.messages(&method, body).await {
+        let messages = match self.messages(&method, body, &services.arrivals).await {
             Ok(messages) => messages,
             Err(status) => return refusal(&status),
         };
@@ -98,41 +101,48 @@ impl Gateway {
     }
 
     /// The messages of a request, as gRPC carries them.
-    async fn messages(&self, method: &MethodDescriptor, body: Body) -> Result<Body, Status> {
+    async fn messages(
+        &self,
+        method: &MethodDescriptor,
+        body: Body,
+        arrivals: &Arc<Arrivals>,
+    ) -> Result<Body, Status> {
         if method.is_client_streaming() {
+            let body = arrivals.count(body, Shape::Other);
             let messages = self.stream_of_messages(method.input(), body);
             return Ok(Body::new(StreamBody::new(messages)));
         }
-        let whole = tokio::time::timeout(BODY_TIME, self.whole(body)).await;
-        let text = whole.map_err(|_| {
-            let seconds = BODY_TIME.as_secs();
-            Status::deadline_exceeded(format!(
-                "raftmachine: the body of the request did not come within {seconds} s"
-            ))
-        })??;
+        // It counts until it is turned.
+        let mut body = arrivals.count(body, Shape::OneHeld);
+        let text = self.whole(&mut body).await?;
         let message = json::to_wire(method.input(), text).await?;
         Ok(Body::new(Full::new(framed(&message)?)))
     }
 
-    async fn whole(&self, body: Body) -> Result<Bytes, Status> {
-        let body = Limited::new(body, self.document_bytes_max).collect().await;
-        body.map(|body| body.to_bytes())
-            .map_err(|error| match error.is::<LengthLimitError>() {
-                true => documents::too_large(self.document_bytes_max),
-                false => Status::invalid_argument(format!(
+    async fn whole(&self, body: &mut Arriving) -> Result<Bytes, Status> {
+        let whole = Limited::new(&mut *body, self.document_bytes_max)
+            .collect()
+            .await;
+        whole.map(|whole| whole.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return documents::too_large(self.document_bytes_max);
+            }
+            body.refusal().unwrap_or_else(|| {
+                Status::invalid_argument(format!(
                     "raftmachine: the body of the request broke off: {error}"
-                )),
+                ))
             })
+        })
     }
 
     /// Document after document, each as the frame of a message. An error ends it, and so the call.
     fn stream_of_messages(
         &self,
         of: MessageDescriptor,
-        body: Body,
+        body: Arriving,
     ) -> impl Stream<Item = Result<Frame<Bytes>, Status>> + use<> {
         let documents = Documents::new(self.document_bytes_max);
-        let state = Some((body.into_data_stream(), documents));
+        let state = Some((body, documents));
         stream::unfold(state, move |state| {
             let of = of.clone();
             async move {
@@ -149,19 +159,21 @@ impl Gateway {
 
 /// The next message of a stream of documents, in its frame.
 async fn next_message(
-    body: &mut http_body_util::BodyDataStream<Body>,
+    body: &mut Arriving,
     documents: &mut Documents,
     of: MessageDescriptor,
 ) -> Result<Option<Bytes>, Status> {
     loop {
         if let Some(text) = documents.next()? {
+            body.whole();
             let message = json::to_wire(of, text).await?;
             return framed(&message).map(Some);
         }
-        match body.next().await {
-            Some(Ok(bytes)) => documents.push(&bytes),
-            // The client is gone, and nobody is left to be told.
-            Some(Err(_)) => return Ok(None),
+        body.holds(documents.waiting_bytes())?;
+        match body.frame().await {
+            Some(Ok(frame)) => documents.push(frame.data_ref().map_or(&[], |bytes| bytes)),
+            // If it was not refused, the client is gone, and nobody is left to be told.
+            Some(Err(_)) => return body.refusal().map_or(Ok(None), Err),
             None => return documents.end().map(|()| None),
         }
     }

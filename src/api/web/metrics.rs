@@ -18,6 +18,7 @@ use super::peers;
 use super::probes::Tally;
 use super::process;
 use crate::alarm::alarms;
+use crate::arrival::Arrivals;
 use crate::calls::{CODES, Calls};
 use crate::connection::Traffic;
 use crate::maintenance::{ETCD_VERSION, STORAGE_VERSION, quota};
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     port: Port,
     calls: Arc<Calls>,
     traffic: Arc<Traffic>,
+    arrivals: Arc<Arrivals>,
     tally: Arc<Tally>,
     /// When the process began, in seconds since 1970.
     started: u64,
@@ -38,6 +40,7 @@ impl Metrics {
         port: Port,
         calls: Arc<Calls>,
         traffic: Arc<Traffic>,
+        arrivals: Arc<Arrivals>,
         tally: Arc<Tally>,
     ) -> Metrics {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -47,6 +50,7 @@ impl Metrics {
             port,
             calls,
             traffic,
+            arrivals,
             tally,
         }
     }
@@ -241,6 +245,16 @@ impl Metrics {
             "Bytes that went to clients, of HTTP and of the frames around it, too.",
         )
         .is(self.traffic.sent_bytes());
+        page.gauge(
+            "raft_machine_requests_arriving_bytes",
+            "What has come of requests that are not whole yet, in bytes.",
+        )
+        .is(self.arrivals.bytes());
+        page.counter(
+            "raft_machine_requests_given_up_total",
+            "Requests that were refused before they were whole, because too much had come of such.",
+        )
+        .is(self.arrivals.given_up());
         let methods = self.calls.methods();
         let mut started = page.counter("grpc_server_started_total", "Calls that have begun.");
         for method in methods {

@@ -61,6 +61,11 @@ impl Documents {
         Ok(None)
     }
 
+    /// How many bytes have come of what is not taken.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// No more bytes come.
     ///
     /// # Errors
