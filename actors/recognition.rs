@@ -114,8 +114,9 @@ impl Port {
         self.shared.tokens.recognise(self, token).await
     }
 
-    /// The signature of a user whose certificate was looked at where it came in.
-    pub fn certified(&self, user: &str) -> Signature {
+    /// The signature, as of now, of a user that is known without a token: its certificate was looked at where it came in, or it was
+    /// recognised before.
+    pub fn known(&self, user: &str) -> Signature {
         Signature {
             user: user.to_owned(),
             revision: self.shared.board.auth().1,

@@ -175,6 +175,11 @@ pub const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permissio
 pub const EMPTY: (Code, &str) = (Code::InvalidArgument, "etcdserver: user name is empty");
 /// Whoever brings a token that is not known.
 pub const INVALID: (Code, &str) = (Code::Unauthenticated, "etcdserver: invalid auth token");
+/// Whoever brings a signed token from before the last change of users, roles or permissions.
+pub const OLD: (Code, &str) = (
+    Code::InvalidArgument,
+    "etcdserver: revision of auth store is old",
+);
 
 /// What a machine says that has waited in vain for a leader.
 pub const LEADERLESS: [&str; 2] = ["etcdserver: no leader", "etcdserver: request timed out"];

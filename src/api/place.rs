@@ -6,7 +6,7 @@
 //! Calls with one lease share a place. So that a call which is given up does not leave a place that a later one has been told to be
 //! the first, whoever comes to a place writes its key, and leaves it only if nobody has written it since.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rm_actors::port::{
@@ -25,7 +25,7 @@ use crate::visitor::Visitor;
 /// For how long a lease is granted to whoever brings none, in seconds (etcd: defaultSessionTTL).
 const LEASE_SECONDS: i64 = 60;
 
-/// For how long it is tried to leave a place of which nobody will know any more.
+/// For how long it is tried to leave a place of which nobody will know any more: its client may keep its lease for ever.
 const LEAVE_TIME: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 
 /// Why a place is not the first.
@@ -279,7 +279,8 @@ impl Place {
         };
         // There is none any more where the process ends.
         let runtime = Handle::try_current().ok()?;
-        Some(runtime.spawn(leave(self.visitor.clone(), command)))
+        let visitor = self.visitor.clone();
+        Some(runtime.spawn(async move { visitor.take_back(command, LEAVE_TIME).await }))
     }
 }
 
@@ -288,15 +289,6 @@ impl Drop for Place {
         // It goes on by itself.
         drop(self.start_to_leave());
     }
-}
-
-/// Has a place left, again and again as long as that fails for reasons that pass: its client may keep its lease for ever.
-async fn leave(mut visitor: Visitor, command: Command) {
-    let began = Instant::now();
-    while let Err(refusal) = visitor.port.wind_up(command.clone()).await
-        && began.elapsed() < LEAVE_TIME
-        && visitor.pause(refusal).await.is_ok()
-    {}
 }
 
 /// Whether the comparisons of a transaction held, its revision, and the answers to what it did.

@@ -59,7 +59,7 @@ impl Caller {
         let signature = match &self.proof {
             Some(_) if port.asks_for_permissions() == Some(false) => None,
             // It was looked at where it came in, and needs no leader that tells more of it: what its user may is judged where it is done.
-            Some(Proof::Certificate(name)) => Some(port.certified(name)),
+            Some(Proof::Certificate(name)) => Some(port.known(name)),
             Some(Proof::Token(token)) if port.learn_whether_permissions_are_asked_for().await? => {
                 Some(port.recognise(token).await?)
             }

@@ -1,8 +1,8 @@
 //! Who asks for something that takes long: it goes on through what passes, and as who its user is by then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rm_actors::port::{Port, Refusal};
+use rm_actors::port::{Command, Port, Refusal};
 use tonic::Extensions;
 
 use crate::recognition::{Caller, signed};
@@ -41,6 +41,23 @@ impl Visitor {
             self.port = self.caller.signed().await?;
         }
         Ok(())
+    }
+
+    /// Takes back what it did, again and again as long as that fails for reasons that pass, and for at most so long. Its token may have
+    /// ended since: who it was is known, and the command must do nothing but take back.
+    pub(crate) async fn take_back(&self, command: Command, time: Duration) {
+        let began = Instant::now();
+        loop {
+            let by = self.port.signature();
+            let by = by.map(|by| self.port.known(&by.user));
+            let outcome = self.port.signed(by).wind_up(command.clone()).await;
+            let is_due_again =
+                outcome.is_err_and(|refusal| refusal.is_outdated() || passes(&refusal));
+            if !is_due_again || began.elapsed() >= time {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 

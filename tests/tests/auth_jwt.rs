@@ -17,18 +17,12 @@ use rm_tests::lone_etcd::LoneEtcd;
 use rm_tests::machine::die_with_the_test;
 use rm_tests::openssl::{P256, RSA, private_key, public_key};
 use rm_tests::users::{
-    DENIED, INVALID, PASSWORD, authenticate, by, enable, put, service, settings, token,
+    DENIED, INVALID, OLD, PASSWORD, authenticate, by, enable, put, service, settings, token,
 };
 use rm_tests::{Client, Cluster, Settings, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::{Code, Status};
-
-/// What whoever brings a token from before the last change of users, roles or permissions is told.
-const OLD: (Code, &str) = (
-    Code::InvalidArgument,
-    "etcdserver: revision of auth store is old",
-);
 
 /// What whoever proves itself is told where nobody needs to.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
