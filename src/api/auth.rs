@@ -13,7 +13,7 @@ use tonic::{Extensions, Request, Response, Status};
 use crate::connection::Client;
 use crate::error::{mismatched, refused, unknown_value};
 use crate::header::header;
-use crate::recognition::signed;
+use crate::recognition::Caller;
 use crate::size::check_size;
 
 /// Whoever gives a user no new password. A hash that was made elsewhere may be of anything, and cost anything to compare with.
@@ -29,15 +29,17 @@ impl AuthService {
         AuthService { port }
     }
 
-    /// Has users, roles or permissions changed; the header of the response.
+    /// Has users, roles or permissions changed; the header of the response. Another administrator may change some at the same moment: what
+    /// is refused as signed before that has changed nothing, and is signed anew.
     async fn change(
         &self,
         extensions: &Extensions,
         command: AuthCommand,
     ) -> Result<Option<pb::ResponseHeader>, Status> {
-        let port = signed(&self.port, extensions);
-        let reply = port.propose(Command::Auth(command)).await;
-        let reply = reply.map_err(refused)?;
+        let caller = Caller::new(&self.port, extensions);
+        let command = Command::Auth(command);
+        let reply = caller.act(async |port| port.propose(command.clone()).await);
+        let reply = reply.await.map_err(refused)?;
         Ok(Some(header(&self.port, reply.revision)))
     }
 
@@ -46,9 +48,10 @@ impl AuthService {
         extensions: &Extensions,
         query: AuthQuery,
     ) -> Result<(Option<pb::ResponseHeader>, AuthReply), Status> {
-        let port = signed(&self.port, extensions);
-        let reply = port.query(Query::Auth(query), Consistency::Quorum).await;
-        let Reply { revision, body } = reply.map_err(refused)?;
+        let caller = Caller::new(&self.port, extensions);
+        let query = Query::Auth(query);
+        let reply = caller.act(async |port| port.query(query.clone(), Consistency::Quorum).await);
+        let Reply { revision, body } = reply.await.map_err(refused)?;
         match body {
             ReplyBody::Auth(reply) => Ok((Some(header(&self.port, revision)), reply)),
             _ => Err(mismatched()),
@@ -76,9 +79,10 @@ impl AuthService {
     /// The hash of a password that is to be kept. One that the client has made is not taken. It is dear, so that it is
     /// seen before whether whoever asks may have any kept.
     async fn hash(&self, extensions: &Extensions, password: String) -> Result<String, Status> {
-        let port = signed(&self.port, extensions);
-        port.may(Deed::Administer).await.map_err(refused)?;
-        port.hash_password(password).await.map_err(refused)
+        let caller = Caller::new(&self.port, extensions);
+        caller.may(&Deed::Administer).await.map_err(refused)?;
+        let hash = self.port.hash_password(password).await;
+        hash.map_err(refused)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who a client is, and what it needs to be for the services that are not judged by keys.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request};
 use rm_actors::port::{Deed, Port, Refusal, Signature};
@@ -10,9 +11,6 @@ use crate::connection::Client;
 
 /// The headers in which a client sends its token: etcd's over gRPC, and its gateway's.
 const HEADERS: [&str; 2] = ["token", "authorization"];
-
-/// How often what was outdated is tried again.
-const TRIES_MAX: usize = 8;
 
 /// By what a user is recognised. It travels with a request to the services.
 #[derive(Clone)]
@@ -77,11 +75,16 @@ impl Caller {
         self.may(deed).await
     }
 
-    async fn may(&self, deed: &Deed) -> Result<(), Refusal> {
+    /// Sees that it may do something, as far as this machine knows.
+    ///
+    /// # Errors
+    /// It may not; as [`Port::may`].
+    pub(crate) async fn may(&self, deed: &Deed) -> Result<(), Refusal> {
         self.act(async |port| port.may(deed.clone()).await).await
     }
 
-    /// Does something on its behalf, and again where users, roles or permissions have changed between its recognition and that.
+    /// Does something on its behalf, and again where users, roles or permissions have changed between its recognition and that, as long as
+    /// any request may take.
     ///
     /// # Errors
     /// As what is done; that its token stands for nobody.
@@ -89,11 +92,13 @@ impl Caller {
     where
         Acting: Future<Output = Result<T, Refusal>>,
     {
-        let mut tries = 1;
+        let patience_ms = self.port.config().timings.request_timeout_ms;
+        let deadline = Instant::now() + Duration::from_millis(patience_ms);
         loop {
             let outcome = act(self.signed().await?).await;
             match outcome {
-                Err(refusal) if refusal.is_outdated() && tries < TRIES_MAX => tries += 1,
+                // Of all who change something at the same moment one is the first, and the others come here again.
+                Err(refusal) if refusal.is_outdated() && Instant::now() < deadline => {}
                 outcome => return outcome,
             }
         }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use rm_proto::etcdserverpb::alarm_request::AlarmAction;
+use rm_proto::etcdserverpb::auth_client::AuthClient;
 use rm_proto::etcdserverpb::{
-    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthStatusRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthStatusRequest,
     AuthUserChangePasswordRequest, AuthUserGrantRoleRequest, AuthUserRevokeRoleRequest,
     AuthenticateRequest, CompactionRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
     LeaseTimeToLiveRequest, MemberListRequest, PutRequest, StatusRequest, WatchCreateRequest,
@@ -16,6 +17,7 @@ use rm_proto::raftmachine::v1::{
 };
 use rm_tests::curl;
 use rm_tests::leases::{grant, keep_alive};
+use rm_tests::lines::in_time;
 use rm_tests::raw::Raw;
 use rm_tests::users::{
     DENIED, EMPTY, INVALID, add_user, assert_refused, authenticate, by, enable, get, put, service,
@@ -23,6 +25,8 @@ use rm_tests::users::{
 };
 use rm_tests::watching::Watching;
 use rm_tests::{Client, Cluster, Settings, done, until};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,12 +106,43 @@ async fn every_machine_recognises_a_user_at_once_and_judges_it_alike() {
     cluster.assert_nobody_panicked();
 }
 
+/// Adds a role; who asks may.
+async fn add_role(mut service: AuthClient<Channel>, root: String, name: String) {
+    let add = AuthRoleAddRequest { name };
+    loop {
+        match service.role_add(by(&root, add.clone())).await {
+            // The machine was too slow for itself, and may have added it.
+            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) if status.message() == "etcdserver: role name already exists" => return,
+            outcome => {
+                outcome.expect("root may all");
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_who_change_something_at_the_same_moment_are_not_in_each_others_way() {
+    let cluster = Cluster::start(Settings::solo().with("auth.bcrypt_cost", 4)).await;
+    let client = cluster.client();
+    enable(&client, "a", "c").await;
+    let root = token(&client, 0, "root").await;
+    let mut adding = JoinSet::new();
+    for number in 0..32 {
+        let name = format!("role-{number}");
+        adding.spawn(add_role(service(&client, 0), root.clone(), name));
+    }
+    in_time("all are added", adding.join_all()).await;
+    cluster.assert_nobody_panicked();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_tries_many_passwords_at_once_is_refused_and_holds_up_nobody_else() {
     let cluster = Cluster::start(Settings::solo().with("auth.bcrypt_cost", 8)).await;
     let (guesser, client) = (cluster.client(), cluster.client());
     enable(&client, "a", "c").await;
-    let mut guesses = tokio::task::JoinSet::new();
+    let mut guesses = JoinSet::new();
     for _ in 0..500 {
         let mut service = service(&guesser, 0);
         guesses.spawn(async move {
