@@ -108,6 +108,13 @@ pub enum Query {
         /// The most to list; never more than [`crate::LEASES_MAX`] are.
         limit: usize,
     },
+    /// The same for a client, who must be permitted to read all that hangs on each of those that are listed.
+    ListLeases {
+        /// The one after which to begin; none for the beginning.
+        after: Option<i64>,
+        /// The most to list; never more than [`crate::LEASES_MAX`] are.
+        limit: usize,
+    },
     /// Asks about users, roles and permissions.
     Auth(AuthQuery),
     /// Asks on behalf of a user. A query without it comes from a client that has not said who it is.

@@ -457,7 +457,9 @@ impl Keyspace {
             Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
             Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
             Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
-            Query::Leases { after, limit } => ReplyBody::Leases(view.leases_after(*after, *limit)?),
+            Query::Leases { after, limit } | Query::ListLeases { after, limit } => {
+                ReplyBody::Leases(view.leases_after(*after, *limit)?)
+            }
             Query::Auth(query) => ReplyBody::Auth(self.answer_auth(query)?),
             Query::Signed { .. } => return Err(RequestError::SignedTwice.into()),
         };

@@ -42,7 +42,10 @@ impl Query {
             Query::Range(range) => range.check(),
             Query::Txn(txn) if !txn.is_read_only() => Err(RequestError::NotReadOnly),
             Query::Txn(txn) => txn.check(max_operations),
-            Query::Lease { .. } | Query::Leases { .. } | Query::Auth(_) => Ok(()),
+            Query::Lease { .. }
+            | Query::Leases { .. }
+            | Query::ListLeases { .. }
+            | Query::Auth(_) => Ok(()),
             Query::Signed { query, .. } => match &**query {
                 Query::Signed { .. } => Err(RequestError::SignedTwice),
                 query => query.check(max_operations),

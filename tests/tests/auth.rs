@@ -343,6 +343,13 @@ async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
     let leases = || rm_tests::leases::service(&client, 1);
     let told = leases().lease_leases(LeaseLeasesRequest {}).await;
     assert_refused(told, EMPTY.0, EMPTY.1);
+    let list = async || {
+        leases()
+            .lease_leases(by(&alice, LeaseLeasesRequest {}))
+            .await
+    };
+    let told = list().await.expect("nothing hangs on it");
+    assert_eq!(told.into_inner().leases.len(), 1);
     let look = LeaseTimeToLiveRequest { id: 7, keys: false };
     let told = leases().lease_time_to_live(look).await;
     assert_refused(told, EMPTY.0, EMPTY.1);
@@ -358,6 +365,7 @@ async fn ghsa_q8m4_xhhv_38mg_nobody_is_told_of_members_leases_or_alarms() {
     done.expect("root may");
     let told = leases().lease_time_to_live(by(&alice, look)).await;
     told.expect("anybody who is somebody may");
+    assert_refused(list().await, DENIED.0, DENIED.1);
     let with_keys = LeaseTimeToLiveRequest { id: 7, keys: true };
     let told = leases().lease_time_to_live(by(&alice, with_keys)).await;
     assert_refused(told, DENIED.0, DENIED.1);

@@ -139,7 +139,7 @@ impl goldenscript::Runner for Runner<'_> {
                 let request = fill(&command.args)?;
                 self.change(&mut String::new(), request)?;
             }
-            "lease" | "leases" => {
+            "lease" | "leases" | "list_leases" => {
                 let query = lease_query(&command.name, &command.args)?;
                 self.ask(&mut output, query)?;
             }
@@ -387,6 +387,13 @@ fn lease_query(name: &str, arguments: &[Argument]) -> Parsed<Query> {
         },
         ("leases", []) => Query::Leases {
             after: None,
+            limit: usize::MAX,
+        },
+        ("list_leases", rest) => Query::ListLeases {
+            after: match rest {
+                [Argument::Positional(id)] => Some(id.parse()?),
+                _ => None,
+            },
             limit: usize::MAX,
         },
         _ => return Err(format!("unexpected arguments of {name}").into()),

@@ -187,6 +187,8 @@ fn lease_query() -> impl Strategy<Value = Query> {
         prop::collection::vec(lease(), 0..5).prop_map(Query::KnownLeases),
         (prop::option::of(lease()), 0..4usize)
             .prop_map(|(after, limit)| Query::Leases { after, limit }),
+        (prop::option::of(lease()), 0..4usize)
+            .prop_map(|(after, limit)| Query::ListLeases { after, limit }),
     ]
 }
 

@@ -176,6 +176,10 @@ impl Twin {
             users: &self.users,
             by,
             keys_of: &|id| self.keys_of(id),
+            leases_after: &|after, limit| {
+                let leases = self.leases_after(after, limit).into_iter();
+                leases.map(|lease| lease.grant.id).collect()
+            },
         });
         Ok(judged?)
     }
@@ -280,19 +284,23 @@ impl Twin {
                 let known = ids.iter().filter_map(|id| self.leases.get(id));
                 ReplyBody::Leases(known.copied().collect())
             }
-            Query::Leases { after, limit } => {
-                // Negative ids come last, as their bytes do.
-                let mut leases: Vec<Lease> = self.leases.values().copied().collect();
-                leases.sort_by_key(|lease| lease.grant.id as u64);
-                leases.retain(|lease| after.is_none_or(|id| lease.grant.id as u64 > id as u64));
-                leases.truncate(*limit);
-                ReplyBody::Leases(leases)
+            Query::Leases { after, limit } | Query::ListLeases { after, limit } => {
+                ReplyBody::Leases(self.leases_after(*after, *limit))
             }
         };
         Ok(Reply {
             revision: self.revision(),
             body,
         })
+    }
+
+    fn leases_after(&self, after: Option<i64>, limit: usize) -> Vec<Lease> {
+        // Negative ids come last, as their bytes do.
+        let mut leases: Vec<Lease> = self.leases.values().copied().collect();
+        leases.sort_by_key(|lease| lease.grant.id as u64);
+        leases.retain(|lease| after.is_none_or(|id| lease.grant.id as u64 > id as u64));
+        leases.truncate(limit);
+        leases
     }
 
     /// The keys of a span that exist at a revision.

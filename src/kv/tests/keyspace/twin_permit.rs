@@ -13,6 +13,8 @@ pub(crate) struct TwinJudge<'t> {
     pub(crate) by: Option<&'t Signature>,
     /// Which keys hang on a lease.
     pub(crate) keys_of: &'t dyn Fn(i64) -> Vec<Bytes>,
+    /// Which leases a query lists.
+    pub(crate) leases_after: &'t dyn Fn(Option<i64>, usize) -> Vec<i64>,
 }
 
 impl TwinJudge<'_> {
@@ -41,6 +43,11 @@ impl TwinJudge<'_> {
             Query::Range(range) => self.range(range),
             Query::Txn(txn) => self.txn(txn),
             Query::Lease { id, .. } => self.lease(*id, false),
+            Query::ListLeases { after, limit } => {
+                users.somebody(self.by)?;
+                let mut ids = (self.leases_after)(*after, *limit).into_iter();
+                ids.try_for_each(|id| self.lease(id, false))
+            }
             Query::Auth(AuthQuery::User(name)) if self.by.is_some_and(|by| by.user == *name) => {
                 Ok(())
             }
