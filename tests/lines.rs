@@ -10,6 +10,7 @@ use rm_proto::v3electionpb::{
 };
 use rm_proto::v3lockpb::lock_client::LockClient;
 use rm_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
+use rm_tls::Dialler;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -32,6 +33,21 @@ impl Lines {
         let channel = |address: String| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"));
             endpoint.expect("an address makes a URI").connect_lazy()
+        };
+        let addresses = addresses.into_iter().map(|it| it.to_string());
+        Lines {
+            channels: addresses.map(channel).collect(),
+        }
+    }
+
+    /// The same by TLS.
+    ///
+    /// # Panics
+    /// When an address makes no URI.
+    pub fn by_tls(addresses: impl IntoIterator<Item = impl ToString>, dialler: &Dialler) -> Lines {
+        let channel = |address: String| {
+            let endpoint = Endpoint::from_shared(format!("https://{address}"));
+            dialler.connect_lazily(&endpoint.expect("an address makes a URI"))
         };
         let addresses = addresses.into_iter().map(|it| it.to_string());
         Lines {

@@ -48,6 +48,14 @@ impl Caller {
         }
     }
 
+    /// Whose certificate it has shown, where that is its proof.
+    pub(crate) fn certified(&self) -> Option<Signature> {
+        match &self.proof {
+            Some(Proof::Certificate(name)) => Some(self.port.known(name)),
+            _ => None,
+        }
+    }
+
     /// The port on its behalf, as of now. Where nobody needs permissions it does not matter who it is.
     ///
     /// # Errors
@@ -57,7 +65,7 @@ impl Caller {
         let signature = match &self.proof {
             Some(_) if port.asks_for_permissions() == Some(false) => None,
             // It was looked at where it came in, and needs no leader that tells more of it: what its user may is judged where it is done.
-            Some(Proof::Certificate(name)) => Some(port.known(name)),
+            Some(Proof::Certificate(_)) => self.certified(),
             Some(Proof::Token(token)) if port.learn_whether_permissions_are_asked_for().await? => {
                 Some(port.recognise(token).await?)
             }

@@ -20,9 +20,13 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     pub(crate) fn new(port: &Port, extensions: &Extensions) -> Visitor {
+        let caller = Caller::new(port, extensions);
+        let port = signed(port, extensions);
+        // Who it is does not matter where nobody needs permissions, but they may be asked for before it gets what it wants.
+        let by = port.signature().or_else(|| caller.certified());
         Visitor {
-            port: signed(port, extensions),
-            caller: Caller::new(port, extensions),
+            port: port.signed(by),
+            caller,
         }
     }
 

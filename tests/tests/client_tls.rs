@@ -9,6 +9,7 @@ use rm_tests::authority::{Authority, Signed};
 use rm_tests::curl::{self, curl};
 use rm_tests::etcd::{etcdctl, text};
 use rm_tests::leases::{grant, keep_alive};
+use rm_tests::lines::{Lines, await_standing, ended};
 use rm_tests::members::{assert_leaves, begun_alone, change, newcomer, remove, standing};
 use rm_tests::watching::Watching;
 use rm_tests::{Client, Cluster, Settings, rmctl, until};
@@ -418,5 +419,53 @@ async fn the_common_name_of_a_certificate_stands_for_a_user() {
     refused(&alice, &["get", "a"]);
     done(&root, &["auth", "disable"]);
     done(&nobody, &["get", "a"]);
+    cluster.assert_nobody_panicked();
+}
+
+/// Who it was did not matter when it came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_a_certificate_waits_on_in_line_though_permissions_are_asked_for_meanwhile() {
+    let hall = Hall::new();
+    let settings = Settings::trio().with_timings_of_an_operator();
+    let settings = settings.with("auth.bcrypt_cost", 4);
+    let cluster = hall.cluster(settings, hall.mutual()).await;
+    let (https, ca) = (by_tls(&cluster), hall.authority.ca());
+    let sign = |name| hall.authority.sign(name, &[]);
+    let (root, alice) = (sign("root"), sign("alice"));
+    let addresses = || cluster.machines.iter().map(|machine| machine.client);
+    let by_root = Client::by_tls(addresses(), &hall.dialler(Some(&root)));
+    let lines = Lines::by_tls(addresses(), &hall.dialler(Some(&alice)));
+    let first = ended("it is free", lines.start_to_lock(0, "a", 0)).await;
+    let first = first.expect("anybody may");
+    let mut waiting = Vec::new();
+    for lease in [7, 8] {
+        grant(&by_root, lease, 3_600).await;
+        waiting.push(lines.start_to_lock(1, "a", lease));
+        await_standing(&by_root, "a", 1 + waiting.len()).await;
+    }
+    for arguments in [
+        &["user", "add", "root:secret"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "line"],
+        &["role", "grant-permission", "line", "readwrite", "a/", "a0"],
+        &["user", "add", "alice", "--no-password"],
+        &["user", "grant-role", "alice", "line"],
+        &["auth", "enable"],
+    ] {
+        let shown = with(&flags(&ca, Some(&root)), arguments);
+        let output = etcdctl(&https, "simple", &shown, "");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    }
+    // One that is given up leaves the line, and the other waits on.
+    waiting.pop().expect("two wait").abort();
+    await_standing(&by_root, "a", 2).await;
+    lines.unlock(0, first).await.expect("she may");
+    let second = waiting.pop().expect("one waits");
+    let second = ended("the second has the lock", second).await;
+    lines
+        .unlock(2, second.expect("she may"))
+        .await
+        .expect("she may");
+    await_standing(&by_root, "a", 0).await;
     cluster.assert_nobody_panicked();
 }
