@@ -25,6 +25,7 @@ pub(crate) fn carry_out(
         Command::Txn(txn) => {
             let plan = Plan::new(&change.view(), txn)?;
             let body = ReplyBody::Txn(plan.execute(change)?);
+            change.tally.txns += 1;
             Reply {
                 revision: change.revision(),
                 body,

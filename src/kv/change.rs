@@ -16,6 +16,7 @@ use crate::range::ReplyRoom;
 use crate::revision::{Meta, Record, Revision};
 use crate::span::Span;
 use crate::tables::{State, Tables};
+use crate::tally::Tally;
 use crate::view::View;
 
 /// The changes of one request, under way.
@@ -38,6 +39,8 @@ pub(crate) struct Change<'c, 'env> {
     pub(crate) made: u32,
     /// What was written in all.
     pub(crate) written: Written,
+    /// What was done.
+    pub(crate) tally: Tally,
 }
 
 impl Change<'_, '_> {
@@ -107,6 +110,8 @@ impl Change<'_, '_> {
                 .map_or(put.lease, |head| head.meta.lease),
         };
         self.append(&put.key, newest.as_ref(), meta, &value)?;
+        self.tally.puts += 1;
+        self.tally.put_bytes += (put.key.len() + put.value.len()) as u64;
         Ok(Reply {
             revision: self.revision(),
             body: ReplyBody::Put(prev),
@@ -137,6 +142,7 @@ impl Change<'_, '_> {
             let newest = self.tables.index.get(self.txn, key)?;
             self.append(key, newest.as_ref(), Meta::TOMBSTONE, &[])?;
         }
+        self.tally.deletes += 1;
         Ok(Reply {
             revision: self.revision(),
             body: ReplyBody::DeleteRange(reply),

@@ -126,6 +126,17 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether it is a range that stands alone.
+    pub fn is_range(&self) -> bool {
+        match self {
+            Query::Range(_) => true,
+            Query::Signed { query, .. } => query.is_range(),
+            _ => false,
+        }
+    }
+}
+
 /// Reads keys (etcd's RangeRequest; whether the read is linearizable is not the key space's concern).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {

@@ -1,5 +1,8 @@
 //! The key space of one machine: commands applied in the order of the log, queries answered, checkpoints made.
 
+mod reading;
+
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,7 +11,7 @@ use rm_store::{Environment, Writer};
 
 use crate::alarm::{Alarm, AlarmCommand, Alarms};
 use crate::auth::Auth;
-use crate::auth_command::{AuthCommand, AuthNews, AuthQuery, AuthReply};
+use crate::auth_command::{AuthCommand, AuthNews};
 use crate::carry_out::carry_out;
 use crate::change::Change;
 use crate::codec::Signed;
@@ -17,6 +20,7 @@ use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
 use crate::hash::KeyspaceHash;
 use crate::history::{History, Past};
+use crate::kind::Kind;
 use crate::lease::{LeaseNews, Leases};
 use crate::peek::{Peek, peek};
 use crate::permit::Judge;
@@ -25,9 +29,8 @@ use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
 use crate::scrub::Compaction;
 use crate::state_machine::StateMachine;
 use crate::tables::{Configuration, State, Tables};
-use crate::txn::Plan;
+use crate::tally::Tally;
 use crate::vetted::Vetted;
-use crate::view::View;
 
 /// The most operations of a transaction that any machine applies; a machine's own limit must not exceed it.
 pub const MAX_TXN_OPERATIONS: usize = 10_000;
@@ -57,6 +60,10 @@ pub struct Keyspace {
     news: LeaseNews,
     /// What became of those who were admitted, and was not taken yet, with its entry.
     auth_news: Vec<(EntryId, AuthNews)>,
+    /// What the command that was applied last was about.
+    kind: Option<Kind>,
+    /// What was done and was not taken yet. Reads count, too.
+    tally: Cell<Tally>,
     progress: Progress,
     reply_bytes_max: usize,
 }
@@ -118,6 +125,8 @@ impl StateMachine for Keyspace {
             written: Written::default(),
             news: LeaseNews::default(),
             auth_news: Vec::new(),
+            kind: None,
+            tally: Cell::default(),
             progress: Progress::default(),
             reply_bytes_max: MAX_REPLY_BYTES,
         })
@@ -306,6 +315,22 @@ impl Keyspace {
         std::mem::take(&mut self.news)
     }
 
+    /// What the command was about that was applied last since the key space was opened.
+    pub fn last_kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// What was done since it was last asked, as [`Keyspace::take_lease_news`].
+    pub fn take_tally(&self) -> Tally {
+        self.tally.take()
+    }
+
+    fn count(&self, done: Tally) {
+        let mut tally = self.tally.get();
+        tally += done;
+        self.tally.set(tally);
+    }
+
     fn apply_command(
         &mut self,
         entry: EntryId,
@@ -313,6 +338,7 @@ impl Keyspace {
         answer: bool,
     ) -> Result<Reply, Failure> {
         let Signed { by, command } = signed;
+        self.kind = Some(Kind::of(command));
         command.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max);
         Judge {
@@ -330,7 +356,7 @@ impl Keyspace {
         if let Some(error) = self.alarms.refusal(command) {
             return Err(error.into());
         }
-        let (made, overflowed, reply) = self.writer.with_txn(|txn| {
+        let (made, overflowed, tally, reply) = self.writer.with_txn(|txn| {
             let mut change = Change {
                 tables: &self.tables,
                 leases: &self.leases,
@@ -344,12 +370,15 @@ impl Keyspace {
                 room: &room,
                 made: 0,
                 written: Written::default(),
+                tally: Tally::default(),
             };
             let reply = carry_out(&mut change, entry, command)?;
             change.end_revision();
             self.written += change.written;
-            Ok::<_, Failure>((change.written.changes, change.overflowed, reply))
+            let made = change.written.changes;
+            Ok::<_, Failure>((made, change.overflowed, change.tally, reply))
         })?;
+        self.count(tally);
         match (overflowed, made) {
             (false, _) => Ok(reply),
             (true, 0) => Err(RequestError::ReplyTooLarge.into()),
@@ -434,63 +463,5 @@ impl Keyspace {
         let txn = self.writer.txn().ok_or(KvError::GivenUp)?;
         let entries = self.tables.index.entries(txn)?;
         Ok(usize::try_from(entries).unwrap_or(usize::MAX))
-    }
-
-    fn read(&self, query: &Query) -> Result<Reply, Failure> {
-        query.check(MAX_TXN_OPERATIONS)?;
-        let room = ReplyRoom::new(self.reply_bytes_max);
-        let view = self.view(&room)?;
-        let (by, query) = match query {
-            Query::Signed { by, query } => (Some(by), &**query),
-            query => (None, query),
-        };
-        let auth = &self.auth;
-        let judge = Judge {
-            auth,
-            view: &view,
-            vetted: &self.vetted,
-            by,
-        };
-        judge.query(query)?;
-        let body = match query {
-            Query::Range(range) => ReplyBody::Range(view.range(range)?),
-            Query::Txn(txn) => ReplyBody::Txn(Plan::new(&view, txn)?.execute_reads(&view)?),
-            Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
-            Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
-            Query::Leases { after, limit } | Query::ListLeases { after, limit } => {
-                ReplyBody::Leases(view.leases_after(*after, *limit)?)
-            }
-            Query::Auth(query) => ReplyBody::Auth(self.answer_auth(query)?),
-            Query::Signed { .. } => return Err(RequestError::SignedTwice.into()),
-        };
-        Ok(Reply {
-            revision: view.revision,
-            body,
-        })
-    }
-
-    fn answer_auth(&self, query: &AuthQuery) -> Result<AuthReply, RequestError> {
-        let auth = &self.auth;
-        Ok(match query {
-            AuthQuery::Status => auth.status(),
-            AuthQuery::User(name) => auth.roles_of(name)?,
-            AuthQuery::Users => auth.users(),
-            AuthQuery::Role(name) => auth.permissions_of(name)?,
-            AuthQuery::Roles => auth.roles(),
-            AuthQuery::Password(name) => auth.password_of(name)?,
-            AuthQuery::May(_) => AuthReply::Done,
-        })
-    }
-
-    fn view<'v>(&'v self, room: &'v ReplyRoom) -> Result<View<'v>, KvError> {
-        Ok(View {
-            tables: &self.tables,
-            leases: &self.leases,
-            txn: self.writer.txn().ok_or(KvError::GivenUp)?,
-            revision: self.state.revision,
-            compact_revision: self.state.compact_revision,
-            progress: &self.progress,
-            room,
-        })
     }
 }

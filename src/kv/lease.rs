@@ -224,6 +224,7 @@ impl Change<'_, '_> {
         };
         self.put_lease(&lease)?;
         self.news.changes.push(LeaseChange::Granted(lease));
+        self.tally.leases_granted += 1;
         Ok(lease)
     }
 
@@ -234,10 +235,12 @@ impl Change<'_, '_> {
         for key in self.view().attached_keys(id)? {
             let newest = self.tables.index.get(self.txn, &key)?;
             self.append(&key, newest.as_ref(), Meta::TOMBSTONE, &[])?;
+            self.tally.deletes += 1;
         }
         self.leases.leases.delete(self.txn, &id.to_be_bytes())?;
         self.written.leases += 1;
         self.news.changes.push(LeaseChange::Ended(lease.grant));
+        self.tally.leases_ended += 1;
         Ok(())
     }
 

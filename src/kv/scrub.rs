@@ -117,6 +117,7 @@ impl Change<'_, '_> {
     fn remove(&mut self, revision: Revision) -> Result<(), KvError> {
         let removed = self.tables.revisions.remove(self.txn, revision)?;
         self.written.removed += u64::from(removed);
+        self.tally.scrubbed += u64::from(removed);
         Ok(())
     }
 

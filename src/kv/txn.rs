@@ -76,7 +76,10 @@ impl<'t> Plan<'t> {
         self.reply(|step| {
             Ok(match step {
                 Step::Range(range) => match change.answer(|view| read(view, range))? {
-                    Some(reply) => reply,
+                    Some(reply) => {
+                        change.tally.ranges += 1;
+                        reply
+                    }
                     None => Reply {
                         revision: change.revision(),
                         body: ReplyBody::Range(RangeReply::default()),
@@ -101,6 +104,16 @@ impl<'t> Plan<'t> {
                 unreachable!("a query that writes was refused by its check")
             }
         })
+    }
+
+    /// How many ranges are to be read.
+    pub(crate) fn ranges(&self) -> u64 {
+        let of = |step: &Step| match step {
+            Step::Range(_) => 1,
+            Step::Txn(plan) => plan.ranges(),
+            Step::Put(_) | Step::DeleteRange(_) => 0,
+        };
+        self.steps.iter().map(of).sum()
     }
 
     fn reply<E>(&self, each: impl FnMut(&Step<'t>) -> Result<Reply, E>) -> Result<TxnReply, E> {

@@ -11,6 +11,7 @@ mod long_work;
 mod scripts;
 mod steps;
 mod support;
+mod tally;
 mod twin;
 mod twin_permit;
 mod twin_users;
