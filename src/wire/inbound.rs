@@ -1,7 +1,7 @@
 //! The half that receives: listens on the machine's peer port and hands on what proved peers send.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,10 +15,11 @@ use tokio::{
 };
 
 use crate::{
-    Credentials, DataId, DataIds, Identity, LessorMessage, Options, Peer, Refusals, RefusedBecause,
-    SnapshotSink, WireError, close,
+    Credentials, DataId, DataIds, HeardCounts, Identity, LessorMessage, Options, Peer, Refusals,
+    RefusedBecause, SnapshotSink, WireError, close,
     endpoint::{self, LeasedSocket},
     farewell,
+    heard::Heard,
     hello::Hello,
     session::{self, Proved},
 };
@@ -177,6 +178,20 @@ impl Inbound {
         ids
     }
 
+    /// What came from each peer that is listed, and no stranger, since this half was built.
+    pub fn heard(&self) -> Vec<(MachineId, HeardCounts)> {
+        let state = self.shared.state();
+        let listed = state.peers.iter().filter(|peer| !peer.stranger);
+        let heard = |id| {
+            state
+                .heard
+                .get(id)
+                .map(|heard| heard.read())
+                .unwrap_or_default()
+        };
+        listed.map(|peer| (peer.id, heard(&peer.id))).collect()
+    }
+
     /// Tells all connected peers that this process ends, and gives that a moment to leave.
     pub async fn close_for_exit(self) {
         self.close(close::PROCESS_EXIT, b"the process ends");
@@ -240,6 +255,8 @@ struct State {
     open: HashMap<IpAddr, usize>,
     /// The connection of each machine that has proved itself.
     entered: HashMap<MachineId, Entered>,
+    /// What came from each machine that is heard; of strangers nothing is counted.
+    heard: BTreeMap<MachineId, Arc<Heard>>,
     refusals: Refusals,
 }
 
@@ -278,6 +295,7 @@ impl State {
                 self.gone.push_back(peer.id);
             }
         }
+        self.heard.retain(|&id, _| is_listed(id));
         self.peers = peers.into();
     }
 
@@ -377,6 +395,14 @@ impl Shared {
             return Err(hello.unknown());
         }
         Peer::stranger(&hello.sender, from).ok_or_else(|| hello.unknown())
+    }
+
+    /// Where to count what comes from a peer.
+    pub(crate) fn heard_from(&self, peer: &Peer) -> Arc<Heard> {
+        match peer.stranger {
+            true => Arc::default(),
+            false => self.state().heard.entry(peer.id).or_default().clone(),
+        }
     }
 
     pub(crate) fn snapshot_sink(&self) -> Option<Arc<dyn SnapshotSink>> {

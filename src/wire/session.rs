@@ -32,6 +32,8 @@ const DATAGRAMS_MAX: usize = 256;
 struct Came {
     messages: Vec<Message>,
     lessors: Vec<LessorMessage>,
+    /// How many bytes it had.
+    bytes: usize,
 }
 
 /// Who dialled.
@@ -112,11 +114,14 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
             data_id: sender.data_id,
         },
     });
+    let heard = shared.heard_from(peer);
     let received = |came: Came| {
         let Came {
             mut messages,
             lessors,
+            bytes,
         } = came;
+        heard.bytes(bytes);
         if peer.stranger {
             messages.retain(stranger::may_say);
         }
@@ -133,7 +138,7 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
     let broken = tokio::select! {
         _ = connection.closed() => None,
         broken = read_streams(connection, limit, &received) => broken,
-        broken = snapshot_receiver::receive_all(shared, from, connection) => broken,
+        broken = snapshot_receiver::receive_all(shared, from, &heard, connection) => broken,
         broken = read_datagrams(connection, &received) => broken,
         // Where a stranger listens is its own word, which may be a name that was not looked up.
         () = presence::process_gone(connection, peer.address, heartbeat), if !peer.stranger => {
@@ -143,6 +148,7 @@ async fn serve(shared: &Shared, connection: &Connection, proved: Proved) {
         }
     };
     if let Some(reason) = broken {
+        heard.broken();
         refuse(shared, connection, reason);
     }
     let ended = connection.closed().await;
@@ -230,7 +236,10 @@ async fn read_messages(
         for chunk in &mut chunks[..count] {
             buffer.extend_from_slice(&std::mem::take(chunk));
         }
-        let mut came = Came::default();
+        let mut came = Came {
+            bytes,
+            ..Came::default()
+        };
         let broken = take_messages(&mut buffer, limit, &mut came);
         received(came);
         broken?;
@@ -259,7 +268,9 @@ async fn read_datagrams(
         let mut next = Some(connection.read_datagram().await);
         let mut came = Came::default();
         while let Some(datagram) = next {
-            match decode(datagram.ok()?) {
+            let datagram = datagram.ok()?;
+            came.bytes += datagram.len();
+            match decode(datagram) {
                 Ok(message) => came.messages.push(message),
                 Err(error) => return Some(error.into()),
             }

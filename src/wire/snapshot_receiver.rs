@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     FrameError, IncomingSnapshot, RefusedBecause, SnapshotDigest, SnapshotFault, SnapshotHeader,
     SnapshotRefusal, SnapshotSink, SnapshotStart,
+    heard::Heard,
     inbound::Shared,
     session::{STREAM_SNAPSHOT, read_frame},
     snapshot_frame::{
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) async fn receive_all(
     shared: &Shared,
     from: MachineId,
+    heard: &Heard,
     connection: &Connection,
 ) -> Option<RefusedBecause> {
     let mut transfers = FuturesUnordered::new();
@@ -34,7 +36,7 @@ pub(crate) async fn receive_all(
             accepted = connection.accept_bi() => {
                 let (say, hear) = accepted.ok()?;
                 let transfer = Transfer { say, hear, idle: shared.options.snapshot_idle };
-                transfers.push(transfer.run(shared, from));
+                transfers.push(transfer.run(shared, from, heard));
             }
             Some((ended, say)) = transfers.next() => match ended {
                 Ok(()) | Err(Broken::Lost) => {}
@@ -95,12 +97,22 @@ struct Receiving {
 }
 
 impl Transfer {
-    async fn run(mut self, shared: &Shared, from: MachineId) -> (Result<(), Broken>, SendStream) {
-        let ended = self.receive(shared, from).await;
+    async fn run(
+        mut self,
+        shared: &Shared,
+        from: MachineId,
+        heard: &Heard,
+    ) -> (Result<(), Broken>, SendStream) {
+        let ended = self.receive(shared, from, heard).await;
         (ended, self.say)
     }
 
-    async fn receive(&mut self, shared: &Shared, from: MachineId) -> Result<(), Broken> {
+    async fn receive(
+        &mut self,
+        shared: &Shared,
+        from: MachineId,
+        heard: &Heard,
+    ) -> Result<(), Broken> {
         let header = self.hear_offer().await?;
         let permit = shared.snapshot_permit().ok_or(SnapshotRefusal::Busy)?;
         let sink = shared.snapshot_sink().ok_or(SnapshotRefusal::Closed)?;
@@ -114,6 +126,7 @@ impl Transfer {
         while offset < length {
             let frame = self.hear_frame().await?;
             let bytes = decode_chunk(frame, offset, length)?;
+            heard.bytes(bytes.len());
             let taken = offset + bytes.len() as u64;
             receiving = self.take(receiving, offset, bytes).await?;
             offset = taken;

@@ -1,9 +1,9 @@
 //! What is sent arrives.
 
 use rm_raft::MachineId;
-use rm_wire::{Event, LeaseStanding, LessorBody, LessorMessage};
+use rm_wire::{Event, HeardCounts, LeaseStanding, LessorBody, LessorMessage};
 
-use crate::harness::{append, cluster, every_kind, machines, numbered};
+use crate::harness::{append, cluster, every_kind, machines, numbered, until};
 
 #[tokio::test]
 async fn two_machines_exchange_every_kind_of_message() {
@@ -20,6 +20,13 @@ async fn two_machines_exchange_every_kind_of_message() {
         second.send(&[first], &message);
         assert_eq!(first.received(second.id(), 1).await, [message]);
     }
+    // By datagram and by stream; what is sent counts once it is handed on, when it may have come already.
+    until("what came is what was sent", || {
+        let bytes = first.status(second.id()).bytes_sent;
+        let counts = HeardCounts { bytes, broken: 0 };
+        bytes > 0 && second.inbound().heard() == [(first.id(), counts)]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rm_raft::MachineId;
-use rm_wire::{Event, Identity, RefusedBecause};
+use rm_wire::{Event, HeardCounts, Identity, RefusedBecause};
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -244,6 +244,9 @@ async fn what_a_proved_peer_sends_is_checked_all_the_same() {
     let second = machines[1].identity.clone();
     let first = &mut machines[0];
     first.start_inbound();
+    let nothing = HeardCounts::default();
+    let heard = first.inbound().heard();
+    assert_eq!(heard, [(second.id, nothing)], "it has not come yet");
 
     let (_endpoint, connection) = dial_proved(first, &second).await;
     let mut stream = connection.open_uni().await.expect("the stream is allowed");
@@ -267,6 +270,11 @@ async fn what_a_proved_peer_sends_is_checked_all_the_same() {
     assert!(matches!(refused(first).await, RefusedBecause::Frame(_)));
     let refusals = first.inbound().refusals();
     assert_eq!((refusals.frame, refusals.stream), (2, 1));
+    let heard = first.inbound().heard();
+    let [(from, counts)] = heard[..] else {
+        panic!("one was heard: {heard:?}");
+    };
+    assert_eq!((from, counts.broken), (second.id, 3));
 
     machines[1].start_outbound();
     let [first, second] = &mut machines[..] else {

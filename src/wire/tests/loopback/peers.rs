@@ -116,6 +116,8 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
             left.retain(|each| *each != message);
         }
     }
+    let counted = first.inbound().heard();
+    assert_eq!(counted, [], "no list bounds who is counted");
     // Its way is known from its own word.
     let answered = vec![Peer {
         stranger: true,
@@ -132,6 +134,9 @@ async fn of_a_stranger_is_heard_what_leaders_and_candidates_say_and_it_can_be_an
     // As a member it is heard in all.
     first.inbound().set_peers(&second_is);
     second.gets_through_to(first, &numbered(2)).await;
+    assert_eq!(first.inbound().heard().len(), 1);
+    first.inbound().set_peers(&[]);
+    assert_eq!(first.inbound().heard(), [], "it is gone from the list");
 }
 
 #[tokio::test]
