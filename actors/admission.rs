@@ -105,7 +105,9 @@ impl Port {
     /// As [`Port::change_members`].
     pub async fn promote_member(&self, machine: MachineId, force: bool) -> Result<(), Refusal> {
         let plan = |_: &[Member]| Ok(vec![Step::Promote(machine)]);
-        self.change(force, plan).await
+        let outcome = self.change(force, plan).await;
+        self.meters().promotions.count(&outcome);
+        outcome
     }
 
     /// Makes a voter a learner.

@@ -12,7 +12,6 @@ use rm_store::LogError;
 use slog::{debug, error, info, trace};
 
 use crate::ahead::Ahead;
-use crate::entry::apply_entry;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
@@ -22,6 +21,7 @@ use crate::message::{
 use crate::port::Refusal;
 use crate::reads::Reads;
 use crate::roster::{Slot, Slots};
+use crate::work_done::WorkDone;
 
 /// The most messages before work is done, so that a flood cannot put it off for ever.
 const BATCH_MAX: usize = 256;
@@ -59,6 +59,7 @@ pub(crate) struct Applier {
     pub(crate) answered: Option<Ask>,
     /// A change of members that a client of this machine waits for, and that has not left the joint state.
     change: Option<RequestId>,
+    work_done: WorkDone,
 }
 
 impl Derived for Applier {
@@ -68,6 +69,7 @@ impl Derived for Applier {
         let room = machine.shared.config.config.limits.log_cache_bytes_max;
         let ahead = Ahead::new(resources.log.reader(), room);
         let floor = machine.shared.board.applied();
+        let work_done = WorkDone::new(&machine.shared);
         let mut applier = Applier {
             machine,
             keyspace: Some(keyspace),
@@ -84,6 +86,7 @@ impl Derived for Applier {
             question: None,
             answered: None,
             change: None,
+            work_done,
         };
         applier.post();
         applier.know_auth_again();
@@ -186,6 +189,7 @@ impl Applier {
         let outcome = self.apply_slice(&mut answers);
         // Before anyone learns of it: whatever was shown, no later life may fall behind it.
         self.tell_of_tokens();
+        self.work_done.post(self.keyspace.as_ref());
         self.post();
         self.tell_news();
         trace!(self.machine.log, "applied"; "up_to" => self.applied().0, "target" => self.target.0, "answers" => answers.len());
@@ -234,7 +238,9 @@ impl Applier {
                 Payload::Command(proposal) => proposal.request.machine == local,
                 _ => false,
             };
-            let reply = apply_entry(keyspace, &entry, asked_here)?;
+            let reply = self
+                .work_done
+                .apply(keyspace, &entry, asked_here, self.floor)?;
             match &entry.payload {
                 Payload::Empty => {}
                 Payload::Configuration {
@@ -289,7 +295,7 @@ impl Applier {
             self.machine.life.progresses();
             let answer = match &read.query {
                 None => Ok(None),
-                Some(query) => match keyspace.query(query) {
+                Some(query) => match self.work_done.answer(keyspace, query) {
                     Ok(Ok(reply)) => Ok(Some(reply)),
                     Ok(Err(error)) => Err(Refusal::Request(error)),
                     Err(error) => {

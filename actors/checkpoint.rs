@@ -79,7 +79,7 @@ impl Applier {
             Ok(report) => {
                 debug!(self.machine.log, "checkpoint"; "report" => ?report);
                 let checkpoints = &self.machine.shared.board.meters.checkpoints;
-                checkpoints.add(report.commit);
+                checkpoints.add_time(report.commit);
                 self.checkpoint_at = Instant::now();
                 self.post_sizes();
                 self.tell_checkpoint();

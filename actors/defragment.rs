@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use rm_kv::{Keyspace, KvError, StateMachine};
 use rm_raft::{EntryId, Index};
@@ -66,7 +67,13 @@ impl Port {
             Refusal::Operator(busy.to_owned())
         })?;
         let port = self.clone();
-        let work = tokio::spawn(async move { port.replace_state(turn).await });
+        let work = tokio::spawn(async move {
+            let _under_way = UnderWay::begin(&port.shared);
+            let began = Instant::now();
+            port.replace_state(turn).await?;
+            port.meters().defragmentations.add_time(began.elapsed());
+            Ok(())
+        });
         work.await.map_err(|_| Refusal::Restarted)?
     }
 
@@ -95,6 +102,22 @@ impl Port {
         let after = self.report();
         info!(log, "the state is defragmented"; "bytes_before" => before.file_bytes, "bytes" => after.file_bytes);
         Ok(())
+    }
+}
+
+/// As long as it lives, monitors are shown that the state is defragmented.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn begin(shared: &Arc<Shared>) -> UnderWay {
+        shared.board.meters.defragmenting.set(1);
+        UnderWay(shared.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.board.meters.defragmenting.set(0);
     }
 }
 

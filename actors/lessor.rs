@@ -221,6 +221,7 @@ impl Lessor {
         // They come in the order of the ids that were asked about, without those that are not there.
         let mut leases = leases.iter().peekable();
         let mut standings = Vec::with_capacity(ids.len());
+        let mut renewed = 0;
         for (id, reserved) in ids.iter().zip(reserved) {
             let lease = leases.next_if(|lease| *reserved && lease.grant.id == *id);
             let left_ms = lease.map(|lease| match wish {
@@ -229,6 +230,7 @@ impl Lessor {
             });
             if wish == Wish::Renew && *reserved {
                 reign.book.unreserve(*id);
+                renewed += u64::from(matches!(left_ms, Some(Ok(_))));
             }
             standings.push(match (reserved, lease, left_ms) {
                 (true, Some(lease), Some(Ok(left_ms))) => LeaseStanding::Held {
@@ -239,6 +241,7 @@ impl Lessor {
                 _ => LeaseStanding::Unsettled,
             });
         }
+        self.machine.shared.board.meters.leases_renewed.add(renewed);
         match is_told {
             true => LessorBody::Standing(standings),
             false => LessorBody::NotNow,

@@ -61,6 +61,7 @@ mod tokens;
 mod transfers;
 mod watcher;
 mod watching;
+mod work_done;
 
 pub use forced::{Begun, Forced};
 pub use forcing::ForceError;

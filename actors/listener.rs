@@ -10,6 +10,7 @@ use slog::{debug, info, trace, warn};
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{FromLessor, Incoming, PeerGone, PeersChanged, Poke, Received, Retire, Tick};
+use crate::peer_traffic::CountedHeard;
 use crate::roster::{Slot, Slots};
 use crate::snapshot_receiver::Sink;
 
@@ -28,6 +29,8 @@ pub(crate) struct Listener {
     refusal_logged_at: Option<Instant>,
     /// How many refusals of the present half were posted.
     posted: u64,
+    /// What was posted of what the present half has heard, by peer.
+    counted: CountedHeard,
 }
 
 impl Derived for Listener {
@@ -38,6 +41,7 @@ impl Derived for Listener {
             peers: Arc::default(),
             refusal_logged_at: None,
             posted: 0,
+            counted: CountedHeard::new(),
         };
         listener.listen()?;
         Ok(listener)
@@ -102,6 +106,9 @@ impl Listener {
             .board
             .post_refused(refused.saturating_sub(self.posted));
         self.posted = refused;
+        let heard = self.inbound.as_ref().map(Inbound::heard);
+        let traffic = &self.machine.shared.board.traffic;
+        traffic.post_heard(heard.unwrap_or_default(), &mut self.counted);
         self.hear_peers();
         context.notify_later(Tick, LOOK_PAUSE);
     }

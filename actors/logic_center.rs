@@ -3,6 +3,7 @@
 mod handlers;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use rm_raft::{
@@ -50,6 +51,8 @@ pub(crate) struct LogicCenter {
     data_ids: Finds,
     /// Those of the leader that it follows.
     silence: Option<Silence>,
+    /// When the Timer was heard last.
+    elapsed_at: Option<Time>,
     /// Whether it was told that this machine takes part no more.
     left: bool,
     batched: usize,
@@ -90,6 +93,7 @@ impl Derived for LogicCenter {
             committed: None,
             data_ids: Finds::default(),
             silence: None,
+            elapsed_at: None,
             left: false,
             batched: 0,
             flush_is_due: false,
@@ -233,6 +237,21 @@ impl LogicCenter {
                 context,
             );
         }
+    }
+
+    fn elapsed(&mut self, context: &mut Context<Self>) {
+        let shared = &self.machine.shared;
+        let now = shared.clock.now();
+        let heartbeat = Duration::from_millis(shared.config.config.timings.heartbeat_ms);
+        let before = self.elapsed_at.replace(now);
+        // Whatever was due since is late by an interval at least.
+        if before.is_some_and(|before| now.since(before) > 2 * heartbeat)
+            && shared.board.raft().role == Role::Leader
+            && !shared.board.followers().is_empty()
+        {
+            shared.board.meters.late_heartbeats.add(1);
+        }
+        self.step(Input::Elapsed, context);
     }
 
     fn persisted(&mut self, message: Persisted, context: &mut Context<Self>) {

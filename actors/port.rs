@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 pub use rm_config::{Address, ClientTls, Config, Level, QUOTA_BYTES_DEFAULT, TlsVersion};
 pub use rm_kv::{
-    Alarm, AlarmKind, AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compare,
+    Alarm, AlarmKind, AuthCommand, AuthError, AuthQuery, AuthReply, Command, Compaction, Compare,
     CompareResult, CompareTarget, Deed, DeleteRange, DeleteReply, Event, KeyValue, KeyspaceHash,
-    Lease, Operation, Permission, PermissionKind, Put, Query, Range, RangeReply, Reply, ReplyBody,
-    RequestError, Signature, SortOrder, SortTarget, Txn, TxnReply,
+    Kind, Lease, Operation, Permission, PermissionKind, Put, Query, Range, RangeReply, Reply,
+    ReplyBody, RequestError, Signature, SortOrder, SortTarget, Txn, TxnReply,
 };
 pub use rm_raft::{
     Change, ChangeRefused, FollowerStatus, Index, MachineId, Role, Step, Term, TransferOutcome,
@@ -27,9 +27,9 @@ use crate::recognition::RoomForPasswords;
 
 pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
-pub use crate::meters::{Distribution, Readings};
+pub use crate::meters::{Distribution, Histogram, KeyspaceMeters, Meter, Meters, Promotions};
 pub use crate::operator::{Failure, Fault, Levels};
-pub use crate::peer_traffic::{PeerCounts, PeerTraffic};
+pub use crate::peer_traffic::{HeardPeer, PeerCounts, PeerTraffic, Transfers};
 pub use crate::refusal::Refusal;
 pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
@@ -92,7 +92,7 @@ impl Port {
             Err(refusal) => Err(refusal),
         };
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
-            self.shared.board.meters.writes_failed.add(1);
+            self.meters().writes_failed.add(1);
         }
         outcome
     }
@@ -211,7 +211,11 @@ impl Port {
         let outcome = self.read_until_answered(query, consistency).await;
         let failed = outcome.as_ref().is_err_and(|refusal| !refusal.is_clients());
         if failed && consistency != Consistency::Serializable {
-            self.shared.board.meters.reads_failed.add(1);
+            let meters = self.meters();
+            meters.reads_failed.add(1);
+            if outcome == Err(Refusal::TimedOut) {
+                meters.reads_timed_out.add(1);
+            }
         }
         outcome
     }
@@ -316,7 +320,9 @@ impl Port {
         let newest = self.write_down().await?;
         let revision = if revision == 0 { newest } else { revision };
         let state = self.shared.resources.states.present().environment;
+        let began = Instant::now();
         let hash = tokio::task::spawn_blocking(move || rm_kv::hash(&state, revision)).await;
+        self.meters().revision_hashes.add_time(began.elapsed());
         match hash.map_err(|_| Refusal::Restarted)? {
             Ok(hash) => Ok(hash),
             Err(rm_kv::Failure::Request(error)) => Err(Refusal::Request(error)),
@@ -333,7 +339,9 @@ impl Port {
         let _room = self.admit()?;
         self.write_down().await?;
         let state = self.shared.resources.states.present().environment;
+        let began = Instant::now();
         let hash = tokio::task::spawn_blocking(move || rm_kv::hash_whole(&state)).await;
+        self.meters().hashes.add_time(began.elapsed());
         let hash = hash.map_err(|_| Refusal::Restarted)?;
         hash.map_err(|error| Refusal::Damaged(error.to_string()))
     }
@@ -353,6 +361,16 @@ impl Port {
         }
         let permit = self.room.try_acquire();
         permit.map_err(|_| Refusal::TooManyRequests)
+    }
+
+    /// How far this machine's key space is compacted.
+    pub fn compaction(&self) -> Compaction {
+        *self.shared.board.compaction().borrow()
+    }
+
+    /// The revision of users, roles and permissions that this machine has applied.
+    pub fn auth_revision(&self) -> u64 {
+        self.shared.board.auth().1
     }
 
     /// Who the machine is.

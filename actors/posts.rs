@@ -25,7 +25,7 @@ impl Applier {
             }
             board.post_applied(applied, revision);
             if let Ok(keys) = keyspace.keys() {
-                board.meters.keys.set(keys);
+                board.meters.keyspace.keys.set(keys);
             }
             if !is_behind && board.post_compaction(keyspace.compaction()) {
                 slots.compactor.tell(CompactionMoved);

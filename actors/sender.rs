@@ -64,6 +64,7 @@ impl Actor for Sender {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.machine.strike(Point::Started);
+        self.post_traffic();
         context.notify_later(Tick, LOOK_PAUSE);
     }
 }
@@ -136,6 +137,7 @@ impl Sender {
             return self.give_up(context, error.to_string());
         }
         self.peers = peers;
+        self.post_traffic();
     }
 
     fn post_traffic(&mut self) {

@@ -161,6 +161,7 @@ impl Installation {
             installed: false,
             _states: shared.resources.states.turn_for_snapshot(),
         };
+        shared.board.meters.installing.set(1);
         match turn.prepare(arrived.received) {
             Ok(next) => Some(Installation {
                 snapshot,
@@ -227,6 +228,7 @@ impl Drop for Turn {
             slog::warn!(self.log, "a state that is not in force could not be removed; the next start does it"; "error" => %error);
         }
         self.shared.resources.inbox.clear();
+        self.shared.board.meters.installing.set(0);
         if !self.installed {
             let failed = InstallFailed {
                 incarnation: self.incarnation,

@@ -134,10 +134,12 @@ fn find(shared: &Shared) -> Result<Option<Arc<Made>>, MakeError> {
 
 fn make(shared: &Shared, wanted: &AtomicBool) -> Result<Arc<Made>, MakeError> {
     let state = shared.resources.states.present().environment;
+    let began = Instant::now();
     let file = shared
         .resources
         .snapshots
         .make(&state, goes_on_at_pace(shared, wanted))?;
+    shared.board.meters.copies.add_time(began.elapsed());
     look_into(shared, file)
 }
 

@@ -1,6 +1,7 @@
 //! Receives snapshots from peers, on threads that may block, and tells LogicCenter of each that is whole and sound.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rm_raft::{Configured, Index, MachineId, Snapshot, Term};
 use rm_store::{Description, SnapshotId};
@@ -13,6 +14,7 @@ use crate::ActorName;
 use crate::fault::Point;
 use crate::machine::Shared;
 use crate::message::SnapshotReceived;
+use crate::peer_traffic::Transfers;
 use crate::snapshot_inbox::{Arrived, Found};
 
 /// What the Listener has its receiving half hand snapshots to.
@@ -53,6 +55,8 @@ impl SnapshotSink for Sink {
         Ok(SnapshotStart::From {
             offset: incoming.received(),
             incoming: Box::new(Receiving {
+                transfers: Some(shared.board.traffic.received_from(from)),
+                began: Instant::now(),
                 from,
                 term: header.term,
                 snapshot,
@@ -107,6 +111,9 @@ struct Receiving {
     snapshot: Snapshot,
     /// None once it is finished.
     incoming: Option<rm_store::Incoming>,
+    /// Where it is counted; none once it is.
+    transfers: Option<Arc<Transfers>>,
+    began: Instant,
     shared: Arc<Shared>,
 }
 
@@ -142,6 +149,9 @@ impl IncomingSnapshot for Receiving {
             received,
         };
         self.shared.resources.inbox.put(arrived);
+        if let Some(transfers) = self.transfers.take() {
+            transfers.done.add_time(self.began.elapsed());
+        }
         tell(&self.shared, self.from, self.term, snapshot);
         Ok(())
     }
@@ -150,5 +160,8 @@ impl IncomingSnapshot for Receiving {
 impl Drop for Receiving {
     fn drop(&mut self) {
         self.shared.board.post_receiving(None);
+        if let Some(transfers) = &self.transfers {
+            transfers.failed.add(1);
+        }
     }
 }

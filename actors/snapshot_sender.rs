@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle};
 use rm_raft::{Index, MachineId};
@@ -27,6 +28,7 @@ struct Transfer {
     last: Option<Index>,
     /// How much of it had gone at the last look.
     bytes: u64,
+    began: Instant,
     future: SpawnHandle,
 }
 
@@ -51,6 +53,7 @@ impl Sender {
             request,
             last: None,
             bytes: 0,
+            began: Instant::now(),
             future,
         };
         if let Some(earlier) = self.sending.0.insert(to, transfer) {
@@ -107,13 +110,23 @@ impl Sender {
     }
 
     fn sent(&mut self, to: MachineId, outcome: SnapshotOutcome) {
+        if let Some(transfer) = self.sending.0.get(&to) {
+            let transfers = self.machine.shared.board.traffic.sent_to(to);
+            transfers.done.add_time(transfer.began.elapsed());
+        }
         info!(self.machine.log, "a snapshot is sent to its end"; "to" => self.machine.shared.name_of(to), "outcome" => ?outcome);
         self.ended(to);
     }
 
     fn failed(&mut self, to: MachineId, reason: &str) {
+        self.count_failure(to);
         warn!(self.machine.log, "a snapshot was not sent to its end"; "to" => self.machine.shared.name_of(to), "reason" => reason);
         self.ended(to);
+    }
+
+    fn count_failure(&self, to: MachineId) {
+        let transfers = self.machine.shared.board.traffic.sent_to(to);
+        transfers.failed.add(1);
     }
 
     fn ended(&mut self, to: MachineId) {
@@ -146,6 +159,7 @@ impl Sender {
     fn stop_snapshots(&mut self, context: &mut Context<Self>) {
         for (to, transfer) in std::mem::take(&mut self.sending.0) {
             debug!(self.machine.log, "a snapshot is broken off"; "to" => self.machine.shared.name_of(to));
+            self.count_failure(to);
             context.cancel_future(transfer.future);
         }
     }
@@ -172,6 +186,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let unfinished: Vec<MachineId> = self.sending.0.keys().copied().collect();
         for to in unfinished {
+            self.count_failure(to);
             self.ended(to);
         }
     }

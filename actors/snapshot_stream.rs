@@ -4,7 +4,7 @@
 //! page of the state, and the space comes back with the last of them.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rm_raft::Index;
@@ -208,7 +208,10 @@ async fn obtain(port: &Port) -> Result<Arc<SnapshotFile>, Refusal> {
     let copied = blocking(shared, move |shared| {
         let state = shared.resources.states.present().environment;
         let goes_on = goes_on_at_pace(shared, &wanted);
-        Ok(shared.resources.snapshots.make_passing(&state, goes_on)?)
+        let began = Instant::now();
+        let file = shared.resources.snapshots.make_passing(&state, goes_on)?;
+        shared.board.meters.copies.add_time(began.elapsed());
+        Ok(file)
     });
     let file = Arc::new(copied.await.map_err(refusal)?);
     *newest = Some(Copied {

@@ -191,14 +191,11 @@ impl Storage {
         if installs {
             self.machine.strike_disk(Point::Install)?;
         }
-        let began = Instant::now();
+        let (began, written) = (Instant::now(), append.written_bytes());
         append.commit()?;
-        self.machine
-            .shared
-            .board
-            .meters
-            .log_commits
-            .add(began.elapsed());
+        let meters = &self.machine.shared.board.meters;
+        meters.log_commits.add_time(began.elapsed());
+        meters.log_written_bytes.add(written);
         if installs {
             self.machine.strike(Point::Installed);
         }

@@ -192,7 +192,10 @@ impl Port {
         if shared.board.stopping() {
             return Err(Refusal::Stopped);
         }
-        let outbox = Arc::new(Outbox::new(shared.config.config.watch.queue_bytes_max));
+        let outbox = Arc::new(Outbox::new(
+            shared.config.config.watch.queue_bytes_max,
+            shared.board.meters.events_pending.clone(),
+        ));
         let losses = shared.slots.watcher.losses();
         let id = StreamId(shared.resources.next_request_number());
         shared.slots.watcher.tell(OpenStream {

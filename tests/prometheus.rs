@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
+use crate::curl::get;
+use crate::machine::Machine;
+
 /// The labels of a sample, by name.
 pub type Labels = BTreeMap<String, String>;
 
@@ -21,6 +24,19 @@ pub struct Family {
 pub struct Page(pub BTreeMap<String, Family>);
 
 impl Page {
+    /// What a machine tells at its client port.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer, or not in the format.
+    pub fn of(machine: &Machine) -> Page {
+        let answer = get(&format!("http://{}/metrics", machine.client));
+        assert_eq!(answer.status, 200);
+        let kind = answer.header("content-type");
+        assert_eq!(kind, Some("text/plain; version=0.0.4; charset=utf-8"));
+        Page::parse(&answer.body).unwrap_or_else(|error| panic!("{error} in:\n{}", answer.body))
+    }
+
     /// Reads a page.
     ///
     /// # Errors
@@ -96,7 +112,7 @@ impl Page {
             return Err(format!("{name} has no sample"));
         }
         if family.kind == "histogram" {
-            histogram(&name, &family)?;
+            histograms(&name, &family)?;
         }
         match self.0.insert(name.clone(), family) {
             None => Ok(()),
@@ -167,19 +183,33 @@ fn sample(line: &str) -> Result<(String, Labels, f64), String> {
     Ok((parts[1].to_owned(), labels, value))
 }
 
-/// A histogram without labels of its own: steps that rise to an endless one, which counts all.
-fn histogram(name: &str, family: &Family) -> Result<(), String> {
+/// Histograms, told apart by their labels: of each, steps that rise to an endless one, which counts all.
+fn histograms(name: &str, family: &Family) -> Result<(), String> {
+    let mut all: BTreeMap<Labels, BTreeMap<(String, Labels), f64>> = BTreeMap::new();
+    for ((sample, labels), value) in &family.samples {
+        let mut own = labels.clone();
+        own.remove("le");
+        let mut le = labels.clone();
+        le.retain(|label, _| label == "le");
+        let samples = all.entry(own).or_default();
+        samples.insert((sample.clone(), le), *value);
+    }
+    let checked = |(labels, samples)| {
+        histogram(name, samples).map_err(|error| format!("{error} with {labels:?}"))
+    };
+    all.iter().try_for_each(checked)
+}
+
+fn histogram(name: &str, samples: &BTreeMap<(String, Labels), f64>) -> Result<(), String> {
     let number = |suffix: &str| {
-        let sample = family
-            .samples
-            .get(&(format!("{name}{suffix}"), Labels::new()));
+        let sample = samples.get(&(format!("{name}{suffix}"), Labels::new()));
         sample
             .copied()
             .ok_or_else(|| format!("{name} has no {suffix}"))
     };
     let (count, _) = (number("_count")?, number("_sum")?);
     let mut steps = Vec::new();
-    for ((sample, labels), value) in &family.samples {
+    for ((sample, labels), value) in samples {
         if sample.ends_with("_bucket") {
             let bound = labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
             let bound = bound.ok_or_else(|| format!("{name} has a step without a bound"))?;
@@ -202,7 +232,7 @@ fn histogram(name: &str, family: &Family) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "# HELP a A.\n# TYPE a counter\na{x=\"1\",y=\"\\\"\\n\"} 7\na 8.5\n# HELP b B.\n# TYPE b histogram\nb_bucket{le=\"0.5\"} 1\nb_bucket{le=\"+Inf\"} 2\nb_sum 1.5\nb_count 2\n";
+    const GOOD: &str = "# HELP a A.\n# TYPE a counter\na{x=\"1\",y=\"\\\"\\n\"} 7\na 8.5\n# HELP b B.\n# TYPE b histogram\nb_bucket{le=\"0.5\"} 1\nb_bucket{le=\"+Inf\"} 2\nb_sum 1.5\nb_count 2\nb_bucket{op=\"x\",le=\"+Inf\"} 3\nb_sum{op=\"x\"} 1\nb_count{op=\"x\"} 3\n";
 
     #[test]
     fn a_page_is_read() {
@@ -231,6 +261,8 @@ mod tests {
             ("le=\"0.5\"} 1", "le=\"0.5\"} 3"),
             ("b_sum 1.5\n", ""),
             ("b_count 2\n", "b_count 2"),
+            ("b_count{op=\"x\"} 3\n", ""),
+            ("b_count{op=\"x\"} 3", "b_count{op=\"x\"} 2"),
             (
                 "# HELP b B.\n# TYPE b histogram",
                 "# HELP a B.\n# TYPE a histogram",

@@ -94,7 +94,7 @@ impl Handler<Elapsed> for LogicCenter {
     type Result = ();
     fn handle(&mut self, _: Elapsed, context: &mut Context<Self>) {
         self.enter(context);
-        self.step(Input::Elapsed, context);
+        self.elapsed(context);
     }
 }
 

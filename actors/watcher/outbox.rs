@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::meters::Meter;
 use crate::port::Refusal;
 use crate::watching::{Delivery, Manner, Notice};
 
@@ -22,6 +23,8 @@ pub(crate) struct Outbox {
     changed: Notify,
     /// From so many bytes on no more events are taken.
     bytes_max: usize,
+    /// How many events wait, here and for all other streams.
+    pending: Arc<Meter>,
 }
 
 /// The Watcher's end: when it is gone, nothing more is told.
@@ -65,11 +68,12 @@ enum What {
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Outbox {
+    pub(crate) fn new(bytes_max: usize, pending: Arc<Meter>) -> Outbox {
         Outbox {
             state: Mutex::default(),
             changed: Notify::new(),
             bytes_max,
+            pending,
         }
     }
 
@@ -96,6 +100,9 @@ impl Outbox {
         let mut state = self.state();
         match state.take() {
             Some(notice) => {
+                if let Notice::Happened { parts, .. } = &notice {
+                    self.pending.take_away(events(parts));
+                }
                 let is_low = state.starved && state.bytes <= self.bytes_max / 2;
                 state.starved &= !is_low;
                 Some(Ok((notice, is_low)))
@@ -112,6 +119,7 @@ impl Sending {
         &self,
         watchers: impl Iterator<Item = (W, i64, Manner, Arc<Delivery>)>,
     ) -> Vec<W> {
+        let mut told = 0;
         let mut refused = Vec::new();
         let mut state = self.0.state();
         for (watcher, id, manner, events) in watchers {
@@ -119,9 +127,12 @@ impl Sending {
                 state.starved = true;
                 refused.push(watcher);
             } else {
+                told += events.events.len() as u64;
                 state.happened(id, manner, events);
             }
         }
+        // Before they can be taken.
+        self.0.pending.add(told);
         drop(state);
         self.0.changed.notify_one();
         refused
@@ -164,7 +175,30 @@ impl Sending {
     }
 }
 
+impl Drop for Outbox {
+    /// What nobody takes any more waits no longer.
+    fn drop(&mut self) {
+        let state = self.state();
+        let later = state.later.iter().map(|(_, item)| item);
+        let items = state.items.values().flatten().chain(later);
+        let left = items.map(Item::events).sum();
+        self.pending.take_away(left);
+    }
+}
+
+/// How many events there are in deliveries.
+fn events(parts: &[Arc<Delivery>]) -> u64 {
+    parts.iter().map(|part| part.events.len() as u64).sum()
+}
+
 impl Item {
+    fn events(&self) -> u64 {
+        match &self.what {
+            What::Events(events, _) => events.events.len() as u64,
+            What::Other { .. } => 0,
+        }
+    }
+
     fn is_progress_of_all(&self) -> bool {
         let notice = match &self.what {
             What::Other { notice, .. } => notice,
@@ -285,7 +319,7 @@ mod tests {
     }
 
     fn outbox(bytes_max: usize) -> (Arc<Outbox>, Sending) {
-        let outbox = Arc::new(Outbox::new(bytes_max));
+        let outbox = Arc::new(Outbox::new(bytes_max, Arc::default()));
         (outbox.clone(), Sending(outbox))
     }
 
@@ -375,6 +409,26 @@ mod tests {
         assert_eq!(next(&outbox).as_deref(), Some("2 hears [3], low"));
         assert!(happened(&sending, 3, &delivery(4, 1)));
         assert_eq!(next(&outbox).as_deref(), Some("3 hears [4]"));
+    }
+
+    #[test]
+    fn events_are_pending_until_they_are_taken_or_nobody_takes_them() {
+        let (outbox, sending) = outbox(1 << 20);
+        let pending = outbox.pending.clone();
+        for (id, revision) in [(1, 2), (2, 2), (1, 3)] {
+            happened(&sending, id, &delivery(revision, 1));
+        }
+        let progress = Notice::Progress {
+            id: None,
+            revision: 3,
+        };
+        sending.tell(progress, None);
+        happened(&sending, 2, &delivery(4, 1));
+        assert_eq!(pending.read(), 4);
+        assert_eq!(next(&outbox).as_deref(), Some("1 hears [2, 3]"));
+        assert_eq!(pending.read(), 2, "what waits behind the progress, too");
+        drop((outbox, sending));
+        assert_eq!(pending.read(), 0);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Service<Request<Body>> for Services {
         if !is_grpc(request.version(), request.headers()) {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
-        let call = self.calls.begin(request.uri().path());
+        let call = self.calls.begin(request.uri().path(), request.headers());
         let deadline = match Deadline::of(request.headers()) {
             Ok(deadline) => deadline,
             Err(refusal) => return ready(counted(call, refusal.into_http())),
@@ -81,7 +81,9 @@ impl Service<Request<Body>> for Services {
             true => Shape::One,
             false => Shape::Messages,
         };
-        let mut request = request.map(|body| self.arrivals.count(body, shape));
+        let received = call.as_ref().and_then(Call::received);
+        let count = |body| self.arrivals.count(body, shape).counted_by(received);
+        let mut request = request.map(count);
         // Also where nobody needs permissions: a stream may live to see that they are asked for.
         if let Some(proof) = Proof::of(&request) {
             request.extensions_mut().insert(proof);

@@ -1,6 +1,7 @@
 //! etcd's Lease service.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use rm_actors::port::{Port, Refusal};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::calls::{Broken, Calls};
 use crate::error::refused;
 use crate::header::{header, header_now};
 use crate::lookout::Lookout;
@@ -25,13 +27,22 @@ const NO_TTL: i64 = -1;
 /// Grants, renews and ends leases.
 pub(crate) struct LeaseService {
     port: Port,
+    calls: Arc<Calls>,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
 }
 
 impl LeaseService {
-    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> LeaseService {
-        LeaseService { port, draining }
+    pub(crate) fn new(
+        port: Port,
+        calls: Arc<Calls>,
+        draining: watch::Receiver<bool>,
+    ) -> LeaseService {
+        LeaseService {
+            port,
+            calls,
+            draining,
+        }
     }
 }
 
@@ -76,8 +87,12 @@ impl Lease for LeaseService {
             self.port.clone(),
             Caller::new(&self.port, request.extensions()),
         );
+        let calls = self.calls.clone();
         let renewals = request.into_inner().map(move |request| {
             let (port, caller) = (port.clone(), caller.clone());
+            if let Err(error) = &request {
+                calls.broke(Broken::LeaseKeepAlive, error);
+            }
             async move { renew(&port, &caller, request.map_err(unread)?.id).await }
         });
         let keeping = Keeping {

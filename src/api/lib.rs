@@ -13,6 +13,7 @@ mod certificates;
 mod cluster;
 mod connection;
 mod consistency;
+mod cut;
 mod deadline;
 mod departure;
 mod descriptors;

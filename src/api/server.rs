@@ -186,12 +186,13 @@ fn services(
     draining: watch::Receiver<bool>,
 ) -> Result<Services, ServeError> {
     let limit = message_bytes_max(port.config());
+    let calls = Arc::new(Calls::new());
     let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
     let maintenance = MaintenanceService::new(port.clone(), draining.clone());
     let cluster = ClusterService::new(port.clone());
-    let watch = WatchService::new(port.clone(), draining.clone());
+    let watch = WatchService::new(port.clone(), calls.clone(), draining.clone());
     let auth = AuthService::new(port.clone());
-    let lease = LeaseService::new(port.clone(), draining.clone());
+    let lease = LeaseService::new(port.clone(), calls.clone(), draining.clone());
     let lock = LockService::new(port.clone(), draining.clone());
     let election = ElectionService::new(port.clone(), draining.clone());
     let admin = AdminService::new(port.clone());
@@ -206,7 +207,6 @@ fn services(
         .add_service(AdminServer::new(admin).max_decoding_message_size(limit))
         .add_service(HealthServer::new(health).max_decoding_message_size(limit));
     let others = reflection::add_to(others)?.prepare();
-    let calls = Arc::new(Calls::new());
     let requests_bytes = port.config().limits.requests_bytes_max;
     let arrivals = Arrivals::new(requests_bytes.max(document_bytes_max(limit)));
     let web = Web::new(

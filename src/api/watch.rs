@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::calls::{Broken, Calls};
 use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::lookout::Lookout;
@@ -38,13 +39,22 @@ const NO_WATCHER: i64 = -1;
 /// Tells of changes.
 pub(crate) struct WatchService {
     port: Port,
+    calls: Arc<Calls>,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
 }
 
 impl WatchService {
-    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> WatchService {
-        WatchService { port, draining }
+    pub(crate) fn new(
+        port: Port,
+        calls: Arc<Calls>,
+        draining: watch::Receiver<bool>,
+    ) -> WatchService {
+        WatchService {
+            port,
+            calls,
+            draining,
+        }
     }
 }
 
@@ -61,6 +71,7 @@ impl Watch for WatchService {
             watching: self.port.watch().map_err(refused)?,
             caller: Caller::new(&self.port, request.extensions()),
             port: self.port.clone(),
+            calls: self.calls.clone(),
             draining: self.draining.clone(),
             requests: Some(request.into_inner()),
             judging: None,
@@ -75,6 +86,7 @@ impl Watch for WatchService {
 /// One client's stream, in both directions.
 struct Conversation {
     port: Port,
+    calls: Arc<Calls>,
     caller: Caller,
     watching: WatchStream,
     draining: watch::Receiver<bool>,
@@ -140,6 +152,7 @@ impl Conversation {
     async fn next(&mut self) -> Result<Next, Status> {
         let room = self.watching.room();
         let (requests, judging) = (&mut self.requests, &mut self.judging);
+        let calls = &self.calls;
         let asked = async {
             if let Some(judged) = judging {
                 let judged = judged.await;
@@ -149,7 +162,10 @@ impl Conversation {
             match requests {
                 Some(requests) => {
                     let room = room.await;
-                    let request = requests.message().await.map_err(unread)?;
+                    let request = requests.message().await.map_err(|error| {
+                        calls.broke(Broken::Watch, &error);
+                        unread(error)
+                    })?;
                     Ok(Next::Request(room, request))
                 }
                 None => std::future::pending().await,

@@ -4,9 +4,7 @@ mod answer;
 mod exposition;
 mod gateway;
 mod metrics;
-mod peers;
 mod probes;
-mod process;
 mod version;
 
 use std::sync::Arc;

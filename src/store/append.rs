@@ -25,6 +25,8 @@ pub struct Append<'a> {
     pub(crate) last: EntryId,
     /// The era that the log is to name from this commit on, if another than before.
     pub(crate) era: Option<Era>,
+    /// Bytes of the entries that were written.
+    written_bytes: u64,
     /// Whether entries were written or removed.
     pub(crate) changed: bool,
     /// Whether a write has failed half-way.
@@ -42,6 +44,7 @@ impl<'a> Append<'a> {
             first: durable.first,
             last: durable.last,
             era: None,
+            written_bytes: 0,
             changed: false,
             broken: false,
         }
@@ -55,6 +58,11 @@ impl<'a> Append<'a> {
     /// Term, vote and commit index, as they will be durable.
     pub fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    /// Bytes of the entries in this batch, keys and values, as they lie in the log.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Adds a hard state and entries to the batch.
@@ -135,7 +143,7 @@ impl<'a> Append<'a> {
             self.log.tables.truncate(&mut self.txn, from)?;
         }
         self.log.environment.at(Point::Append)?;
-        self.log.tables.append(&mut self.txn, entries)?;
+        self.written_bytes += self.log.tables.append(&mut self.txn, entries)?;
         self.changed = true;
         Ok(())
     }

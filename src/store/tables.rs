@@ -388,7 +388,8 @@ impl Tables {
     }
 
     /// Writes entries behind all that the table has.
-    pub(crate) fn append(&self, txn: &mut RwTxn<'_>, entries: &[Entry]) -> Result<(), LogError> {
+    pub(crate) fn append(&self, txn: &mut RwTxn<'_>, entries: &[Entry]) -> Result<u64, LogError> {
+        let mut bytes = 0;
         let mut previous = self.terms.last(txn)?.map(|(_, term)| term.to_vec());
         let mut value = Vec::new();
         for entry in entries {
@@ -396,6 +397,7 @@ impl Tables {
             codec::encode(entry, &mut value);
             self.log
                 .put_with_flags(txn, heed::PutFlags::APPEND, &key, &value)?;
+            bytes += (key.len() + value.len()) as u64;
             let term = entry.id.term.0.to_le_bytes();
             if previous.as_deref() != Some(&term[..]) {
                 self.terms.put(txn, &key, &term)?;
@@ -406,7 +408,7 @@ impl Tables {
                 self.configurations.put(txn, &key, &value)?;
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

@@ -9,6 +9,8 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::Arrival;
+use crate::calls::Received;
+use crate::cut::Cut;
 
 /// What a request is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) struct Arriving {
     /// What has come of what is not whole.
     bytes: usize,
     cut: Cut,
+    /// Where the messages are counted, if there may be many.
+    received: Option<Received>,
     arrival: Arrival,
     refusal: Option<Status>,
 }
@@ -42,9 +46,15 @@ impl Arriving {
             shape,
             bytes: 0,
             cut: Cut::default(),
+            received: None,
             arrival,
             refusal: None,
         }
+    }
+
+    /// Has its messages counted.
+    pub(crate) fn counted_by(self, received: Option<Received>) -> Arriving {
+        Arriving { received, ..self }
     }
 
     /// Why the rest is waited for no longer, if so.
@@ -77,9 +87,12 @@ impl Arriving {
             Shape::One if self.body.is_end_stream() => self.holds(0),
             Shape::One | Shape::OneHeld | Shape::Other => self.holds(self.bytes + data.len()),
             Shape::Messages => {
-                let (has_ended, bytes) = self.cut.take(data);
-                if has_ended {
+                let (ended, bytes) = self.cut.take(data);
+                if ended > 0 {
                     self.arrival.done();
+                }
+                if let Some(received) = &self.received {
+                    received.count(ended);
                 }
                 self.holds(bytes)
             }
@@ -138,43 +151,6 @@ impl http_body::Body for Arriving {
     }
 }
 
-/// How many bytes stand before a message: whether it is compressed, and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
-const PREFIX_BYTES: usize = 5;
-
-/// Where in a stream of gRPC's messages its last byte stands.
-#[derive(Debug, Default)]
-struct Cut {
-    prefix: [u8; PREFIX_BYTES],
-    prefix_bytes: usize,
-    message_bytes: usize,
-}
-
-impl Cut {
-    /// Goes on by some bytes. Whether a message has ended, and how many bytes have come of the one that has not.
-    fn take(&mut self, mut data: &[u8]) -> (bool, usize) {
-        let mut has_ended = false;
-        while !data.is_empty() {
-            let (own, rest) = data.split_at(data.len().min(PREFIX_BYTES - self.prefix_bytes));
-            self.prefix[self.prefix_bytes..][..own.len()].copy_from_slice(own);
-            self.prefix_bytes += own.len();
-            data = rest;
-            if self.prefix_bytes < PREFIX_BYTES {
-                break;
-            }
-            let [_, length @ ..] = self.prefix;
-            let missing = u32::from_be_bytes(length) as usize - self.message_bytes;
-            let taken = data.len().min(missing);
-            self.message_bytes += taken;
-            data = &data[taken..];
-            if taken == missing {
-                *self = Cut::default();
-                has_ended = true;
-            }
-        }
-        (has_ended, self.prefix_bytes + self.message_bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::channel::mpsc::{UnboundedSender, unbounded};
@@ -211,24 +187,6 @@ mod tests {
     fn message(bytes: usize) -> Vec<u8> {
         let length = u32::try_from(bytes).expect("it is short").to_be_bytes();
         [&[0], &length[..], &vec![7; bytes]].concat()
-    }
-
-    #[test]
-    fn messages_are_cut_however_their_bytes_come() {
-        let messages = [message(3), message(0), message(9)].concat();
-        for length in 1..=messages.len() {
-            let (mut cut, mut ended) = (Cut::default(), false);
-            for (place, piece) in messages.chunks(length).enumerate() {
-                let come = place * length + piece.len();
-                let missing = [8, 13, 27].into_iter().filter(|end| *end <= come);
-                let begin = missing.max().unwrap_or(0);
-                let (has_ended, bytes) = cut.take(piece);
-                assert_eq!(bytes, come - begin, "{length} {place}");
-                assert_eq!(has_ended, begin > place * length, "{length} {place}");
-                ended = has_ended;
-            }
-            assert!(ended);
-        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use rm_actors::port::Distribution;
+use rm_actors::port::Histogram;
 
 /// What a page of this format says of itself.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,21 +24,22 @@ impl Page {
         self.family(name, "gauge", help)
     }
 
-    /// How long something took, in seconds.
-    pub(crate) fn histogram(&mut self, name: &'static str, help: &str, of: &Distribution) {
-        let mut family = self.family(name, "histogram", help);
-        for (bound, count) in &of.steps {
-            let bound = bound.as_secs_f64().to_string();
-            family.line("_bucket", &[("le", &bound)], count);
-        }
-        family.line("_bucket", &[("le", "+Inf")], of.count);
-        family.line("_sum", &[], of.sum.as_secs_f64());
-        family.line("_count", &[], of.count);
+    /// How large something was, each time.
+    pub(crate) fn histogram(&mut self, name: &'static str, help: &str, of: &Histogram) {
+        self.histograms(name, help).distribution(&[], of);
+    }
+
+    /// A family of the same.
+    pub(crate) fn histograms(&mut self, name: &'static str, help: &str) -> Family<'_> {
+        self.family(name, "histogram", help)
     }
 
     fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
-        self.text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        Family { page: self, name }
+        Family {
+            page: self,
+            head: Some(format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")),
+            name,
+        }
     }
 
     /// The whole page.
@@ -47,9 +48,11 @@ impl Page {
     }
 }
 
-/// The samples of one name.
+/// The samples of one name. Without any, the page has nothing of it.
 pub(crate) struct Family<'p> {
     page: &'p mut Page,
+    /// What stands before the first.
+    head: Option<String>,
     name: &'static str,
 }
 
@@ -64,8 +67,24 @@ impl Family<'_> {
         self.line("", labels, value);
     }
 
+    /// One histogram, told from the others by its labels.
+    pub(crate) fn distribution(&mut self, labels: &[(&str, &str)], of: &Histogram) {
+        let of = of.read();
+        let mut bucket = |bound: &str, count| {
+            let labels = [labels, &[("le", bound)]].concat();
+            self.line("_bucket", &labels, count);
+        };
+        for (bound, count) in of.steps {
+            bucket(&bound.to_string(), count);
+        }
+        bucket("+Inf", of.count);
+        self.line("_sum", labels, of.sum);
+        self.line("_count", labels, of.count);
+    }
+
     fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         let text = &mut self.page.text;
+        text.push_str(&self.head.take().unwrap_or_default());
         text.push_str(self.name);
         text.push_str(suffix);
         for (place, (label, value)) in labels.iter().enumerate() {
@@ -98,18 +117,18 @@ mod tests {
     fn a_page_is_in_the_format_whatever_a_label_says() {
         let mut page = Page::default();
         page.gauge("leader", "Whether there is one.").is(1);
+        page.gauge("nobody", "Of which there is none.");
         let mut calls = page.counter("calls_total", "Calls.");
         calls.sample(&[("method", "Put"), ("why", "a \"b\\\n")], 7);
         calls.sample(&[("method", "Get"), ("why", "")], 0.5);
-        page.histogram(
-            "flush_seconds",
-            "Flushes.",
-            &Distribution {
-                steps: vec![(Duration::from_micros(125), 1), (Duration::from_secs(8), 2)],
-                count: 3,
-                sum: Duration::from_millis(12_500),
-            },
-        );
+        let flushes = Histogram::of_times(&[125, 8_000_000]);
+        for micros in [100, 4_000_000, 8_399_900] {
+            flushes.add_time(Duration::from_micros(micros));
+        }
+        page.histogram("flush_seconds", "Flushes.", &flushes);
+        let mut work = page.histograms("work_seconds", "Work.");
+        let none = Histogram::of_times(&[1_000_000]);
+        work.distribution(&[("op", "Put")], &none);
         let expected = "\
 # HELP leader Whether there is one.
 # TYPE leader gauge
@@ -123,8 +142,14 @@ calls_total{method=\"Get\",why=\"\"} 0.5
 flush_seconds_bucket{le=\"0.000125\"} 1
 flush_seconds_bucket{le=\"8\"} 2
 flush_seconds_bucket{le=\"+Inf\"} 3
-flush_seconds_sum 12.5
+flush_seconds_sum 12.4
 flush_seconds_count 3
+# HELP work_seconds Work.
+# TYPE work_seconds histogram
+work_seconds_bucket{op=\"Put\",le=\"1\"} 0
+work_seconds_bucket{op=\"Put\",le=\"+Inf\"} 0
+work_seconds_sum{op=\"Put\"} 0
+work_seconds_count{op=\"Put\"} 0
 ";
         assert_eq!(page.into_text(), expected);
     }

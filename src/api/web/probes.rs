@@ -2,7 +2,7 @@
 //! `/livez` and `/readyz` with their checks for Kubernetes.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use form_urlencoded::parse;
@@ -234,10 +234,13 @@ pub(crate) struct Tally {
 struct Outcomes {
     held: AtomicU64,
     failed: AtomicU64,
+    /// What it came to last.
+    holds: AtomicBool,
 }
 
 impl Outcomes {
     fn count(&self, holds: bool) {
+        self.holds.store(holds, Ordering::Relaxed);
         let counted = if holds { &self.held } else { &self.failed };
         counted.fetch_add(1, Ordering::Relaxed);
     }
@@ -264,6 +267,19 @@ impl Tally {
                         ("status", status),
                     ];
                     checks.sample(&labels, read(count));
+                }
+            }
+        }
+        let mut last = page.gauge(
+            "etcd_server_healthcheck",
+            "Whether each check of /livez and /readyz held when it was made last.",
+        );
+        for (probe, counted) in PROBES.iter().zip(&self.checks) {
+            for (check, outcomes) in probe.checks.iter().zip(counted) {
+                if read(&outcomes.held) + read(&outcomes.failed) > 0 {
+                    let labels = [("type", probe.name), ("name", check.name())];
+                    let holds = outcomes.holds.load(Ordering::Relaxed);
+                    last.sample(&labels, i32::from(holds));
                 }
             }
         }

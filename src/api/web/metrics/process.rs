@@ -5,7 +5,7 @@ use std::fs;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-use super::exposition::Page;
+use crate::web::exposition::Page;
 
 /// What of `/proc/self/stat` is told, behind the name of the program (proc(5); the third field is the first here).
 const USER_TICKS: usize = 11;
@@ -17,20 +17,30 @@ const RESIDENT_PAGES: usize = 21;
 /// Writes what can be told. It reads files of the system, which may take a while: not for a thread that serves.
 ///
 /// `started` is when the process began, in seconds since 1970.
-pub(crate) fn write(page: &mut Page, started: u64) {
+pub(super) fn write(page: &mut Page, started: u64) {
     page.gauge(
         "process_start_time_seconds",
         "When the process began, in seconds since 1970.",
     )
     .is(started);
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
+        let count = files.count();
         page.gauge("process_open_fds", "Open file descriptors.")
-            .is(files.count());
+            .is(count);
+        page.gauge("os_fd_used", "The same, by etcd's name.")
+            .is(count);
     }
     if let Some(limit) = getrlimit(Resource::Nofile).current {
         page.gauge("process_max_fds", "How many file descriptors may be open.")
             .is(limit);
+        page.gauge("os_fd_limit", "The same, by etcd's name.")
+            .is(limit);
     }
+    page.gauge(
+        "process_virtual_memory_max_bytes",
+        "How much memory may be mapped.",
+    )
+    .is(getrlimit(Resource::As).current.unwrap_or(u64::MAX));
     let Ok(stat) = fs::read_to_string("/proc/self/stat") else {
         return;
     };

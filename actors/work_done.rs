@@ -1,0 +1,97 @@
+//! What the Applier has its key space do, counted and timed for whoever monitors the machine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rm_kv::{
+    Keyspace, Kind, KvError, Outcome, Query, Reply, ReplyBody, RequestError, StateMachine, Tally,
+};
+use rm_raft::{Entry, Index};
+
+use crate::entry::apply_entry;
+use crate::machine::Shared;
+use crate::meters::KeyspaceMeters;
+
+/// What was done by one life of the Applier.
+pub(crate) struct WorkDone {
+    shared: Arc<Shared>,
+    /// What was applied and is not posted yet.
+    applied: Tally,
+    /// When the compaction was met of which the scrub goes on.
+    compacts_since: Option<Instant>,
+}
+
+impl WorkDone {
+    pub(crate) fn new(shared: &Arc<Shared>) -> WorkDone {
+        WorkDone {
+            shared: shared.clone(),
+            applied: Tally::default(),
+            compacts_since: None,
+        }
+    }
+
+    fn meters(&self) -> &KeyspaceMeters {
+        &self.shared.board.meters.keyspace
+    }
+
+    /// Applies an entry. What an earlier life has posted, up to `posted`, counts no second time.
+    pub(crate) fn apply(
+        &mut self,
+        keyspace: &mut Keyspace,
+        entry: &Entry,
+        answer: bool,
+        posted: Index,
+    ) -> Result<Outcome, KvError> {
+        let began = Instant::now();
+        let outcome = apply_entry(keyspace, entry, answer)?;
+        let took = began.elapsed();
+        let done = keyspace.take_tally();
+        if entry.id.index <= posted {
+            return Ok(outcome);
+        }
+        self.applied += done;
+        if let (Some(kind), Some(reply)) = (keyspace.last_kind(), &outcome) {
+            self.meters().applied(kind, reply.is_ok(), took);
+            if kind == Kind::Compaction && reply.is_ok() {
+                self.compacts_since.get_or_insert(began);
+            }
+            if let Ok(reply) = reply
+                && let ReplyBody::GrantLease(lease) = &reply.body
+            {
+                self.meters().granted(lease.ttl);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Answers a query.
+    pub(crate) fn answer(
+        &self,
+        keyspace: &Keyspace,
+        query: &Query,
+    ) -> Result<Result<Reply, RequestError>, KvError> {
+        let began = Instant::now();
+        let outcome = keyspace.query(query);
+        let succeeded = matches!(outcome, Ok(Ok(_)));
+        let took = began.elapsed();
+        self.meters().read(query.is_range(), succeeded, took);
+        self.meters().count(&keyspace.take_tally());
+        outcome
+    }
+
+    /// Posts what was applied: before anyone learns of the entries, so that a later life counts what this one has not posted.
+    pub(crate) fn post(&mut self, keyspace: Option<&Keyspace>) {
+        let applied = std::mem::take(&mut self.applied);
+        self.meters().count(&applied);
+        let is_complete = keyspace.map(|keyspace| keyspace.compaction().is_complete());
+        match (is_complete, self.compacts_since) {
+            // An earlier life met it, or an earlier process.
+            (Some(false), None) => self.compacts_since = Some(Instant::now()),
+            (Some(true), Some(since)) => {
+                self.compacts_since = None;
+                self.meters().compacted(since.elapsed());
+            }
+            _ => {}
+        }
+    }
+}
