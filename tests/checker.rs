@@ -3,7 +3,7 @@
 //!
 //! Keys are checked one by one, which suffices: linearizability is local (Herlihy and Wing, 1990, theorem 1).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::history::{Answer, History, Operation, Request, Value};
 
@@ -53,9 +53,11 @@ fn unexplained(operations: &[Operation]) -> Option<Vec<Operation>> {
 /// Whether the operations on one key, which holds nothing at first, are linearizable.
 pub fn linearizable(operations: &[Operation]) -> bool {
     let operations = in_order(&relevant(operations));
+    let twins = twins(&operations);
     let first = Configuration {
         done: vec![0; operations.len().div_ceil(64)],
         value: None,
+        to_be_seen: false,
     };
     let mut visited = HashSet::new();
     let mut open = vec![first];
@@ -71,10 +73,8 @@ pub fn linearizable(operations: &[Operation]) -> bool {
         // Pushed from the last answer to the first, so that the likeliest is tried first.
         let next: Vec<Configuration> = undone()
             .filter(|(_, operation)| operation.asked <= deadline)
-            .filter_map(|(place, operation)| {
-                let value = step(configuration.value, operation)?;
-                Some(configuration.after(place, value))
-            })
+            .filter(|(place, _)| twins[*place].is_none_or(|twin| configuration.has_done(twin)))
+            .filter_map(|(place, operation)| configuration.after(place, operation))
             .collect();
         for configuration in next.into_iter().rev() {
             if visited.insert(configuration.clone()) {
@@ -86,10 +86,15 @@ pub fn linearizable(operations: &[Operation]) -> bool {
 }
 
 /// Which operations have taken effect, and what the key then holds.
+///
+/// An operation without an answer need not have happened. So it is taken only where it changes what the key holds, and the next
+/// operation must depend on that: where it does not, leaving the first out explains as much. Otherwise each would double the work.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Configuration {
     done: Vec<u64>,
     value: Value,
+    /// Whether the last operation has no answer.
+    to_be_seen: bool,
 }
 
 impl Configuration {
@@ -97,11 +102,41 @@ impl Configuration {
         self.done[place / 64] & (1 << (place % 64)) != 0
     }
 
-    fn after(&self, place: usize, value: Value) -> Self {
+    /// What it is after that operation, unless this cannot be the next one, or need not be.
+    fn after(&self, place: usize, operation: &Operation) -> Option<Self> {
+        let value = step(self.value, operation)?;
+        let is_unknown = operation.answer.is_none();
+        if is_unknown && value == self.value || self.to_be_seen && is_blind(operation) {
+            return None;
+        }
         let mut done = self.done.clone();
         done[place / 64] |= 1 << (place % 64);
-        Configuration { done, value }
+        Some(Configuration {
+            done,
+            value,
+            to_be_seen: is_unknown,
+        })
     }
+}
+
+/// Whether neither its effect nor its answer depends on what the key holds.
+fn is_blind(operation: &Operation) -> bool {
+    match operation.request {
+        Request::Put(_) => true,
+        Request::Delete => operation.answer.is_none(),
+        Request::Get | Request::CompareAndSwap(..) => false,
+    }
+}
+
+/// For each operation without an answer, the place of the last one before it that asks for the same: any order in which the later
+/// one comes first explains as much with the two exchanged.
+fn twins(operations: &[Operation]) -> Vec<Option<usize>> {
+    let mut last = HashMap::new();
+    let twin = |(place, operation): (usize, &Operation)| match operation.answer {
+        Some(_) => None,
+        None => last.insert(operation.request, place),
+    };
+    operations.iter().enumerate().map(twin).collect()
 }
 
 /// What the key holds after the operation, or nothing when its answer is impossible where it held `value`.
@@ -117,17 +152,20 @@ fn step(value: Value, operation: &Operation) -> Option<Value> {
     possible.then_some(after)
 }
 
-/// The operations by the time of their answers, those without one last.
+/// The operations by the time of their answers, and last those without one, by the time when they were asked for.
 fn in_order(operations: &[Operation]) -> Vec<Operation> {
     let mut operations = operations.to_vec();
-    operations.sort_by_key(|operation| (operation.answer.is_none(), operation.answered));
+    operations.sort_by_key(|operation| match operation.answer {
+        Some(_) => (false, operation.answered),
+        None => (true, operation.asked),
+    });
     operations
 }
 
 /// Leaves out what has no outcome and left no trace: each would double the work, and none changes the verdict.
 ///
 /// Without its answer a read says nothing. A write without an answer whose value nobody saw or expected can be taken out of
-/// any order that explains the rest, since values are written once.
+/// any order that explains the rest.
 fn relevant(operations: &[Operation]) -> Vec<Operation> {
     let seen: HashSet<u64> = operations
         .iter()
@@ -265,13 +303,13 @@ mod tests {
     }
 
     prop_compose! {
-        /// Values are unique to their writer, as in a real history, and seen by anybody.
-        fn operations()(parts in prop::collection::vec((0u8..4, 0u64..6, 0u64..6, 0u64..12, 0u64..8, 0u8..5), 0..7))
+        /// Values are unique to their writer, who may write them again, as in a real history, and seen by anybody.
+        fn operations()(parts in prop::collection::vec((0u8..4, 0u64..6, 0u64..6, 0u64..12, 0u64..8, 0u8..5, 1u64..4), 0..7))
             -> Vec<Operation>
         {
             let value = |number: u64| (number > 0).then_some(number);
-            parts.into_iter().enumerate().map(|(place, (kind, expected, seen, asked, length, answer))| {
-                let new = place as u64 + 1;
+            parts.into_iter().enumerate().map(|(place, (kind, expected, seen, asked, length, answer, writes))| {
+                let new = place as u64 / writes + 1;
                 let request = match kind {
                     0 => Request::Get,
                     1 => Request::Put(new),

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a key holds: a value that is written once in a whole test, or nothing.
+/// What a key holds: a value that one writer wrote, or nothing.
 pub type Value = Option<u64>;
 
 /// What was asked of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// Read it.
     Get,
