@@ -37,6 +37,7 @@ mod message;
 mod meters;
 mod operator;
 mod participation;
+mod passwords;
 mod peer_traffic;
 pub mod port;
 mod posts;

@@ -29,6 +29,7 @@ pub use crate::admission::Newcomer;
 pub use crate::leasing::{LeaseLeft, LeaseReport};
 pub use crate::meters::{Distribution, Histogram, KeyspaceMeters, Meter, Meters, Promotions};
 pub use crate::operator::{Failure, Fault, Levels};
+pub use crate::passwords::Origin;
 pub use crate::peer_traffic::{HeardPeer, PeerCounts, PeerTraffic, Transfers};
 pub use crate::refusal::Refusal;
 pub use crate::report::{

@@ -1,36 +1,41 @@
 //! Who a client is: it proves itself by a password, has a token from then on, and its requests are signed with its name. What it may
 //! is judged where its requests are applied.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rm_kv::{AuthError, AuthQuery, AuthReply, Deed, Query, ReplyBody, Signature};
 use slog::warn;
-use tokio::sync::Semaphore;
 
+use crate::passwords::{Line, Origin, Turn};
 use crate::port::{Consistency, Port, Refusal};
 
-/// How many passwords are looked at at a time: each takes a thread for a while, on purpose.
+/// How many passwords are looked at at a time, each on a thread of its own.
 const PASSWORDS_MAX: usize = 2;
+
+/// How many passwords may wait for that. So many are done within a few seconds at the default cost.
+const PASSWORDS_WAITING_MAX: usize = 128;
+
+/// How many new passwords are hashed at a time, beside those that are looked at.
+const HASHES_MAX: usize = 1;
+
+/// How many new passwords may wait for that.
+const HASHES_WAITING_MAX: usize = 64;
 
 /// The longest password, in bytes: what bcrypt looks at.
 const PASSWORD_BYTES_MAX: usize = 72;
 
-/// How many passwords may wait for that; one more is refused. So many are done within a few seconds at the default cost.
-const PASSWORDS_WAITING_MAX: usize = 128;
-
-/// Room for those whose passwords are looked at.
+/// Room for those whose passwords are looked at, and for the new passwords of administrators, whom nobody else holds up.
 #[derive(Clone)]
 pub(crate) struct RoomForPasswords {
-    threads: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    looked_at: Line,
+    hashed: Line,
 }
 
 impl RoomForPasswords {
     pub(crate) fn new() -> RoomForPasswords {
         RoomForPasswords {
-            threads: Arc::new(Semaphore::new(PASSWORDS_MAX)),
-            places: Arc::new(Semaphore::new(PASSWORDS_MAX + PASSWORDS_WAITING_MAX)),
+            looked_at: Line::new(PASSWORDS_MAX, PASSWORDS_WAITING_MAX),
+            hashed: Line::new(HASHES_MAX, HASHES_WAITING_MAX),
         }
     }
 }
@@ -123,7 +128,8 @@ impl Port {
         }
     }
 
-    /// Looks at a user's password and gives out a token that stands for the user; with it the revision of the key space.
+    /// Looks at a user's password, which came from there, and gives out a token that stands for the user; with it the revision of the key
+    /// space.
     ///
     /// # Errors
     /// [`AuthError::Failed`] for a wrong password, [`AuthError::NotEnabled`], [`AuthError::OldRevision`] where users, roles or permissions
@@ -132,6 +138,7 @@ impl Port {
         &self,
         user: String,
         password: String,
+        from: Origin,
     ) -> Result<(i64, String), Refusal> {
         let deadline = Instant::now() + self.shared.request_timeout();
         loop {
@@ -140,14 +147,13 @@ impl Port {
                 revision,
                 key_space,
             } = self.proof_of(&user).await?;
-            let is_right = match hash {
-                Some(hash) => self.verify(password.clone(), hash).await?,
-                None => false,
+            let proved = match hash {
+                Some(hash) => self.verify(password.clone(), hash, from).await?,
+                None => None,
             };
-            if !is_right {
-                return Err(Refusal::Request(AuthError::Failed.into()));
-            }
-            match self.shared.tokens.give_out(self, &user, revision).await {
+            let turn = proved.ok_or(Refusal::Request(AuthError::Failed.into()))?;
+            let given = self.shared.tokens.give_out(self, &user, revision, turn);
+            match given.await {
                 // Something has changed while the password was looked at.
                 Err(refusal) if refusal.is_outdated() && Instant::now() < deadline => {}
                 outcome => return Ok((key_space, outcome?)),
@@ -180,38 +186,26 @@ impl Port {
             )));
         }
         let cost = self.shared.config.config.auth.bcrypt_cost;
-        let hashed = self
-            .at_leisure(move || bcrypt::hash(password, cost))
+        let turn = self
+            .room_for_passwords
+            .hashed
+            .turn(Origin::UNKNOWN, self.shared.request_timeout())
             .await?;
+        let (hashed, _) = turn.work(move || bcrypt::hash(password, cost)).await?;
         hashed.map_err(|error| Refusal::Operator(format!("the password cannot be hashed: {error}")))
     }
 
-    async fn verify(&self, password: String, hash: String) -> Result<bool, Refusal> {
-        let verified = self
-            .at_leisure(move || bcrypt::verify(password, &hash))
-            .await?;
-        Ok(verified.unwrap_or(false))
-    }
-
-    /// Does what takes a thread for a while; one more than there may be waits, and one more than may wait is refused.
-    pub(crate) async fn at_leisure<T: Send + 'static>(
+    /// Whether a password is the one of the hash. If so, whoever proved itself by it still has its turn.
+    async fn verify(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let RoomForPasswords { threads, places } = &self.room_for_passwords;
-        let _place = places.try_acquire().map_err(|_| Refusal::TooManyRequests)?;
-        let room = threads.clone().acquire_owned();
-        let room = tokio::time::timeout(self.shared.request_timeout(), room).await;
-        let room = room.map_err(|_| Refusal::TooManyRequests)?;
-        let room = room.map_err(|_| Refusal::Stopped)?;
-        // Whoever asked may go away; the thread is at work all the same, and takes its place.
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(room);
-            done
-        });
-        let done = done.await;
-        done.map_err(|_| Refusal::Restarted)
+        password: String,
+        hash: String,
+        from: Origin,
+    ) -> Result<Option<Turn>, Refusal> {
+        let line = &self.room_for_passwords.looked_at;
+        let turn = line.turn(from, self.shared.request_timeout()).await?;
+        let (verified, turn) = turn.work(move || bcrypt::verify(password, &hash)).await?;
+        Ok(verified.unwrap_or(false).then_some(turn))
     }
 
     /// Whether whoever signs may do something that is no request to the key space.

@@ -11,6 +11,7 @@ use rm_jwt::Key;
 use rm_kv::{AuthNews, Signature};
 use rm_raft::EntryId;
 
+use crate::passwords::Turn;
 use crate::port::{Port, Refusal};
 use signed::SignedTokens;
 use simple::SimpleTokens;
@@ -33,7 +34,7 @@ impl Tokens {
         }
     }
 
-    /// Gives out a token for a user that has proved itself at this revision of users, roles and permissions.
+    /// Gives out a token for a user that has proved itself at this revision of users, roles and permissions, in its turn.
     ///
     /// # Errors
     /// It is not the present one any more, [`rm_kv::AuthError::OldRevision`]; this machine gives out none; as [`Port::propose`].
@@ -42,10 +43,15 @@ impl Tokens {
         port: &Port,
         user: &str,
         revision: u64,
+        turn: Turn,
     ) -> Result<String, Refusal> {
         match self {
-            Tokens::Simple(_) => SimpleTokens::admit(port, user, revision).await,
-            Tokens::Signed(tokens) => tokens.sign(port, user, revision).await,
+            Tokens::Simple(_) => {
+                // What is left takes no thread.
+                drop(turn);
+                SimpleTokens::admit(port, user, revision).await
+            }
+            Tokens::Signed(tokens) => tokens.sign(port, user, revision, turn).await,
         }
     }
 

@@ -10,6 +10,7 @@ use rm_jwt::{Claims, Key, TokenError};
 use rm_kv::{AuthError, Signature};
 use slog::debug;
 
+use crate::passwords::Turn;
 use crate::port::{Port, Refusal};
 
 /// How many tokens are kept that were found to be signed by the key, so that this is found once for each and not with every request. Each
@@ -30,7 +31,8 @@ impl SignedTokens {
         }
     }
 
-    /// Signs a token for a user that has proved itself at this revision of users, roles and permissions.
+    /// Signs a token for a user that has proved itself at this revision of users, roles and permissions, in the same turn: it does not queue
+    /// again.
     ///
     /// # Errors
     /// [`AuthError::OldRevision`] where that is not the present one any more; [`Refusal::Operator`] where there is no private key.
@@ -39,13 +41,14 @@ impl SignedTokens {
         port: &Port,
         user: &str,
         revision: u64,
+        turn: Turn,
     ) -> Result<String, Refusal> {
         if revision < port.shared.board.auth().1 {
             return Err(Refusal::Request(AuthError::OldRevision.into()));
         }
         let (key, user) = (self.key.clone(), user.to_owned());
         let sign = move || key.sign(&user, revision, SystemTime::now());
-        let signed = port.at_leisure(sign).await?;
+        let (signed, _) = turn.work(sign).await?;
         signed.map_err(|error| Refusal::Operator(format!("no token is given out here: {error}")))
     }
 

@@ -2,7 +2,7 @@
 
 use prost::Message;
 use rm_actors::port::{
-    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Consistency, Deed, Permission,
+    AuthCommand, AuthError, AuthQuery, AuthReply, Command, Consistency, Deed, Origin, Permission,
     PermissionKind, Port, Query, Refusal, Reply, ReplyBody,
 };
 use rm_proto::authpb;
@@ -129,14 +129,10 @@ impl Auth for AuthService {
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        // Over the gateway no connection is told apart, and only the bound of all holds.
-        let passwords = extensions.get::<Client>().map(|client| &client.passwords.0);
-        let room = passwords.map(|passwords| passwords.try_acquire());
-        let _room = room
-            .transpose()
-            .map_err(|_| refused(Refusal::TooManyRequests))?;
+        let client = extensions.get::<Client>();
+        let from = client.map_or(Origin::UNKNOWN, |client| client.origin);
         let pb::AuthenticateRequest { name, password } = request;
-        let admitted = self.port.authenticate(name, password).await;
+        let admitted = self.port.authenticate(name, password, from).await;
         let (revision, token) = admitted.map_err(refused)?;
         Ok(Response::new(pb::AuthenticateResponse {
             header: Some(header(&self.port, revision)),

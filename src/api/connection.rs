@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rm_actors::port::Origin;
 use rm_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
@@ -51,24 +51,21 @@ pub(crate) struct Connection {
 type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Who is at the other end, as far as the connection tells. It travels with each request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// The common name of its certificate, which an authority of the config has signed.
     pub(crate) common_name: Option<Arc<str>>,
-    /// Its share of the passwords that are looked at.
-    pub(crate) passwords: Passwords,
+    /// Where it is.
+    pub(crate) origin: Origin,
 }
 
-/// Bounds the passwords that one connection may have looked at at a time, so that whoever tries many holds up nobody else for long.
-#[derive(Clone, Debug)]
-pub(crate) struct Passwords(pub(crate) Arc<Semaphore>);
-
-/// How many passwords of one connection may wait or be looked at.
-const PASSWORDS_OF_CONNECTION_MAX: usize = 16;
-
-impl Default for Passwords {
-    fn default() -> Passwords {
-        Passwords(Arc::new(Semaphore::new(PASSWORDS_OF_CONNECTION_MAX)))
+impl Client {
+    /// The same one over the gateway, where no certificate counts: as in etcd, where it would be the gateway's.
+    pub(crate) fn over_gateway(&self) -> Client {
+        Client {
+            common_name: None,
+            ..self.clone()
+        }
     }
 }
 
@@ -136,6 +133,7 @@ impl Opening {
 
 /// On what terms a client comes in.
 pub(crate) struct Admission {
+    pub(crate) origin: Origin,
     pub(crate) opening: Opening,
     /// How long the connection waits in the end for the client to end it too.
     pub(crate) linger_time: Duration,
@@ -147,24 +145,27 @@ pub(crate) struct Admission {
 impl Connection {
     /// In plain.
     pub(crate) fn plain(stream: TcpStream, admission: Admission) -> Connection {
-        Connection::new(Either::Left(stream), Client::default(), admission)
+        Connection::new(Either::Left(stream), None, admission)
     }
 
     /// By TLS, from somebody whose certificate was looked at.
     pub(crate) fn by_tls(accepted: Accepted<TcpStream>, admission: Admission) -> Connection {
         let common_name = accepted.common_name.map(Arc::from);
         let transport = Either::Right(Box::new(accepted.stream));
-        let client = Client {
-            common_name,
-            ..Client::default()
-        };
-        Connection::new(transport, client, admission)
+        Connection::new(transport, common_name, admission)
     }
 
-    fn new(transport: Transport, client: Client, admission: Admission) -> Connection {
+    fn new(
+        transport: Transport,
+        common_name: Option<Arc<str>>,
+        admission: Admission,
+    ) -> Connection {
         Connection {
             transport,
-            client,
+            client: Client {
+                common_name,
+                origin: admission.origin,
+            },
             opening: Some(admission.opening),
             leaving: None,
             linger_time: admission.linger_time,

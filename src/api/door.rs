@@ -124,6 +124,7 @@ impl Door {
             stream,
             from,
             admission: Admission {
+                origin: from.ip().into(),
                 opening: Opening::until(over.boxed()),
                 linger_time: self.linger_time,
                 pings: (!self.ping_pause_min.is_zero()).then(|| Pings::new(self.ping_pause_min)),

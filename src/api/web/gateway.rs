@@ -30,6 +30,7 @@ use self::frames::{Messages, framed};
 use self::routes::Route;
 use super::answer;
 use crate::arrival::{Arrivals, Arriving, Shape};
+use crate::connection::Client;
 use crate::dispatch::Services;
 use crate::error::unserved;
 
@@ -91,7 +92,10 @@ impl Gateway {
             Ok(messages) => messages,
             Err(status) => return refusal(&status),
         };
-        let request = grpc(route, &head.headers, messages);
+        let mut request = grpc(route, &head.headers, messages);
+        if let Some(client) = head.extensions.get::<Client>() {
+            request.extensions_mut().insert(client.over_gateway());
+        }
         let outcome = call(services, request).await;
         if method.is_server_streaming() {
             told(outcome, method.output()).await
