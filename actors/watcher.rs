@@ -382,7 +382,10 @@ impl Watcher {
             watch.quiet = false;
             Some((*watcher, watch.id, watch.manner, own))
         });
-        for watcher in stream.sending.happened(told) {
+        let life = &self.machine.life;
+        let refused = stream.sending.happened(told, || life.progresses());
+        for watcher in refused {
+            self.machine.life.progresses();
             if let Some(watch) = self.watchers.get(&watcher) {
                 self.audience.leave(&watch.interest, watcher);
                 let next = watch.next.max(delivery.first());

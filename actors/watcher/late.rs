@@ -132,7 +132,7 @@ impl Watcher {
         };
         if let Some(events) = part.events {
             let told = std::iter::once((watcher, watch.id, watch.manner, events));
-            if !stream.sending.happened(told).is_empty() {
+            if !stream.sending.happened(told, || {}).is_empty() {
                 let next = watch.next;
                 return self.lag(watcher, next);
             }

@@ -13,6 +13,8 @@ use crate::watching::{Delivery, Manner, Notice};
 const ITEM_BYTES: usize = 96;
 /// So many bytes of events that wait for one watcher become one notice.
 const NOTICE_BYTES: usize = 1 << 20;
+/// After so many watchers that are told something, the stream can take what waits before more are told.
+const TOLD_AT_ONCE: usize = 1_024;
 /// The number under which notices wait that are no watcher's.
 const NOBODY: i64 = -1;
 
@@ -81,6 +83,13 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets the stream take what was added, so many events among it, which count as pending before they can be taken.
+    fn show(&self, events: u64, state: MutexGuard<'_, State>) {
+        self.pending.add(events);
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// The next notice, and whether there is room again after there was none. Dropped before it is ready, it takes nothing.
     ///
     /// # Errors
@@ -113,16 +122,22 @@ impl Outbox {
 }
 
 impl Sending {
-    /// Has watchers told what happened, all of them before the client's stream is woken. Those that are returned are not told, since
-    /// too much waits already.
+    /// Has watchers told what happened, and pauses now and then, so that the client's stream can take what waits meanwhile. Those that
+    /// are returned are not told, since too much waits already.
     pub(crate) fn happened<W>(
         &self,
         watchers: impl Iterator<Item = (W, i64, Manner, Arc<Delivery>)>,
+        mut pause: impl FnMut(),
     ) -> Vec<W> {
         let mut told = 0;
         let mut refused = Vec::new();
         let mut state = self.0.state();
-        for (watcher, id, manner, events) in watchers {
+        for (place, (watcher, id, manner, events)) in watchers.enumerate() {
+            if place > 0 && place % TOLD_AT_ONCE == 0 {
+                self.0.show(std::mem::take(&mut told), state);
+                pause();
+                state = self.0.state();
+            }
             if state.bytes >= self.0.bytes_max {
                 state.starved = true;
                 refused.push(watcher);
@@ -131,10 +146,7 @@ impl Sending {
                 state.happened(id, manner, events);
             }
         }
-        // Before they can be taken.
-        self.0.pending.add(told);
-        drop(state);
-        self.0.changed.notify_one();
+        self.0.show(told, state);
         refused
     }
 
@@ -326,7 +338,7 @@ mod tests {
     /// Has one watcher told; whether there was room.
     fn happened(sending: &Sending, id: i64, delivery: &Arc<Delivery>) -> bool {
         let told = std::iter::once(((), id, Manner::default(), delivery.clone()));
-        sending.happened(told).is_empty()
+        sending.happened(told, || {}).is_empty()
     }
 
     /// The next notice in short: what, whose, and the revisions.
@@ -392,7 +404,8 @@ mod tests {
     fn those_for_whom_there_is_no_room_are_named_and_the_others_told() {
         let (outbox, sending) = outbox(3_000);
         let one = |id, revision| (id, id, Manner::default(), delivery(revision, 1_300));
-        let refused = sending.happened([one(1, 2), one(2, 3), one(3, 4), one(4, 5)].into_iter());
+        let all = [one(1, 2), one(2, 3), one(3, 4), one(4, 5)];
+        let refused = sending.happened(all.into_iter(), || {});
         assert_eq!(refused, [3, 4]);
         let told: Vec<String> = std::iter::from_fn(|| next(&outbox)).collect();
         assert_eq!(told, ["1 hears [2]", "2 hears [3], low"]);
@@ -429,6 +442,23 @@ mod tests {
         assert_eq!(pending.read(), 2, "what waits behind the progress, too");
         drop((outbox, sending));
         assert_eq!(pending.read(), 0);
+    }
+
+    #[test]
+    fn the_stream_can_take_what_waits_while_many_watchers_are_told() {
+        let (outbox, sending) = outbox(1 << 30);
+        let shared = delivery(2, 1);
+        let many = 3 * TOLD_AT_ONCE as i64;
+        let told = (1..=many).map(|id| (id, id, Manner::default(), shared.clone()));
+        let mut pauses = 0;
+        let refused = sending.happened(told, || {
+            pauses += 1;
+            assert!(outbox.state.try_lock().is_ok(), "it is not held up");
+            assert!(next(&outbox).is_some());
+        });
+        assert_eq!((refused.len(), pauses), (0, 2));
+        let rest = std::iter::from_fn(|| next(&outbox)).count();
+        assert_eq!(rest + pauses, 3 * TOLD_AT_ONCE, "each is told once");
     }
 
     #[test]
