@@ -13,6 +13,7 @@ use crate::consistency::consistency;
 use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::line::{Line, created, found};
+use crate::lookout::Leaderless;
 use crate::observing::Observing;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line, outcome};
@@ -33,11 +34,20 @@ pub(crate) struct ElectionService {
     port: Port,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
+    leaderless: Leaderless,
 }
 
 impl ElectionService {
-    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> ElectionService {
-        ElectionService { port, draining }
+    pub(crate) fn new(
+        port: Port,
+        draining: watch::Receiver<bool>,
+        leaderless: Leaderless,
+    ) -> ElectionService {
+        ElectionService {
+            port,
+            draining,
+            leaderless,
+        }
     }
 }
 
@@ -50,7 +60,7 @@ impl Election for ElectionService {
         request: Request<pb::CampaignRequest>,
     ) -> Result<Response<pb::CampaignResponse>, Status> {
         let visitor = Visitor::new(&self.port, request.extensions());
-        let mut patience = Patience::new(&self.port, request.metadata(), &self.draining);
+        let mut patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         check_size(&self.port, request.get_ref().encoded_len())?;
         let pb::CampaignRequest { name, lease, value } = request.into_inner();
         let comer = Comer {
@@ -119,7 +129,7 @@ impl Election for ElectionService {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let port = self.port.clone();
         let visitor = Visitor::new(&self.port, request.extensions());
-        let patience = Patience::new(&self.port, request.metadata(), &self.draining);
+        let patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         let line = Line::new(&request.into_inner().name);
         let observing = Observing::new(visitor, line);
         let responses = observing.leaders(patience).map(move |told| {

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::calls::{Broken, Calls};
 use crate::error::refused;
 use crate::header::{header, header_now};
-use crate::lookout::Lookout;
+use crate::lookout::{Leaderless, Lookout};
 use crate::recognition::{Caller, signed};
 use crate::size::unread;
 
@@ -30,6 +30,7 @@ pub(crate) struct LeaseService {
     calls: Arc<Calls>,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
+    leaderless: Leaderless,
 }
 
 impl LeaseService {
@@ -37,11 +38,13 @@ impl LeaseService {
         port: Port,
         calls: Arc<Calls>,
         draining: watch::Receiver<bool>,
+        leaderless: Leaderless,
     ) -> LeaseService {
         LeaseService {
             port,
             calls,
             draining,
+            leaderless,
         }
     }
 }
@@ -82,7 +85,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let lookout = Lookout::new(&self.port, request.metadata());
+        let lookout = Lookout::new(&self.leaderless, request.metadata());
         let (port, caller) = (
             self.port.clone(),
             Caller::new(&self.port, request.extensions()),

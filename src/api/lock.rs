@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::line::Line;
+use crate::lookout::Leaderless;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line};
 use crate::recognition::signed;
@@ -24,11 +25,20 @@ pub(crate) struct LockService {
     port: Port,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
+    leaderless: Leaderless,
 }
 
 impl LockService {
-    pub(crate) fn new(port: Port, draining: watch::Receiver<bool>) -> LockService {
-        LockService { port, draining }
+    pub(crate) fn new(
+        port: Port,
+        draining: watch::Receiver<bool>,
+        leaderless: Leaderless,
+    ) -> LockService {
+        LockService {
+            port,
+            draining,
+            leaderless,
+        }
     }
 }
 
@@ -39,7 +49,7 @@ impl Lock for LockService {
         request: Request<pb::LockRequest>,
     ) -> Result<Response<pb::LockResponse>, Status> {
         let visitor = Visitor::new(&self.port, request.extensions());
-        let mut patience = Patience::new(&self.port, request.metadata(), &self.draining);
+        let mut patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         check_size(&self.port, request.get_ref().encoded_len())?;
         let pb::LockRequest { name, lease } = request.into_inner();
         let comer = Comer {

@@ -1,12 +1,12 @@
 //! Until when a call that waits for something goes on to wait.
 
-use rm_actors::port::{Port, Refusal};
+use rm_actors::port::Refusal;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::error::refused;
-use crate::lookout::Lookout;
+use crate::lookout::{Leaderless, Lookout};
 
 /// What ends a wait that the client itself does not end.
 pub(crate) struct Patience {
@@ -18,12 +18,12 @@ pub(crate) struct Patience {
 impl Patience {
     /// As the client's metadata says it, and until the server stops.
     pub(crate) fn new(
-        port: &Port,
+        leaderless: &Leaderless,
         metadata: &MetadataMap,
         draining: &watch::Receiver<bool>,
     ) -> Patience {
         Patience {
-            lookout: Lookout::new(port, metadata),
+            lookout: Lookout::new(leaderless, metadata),
             draining: draining.clone(),
         }
     }

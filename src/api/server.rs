@@ -35,6 +35,7 @@ use crate::health::HealthService;
 use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::lock::LockService;
+use crate::lookout::Leaderless;
 use crate::maintenance::MaintenanceService;
 use crate::monitors;
 use crate::reflection;
@@ -123,7 +124,8 @@ pub async fn serve(
     };
     let server = builder(port.config());
     let knowing = port.clone();
-    let services = services(port, door.traffic.clone(), draining.clone())?;
+    let (looks, leaderless) = Leaderless::new(knowing.config().timings.election_timeout_ms);
+    let services = services(port, door.traffic.clone(), draining.clone(), leaderless)?;
     let monitored = {
         let (web, draining, log) = (services.web.clone(), draining.clone(), log.clone());
         async move {
@@ -153,6 +155,7 @@ pub async fn serve(
         result = async { tokio::try_join!(served, monitored) } => Ok(result.map(drop)?),
         () = cut_off => Err(ServeError::CutOff { limit_ms }),
         () = certificates.look_after(&log) => unreachable!("it never ends"),
+        () = looks.look(&knowing) => unreachable!("it never ends"),
         () = knows_permissions => unreachable!("it never ends"),
     }
 }
@@ -184,17 +187,19 @@ fn services(
     port: Port,
     traffic: Arc<Traffic>,
     draining: watch::Receiver<bool>,
+    leaderless: Leaderless,
 ) -> Result<Services, ServeError> {
     let limit = message_bytes_max(port.config());
     let calls = Arc::new(Calls::new());
     let kv = KvServer::new(KvService::new(port.clone())).max_decoding_message_size(limit);
     let maintenance = MaintenanceService::new(port.clone(), draining.clone());
     let cluster = ClusterService::new(port.clone());
-    let watch = WatchService::new(port.clone(), calls.clone(), draining.clone());
+    let stop = || draining.clone();
+    let watch = WatchService::new(port.clone(), calls.clone(), stop(), leaderless.clone());
     let auth = AuthService::new(port.clone());
-    let lease = LeaseService::new(port.clone(), calls.clone(), draining.clone());
-    let lock = LockService::new(port.clone(), draining.clone());
-    let election = ElectionService::new(port.clone(), draining.clone());
+    let lease = LeaseService::new(port.clone(), calls.clone(), stop(), leaderless.clone());
+    let lock = LockService::new(port.clone(), stop(), leaderless.clone());
+    let election = ElectionService::new(port.clone(), stop(), leaderless);
     let admin = AdminService::new(port.clone());
     let health = HealthService::new(port.clone(), draining);
     let others = Routes::new(MaintenanceServer::new(maintenance).max_decoding_message_size(limit))

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::calls::{Broken, Calls};
 use crate::error::{invalid, refused};
 use crate::header::header;
-use crate::lookout::Lookout;
+use crate::lookout::{Leaderless, Lookout};
 use crate::recognition::Caller;
 use crate::response;
 use crate::size::unread;
@@ -42,6 +42,7 @@ pub(crate) struct WatchService {
     calls: Arc<Calls>,
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
+    leaderless: Leaderless,
 }
 
 impl WatchService {
@@ -49,11 +50,13 @@ impl WatchService {
         port: Port,
         calls: Arc<Calls>,
         draining: watch::Receiver<bool>,
+        leaderless: Leaderless,
     ) -> WatchService {
         WatchService {
             port,
             calls,
             draining,
+            leaderless,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let lookout = Lookout::new(&self.port, request.metadata());
+        let lookout = Lookout::new(&self.leaderless, request.metadata());
         let conversation = Conversation {
             watching: self.port.watch().map_err(refused)?,
             caller: Caller::new(&self.port, request.extensions()),
