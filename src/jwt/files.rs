@@ -10,7 +10,7 @@ use ring::{error::KeyRejected, rsa};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey;
+use x509_parser::public_key::{PublicKey, RSAPublicKey};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::method::{Curve, Signer};
@@ -158,7 +158,13 @@ pub(crate) fn public(pem: &[u8], kind: &Kind) -> Result<Vec<u8>, String> {
         }
         // What the other two have inside.
         _ => match kind {
-            Kind::Rsa => Ok(der),
+            Kind::Rsa => {
+                let (rest, key) = RSAPublicKey::from_der(&der).map_err(broken)?;
+                match rest.is_empty() && RSA_BITS.contains(&key.key_size()) {
+                    true => Ok(der),
+                    false => Err(unlike()),
+                }
+            }
             Kind::Ecdsa(_) | Kind::Ed25519 => Err("is a key of RSA".to_owned()),
         },
     }
@@ -183,6 +189,10 @@ fn of_kind(info: &SubjectPublicKeyInfo, kind: &Kind) -> Result<Vec<u8>, String> 
     };
     match is_fit {
         true => Ok(bytes.to_vec()),
-        false => Err("is of another kind or size".to_owned()),
+        false => Err(unlike()),
     }
+}
+
+fn unlike() -> String {
+    "is of another kind or size".to_owned()
 }

@@ -62,6 +62,14 @@ fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
+/// The public key of a key of RSA, as nothing but its two numbers.
+fn numbers(private: &Path) -> PathBuf {
+    let path = private.with_extension("numbers");
+    let from = private.to_str().expect("a temporary folder has a text");
+    openssl(&["rsa", "-in", from, "-RSAPublicKey_out"], &path);
+    path
+}
+
 fn token(key: &Key) -> String {
     let token = key.sign("alice", 7, SystemTime::now());
     token.expect("there is a private key")
@@ -146,12 +154,7 @@ fn older_forms_of_keys_and_certificates_do() {
     openssl(&make, &curve);
     token(&load(SignMethod::Es256, Some(&curve), None));
     let private = key_file(&folder, SignMethod::Rs512, RSA, "numbers");
-    let numbers = path("numbers");
-    openssl(
-        &["rsa", "-in", &text(&private), "-RSAPublicKey_out"],
-        &numbers,
-    );
-    load(SignMethod::Rs512, Some(&private), Some(&numbers));
+    load(SignMethod::Rs512, Some(&private), Some(&numbers(&private)));
 }
 
 #[test]
@@ -219,6 +222,8 @@ fn a_key_of_no_use_is_refused_with_what_where_and_what_to_do() {
         &[&press[..], &[p256.to_str().expect("it is a text")]].concat(),
         &pressed,
     );
+    let broken = "-----BEGIN RSA PUBLIC KEY-----\nMAA=\n-----END RSA PUBLIC KEY-----\n";
+    let broken = write(&folder, "broken", broken);
     let ed = key_file(&folder, SignMethod::EdDsa, ED25519, "ed");
     let locked = folder.path().join("locked");
     let lock = ["pkey", "-aes256", "-passout", "pass:secret", "-in"];
@@ -298,6 +303,16 @@ fn a_key_of_no_use_is_refused_with_what_where_and_what_to_do() {
             public(SignMethod::Rs256, &public_key(&small)),
             &public_key(&small),
             "RS256 needs an RSA key",
+        ),
+        (
+            public(SignMethod::Rs256, &numbers(&small)),
+            &numbers(&small),
+            "RS256 needs an RSA key",
+        ),
+        (
+            public(SignMethod::Ps256, &broken),
+            &broken,
+            "PS256 needs an RSA key",
         ),
         (
             public(SignMethod::Ps384, &public_key(&ed)),
