@@ -2,7 +2,8 @@
 //!
 //! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
 //! and puts the answer into etcd's words. It holds no state and takes no lock, and starts no task but for a place in line (`place.rs`), which must be
-//! left though its call is gone, and for the deadline of a stream (`deadline.rs`), which its client may not take from any more.
+//! left though its call is gone, for the deadline of a stream (`deadline.rs`), which its client may not take from any more, and for each
+//! connection of a monitor (`monitors.rs`).
 
 mod admin;
 mod alarm;

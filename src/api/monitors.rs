@@ -1,44 +1,46 @@
 //! The port for monitors and probes: in plain HTTP, whatever the port for clients demands, and with no call that reads a key or changes
 //! anything (etcd: --listen-metrics-urls).
+//!
+//! It is HTTP/1.1 only, as etcd's: a connection on which nothing is asked ends by itself there, while one of HTTP/2 would stay for good, and
+//! a few of them would keep all monitors out.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
-use http::{Request, Response};
+use futures::StreamExt;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use slog::Logger;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service};
-use tonic::transport::Server;
+use tokio::task::JoinSet;
 
-use crate::connection::PREFACE_TIME;
+use crate::connection::{Connection, PREFACE_TIME};
 use crate::door::Door;
 use crate::web::Web;
 
 /// The most connections at a time: those of clients do not count, so that a monitor comes in where no more clients do.
 const CONNECTIONS_MAX: usize = 64;
 
-/// The most requests of one connection at a time.
-const STREAMS_MAX: u32 = 16;
+/// How long a connection may ask for more. Most monitors come anew each time, and whoever takes no answer has no place for ever.
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
 
-/// The shortest pause between pings of a connection.
-const PING_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// How long the last answer of a connection may take then.
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// Answers until `draining` says that the machine stops, and what is asked then to its end.
-///
-/// # Errors
-/// The transport failed.
 pub(crate) async fn serve(
     web: Web,
     listener: TcpListener,
     linger_time: Duration,
     draining: watch::Receiver<bool>,
     log: Logger,
-) -> Result<(), tonic::transport::Error> {
+) {
     let mut stopping = draining.clone();
     let door = Door {
         listener,
@@ -46,38 +48,48 @@ pub(crate) async fn serve(
         connections_max: CONNECTIONS_MAX,
         preface_time: PREFACE_TIME,
         linger_time,
-        ping_pause_min: PING_PAUSE_MIN,
-        draining,
+        ping_pause_min: Duration::ZERO,
+        draining: draining.clone(),
         traffic: Arc::default(),
         log,
     };
-    let stopping = async move {
-        // An error says that the server is gone.
-        let _ = stopping.wait_for(|draining| *draining).await;
-    };
-    Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(STREAMS_MAX)
-        .serve_with_incoming_shutdown(Pages(web), door.incoming(), stopping)
-        .await
+    let mut connections = JoinSet::new();
+    {
+        let mut incoming = pin!(door.incoming());
+        loop {
+            tokio::select! {
+                // An error says that the server is gone.
+                _ = stopping.wait_for(|draining| *draining) => break,
+                Some(Ok(connection)) = incoming.next() => {
+                    connections.spawn(attend(web.clone(), connection, draining.clone()));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
 }
 
-/// The pages that tell how the machine is.
-#[derive(Clone)]
-struct Pages(Web);
-
-impl Service<Request<Body>> for Pages {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let web = self.0.clone();
-        let (head, _) = request.into_parts();
-        Box::pin(async move { web.monitored(&head.method, &head.uri).await }.map(Ok))
+/// Answers what is asked on a connection, one after the other.
+async fn attend(web: Web, connection: Connection, mut draining: watch::Receiver<bool>) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let web = web.clone();
+        async move { Ok::<_, Infallible>(web.monitored(request.method(), request.uri()).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(connection), answer);
+    let mut served = pin!(served);
+    // How a connection ends is the affair of whoever is at the other end.
+    let is_stop = tokio::select! {
+        _ = &mut served => return,
+        _ = draining.wait_for(|draining| *draining) => true,
+        () = tokio::time::sleep(CONNECTION_TIME) => false,
+    };
+    served.as_mut().graceful_shutdown();
+    if is_stop {
+        let _ = served.await;
+    } else {
+        let _ = tokio::time::timeout(LAST_ANSWER_TIME, served).await;
     }
 }

@@ -131,8 +131,9 @@ pub async fn serve(
         async move {
             match metrics {
                 Some(metrics) => monitors::serve(web, metrics, linger_time, draining, log).await,
-                None => Ok(()),
+                None => {}
             }
+            Ok(())
         }
     };
     let stopping = async {

@@ -1,5 +1,6 @@
 //! The port for monitors and probes beside that for clients: plain HTTP whatever clients must show, and no call.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use rm_tests::binary::raft_machine;
 use rm_tests::curl::{self, curl, get};
 use rm_tests::machine::die_with_the_test;
 use rm_tests::ports::{Port, claim};
+use rm_tests::wait::PATIENCE;
 use rm_tests::{Client, Cluster, Settings, prometheus, until};
 use rm_tls::{ClientFiles, Dialler};
 use serde_json::{Value, json};
@@ -84,10 +86,8 @@ async fn monitors_need_no_certificate_where_clients_do_and_can_call_nothing() {
             assert_answers(address, page, 200).await;
         }
         let url = |page: &str| format!("http://{address}{page}");
-        for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let head = curl(&[version, "--head", &url("/livez")]);
-            assert_eq!((head.status, head.body.as_str()), (200, ""), "{version}");
-        }
+        let head = curl(&["--head", &url("/livez")]);
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
         let page = prometheus::Page::parse(&get(&url("/metrics")).body);
         let leader = page
             .expect("it is strict")
@@ -100,9 +100,6 @@ async fn monitors_need_no_certificate_where_clients_do_and_can_call_nothing() {
             let url = url(nothing);
             assert_eq!(get(&url).status, 404, "{nothing}");
             assert_eq!(curl(&["--data", put, &url]).status, 404, "{nothing}");
-            let kind = "content-type: application/grpc";
-            let called = curl(&["--http2-prior-knowledge", "--header", kind, &url]);
-            assert_eq!(called.status, 404, "{nothing}");
         }
         // Nor by gRPC's own client.
         let called = Client::new([address]).status(0).await;
@@ -151,6 +148,25 @@ async fn monitors_come_in_where_no_more_clients_do_and_not_without_end() {
     })
     .await;
     cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_http_2_does_not_keep_a_place_of_monitors() {
+    let mut cluster = Cluster::prepare(Settings::solo()).await;
+    let ports = give_ports(&cluster);
+    cluster.start_all();
+    let address = ports[0].address;
+    assert_answers(address, "/readyz", 200).await;
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    // The preface, and no settings (RFC 9113, sections 3.4 and 6.5).
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    connection.write_all(preface).await.expect("it is let in");
+    let mut told = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut told)).await;
+    let end = end.expect("the connection ends");
+    // Where something of what it sent was not read any more, it is told so by a reset.
+    assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    assert_answers(address, "/readyz", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
