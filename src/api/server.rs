@@ -58,9 +58,14 @@ const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 pub enum ServeError {
     /// The listener is of no use.
     #[error(
-        "a port cannot be served: {0}; check machines[].client and machines[].metrics, and that no other process holds them"
+        "the {port} port cannot be served: {error}; check machines[].{port}, and that no other process holds it"
     )]
-    Listener(#[from] io::Error),
+    Listener {
+        /// The key in `machines[]` that names it.
+        port: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The descriptors of the services do not fit together; a fault of the build.
     #[error("the services cannot be described: {0}; the program was built wrongly")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -104,8 +109,11 @@ pub async fn serve(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let listener = listening(listeners.clients)?;
-    let metrics = listeners.metrics.map(listening).transpose()?;
+    let listener = listening("client", listeners.clients)?;
+    let metrics = listeners
+        .metrics
+        .map(|metrics| listening("metrics", metrics));
+    let metrics = metrics.transpose()?;
     let limit_ms = port.config().timings.shutdown_timeout_ms;
     let log = port.logger();
     let (stop, mut draining) = watch::channel(false);
@@ -161,9 +169,14 @@ pub async fn serve(
     }
 }
 
-fn listening(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+/// Has the listener of the port that one of the keys in `machines[]` names served by this runtime.
+fn listening(
+    port: &'static str,
+    listener: std::net::TcpListener,
+) -> Result<TcpListener, ServeError> {
+    let ready = listener.set_nonblocking(true);
+    let listening = ready.and_then(|()| TcpListener::from_std(listener));
+    listening.map_err(|error| ServeError::Listener { port, error })
 }
 
 /// The settings of HTTP. By HTTP/2 a request fits into its stream's window, so that no client waits in the middle of one.
@@ -230,4 +243,22 @@ fn services(
         others,
         web,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_cannot_be_served_is_named() -> io::Result<()> {
+        // A file is no socket, and nothing ever comes in there.
+        let file: OwnedFd = tempfile::tempfile()?.into();
+        let error = listening("metrics", file.into()).expect_err("it is no socket");
+        let text = error.to_string();
+        assert!(text.starts_with("the metrics port cannot be"), "{text}");
+        assert!(text.contains("check machines[].metrics,"), "{text}");
+        Ok(())
+    }
 }
