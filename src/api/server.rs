@@ -137,9 +137,8 @@ pub async fn serve(
     let monitored = {
         let (web, draining, log) = (services.web.clone(), draining.clone(), log.clone());
         async move {
-            match metrics {
-                Some(metrics) => monitors::serve(web, metrics, linger_time, draining, log).await,
-                None => {}
+            if let Some(metrics) = metrics {
+                monitors::serve(web, metrics, linger_time, draining, log).await;
             }
             Ok(())
         }
