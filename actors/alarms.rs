@@ -33,7 +33,8 @@ impl Port {
     }
 
     async fn tell(&self, command: AlarmCommand) -> Result<Reply, Refusal> {
-        self.propose_once(Command::Alarm(command)).await
+        let answered = self.propose_once(Command::Alarm(command)).await?;
+        Ok(answered.reply)
     }
 
     /// Refuses what needs space where the state has reached the quota, and has all machines know it.

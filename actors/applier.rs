@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use rm_kv::{Keyspace, KvError, Reply, RequestError, StateMachine};
+use rm_kv::{Keyspace, KvError, ReplyMemory, RequestError, StateMachine};
 use rm_raft::{Entry, Index, Payload, RequestId};
 use rm_store::LogError;
 use slog::{debug, error, info, trace};
@@ -20,6 +20,7 @@ use crate::message::{
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
+use crate::replies::{Answered, Making, ReplyRoom};
 use crate::roster::{Slot, Slots};
 use crate::work_done::WorkDone;
 
@@ -222,7 +223,7 @@ impl Applier {
 
     fn apply_slice(
         &mut self,
-        answers: &mut Vec<(u64, Result<Reply, RequestError>)>,
+        answers: &mut Vec<(u64, Result<Answered, RequestError>)>,
     ) -> Result<(), Trouble> {
         for _ in 0..SLICE_ENTRIES {
             let Some(entry) = self.next_entry()? else {
@@ -238,9 +239,10 @@ impl Applier {
                 Payload::Command(proposal) => proposal.request.machine == local,
                 _ => false,
             };
-            let reply = self
-                .work_done
-                .apply(keyspace, &entry, asked_here, self.floor)?;
+            let replies = &self.machine.shared.replies;
+            let making = asked_here.then(|| Making::new(replies.clone(), 1, ReplyRoom::default()));
+            let memory = making.as_ref().map(|making| making as &dyn ReplyMemory);
+            let reply = self.work_done.apply(keyspace, &entry, memory, self.floor)?;
             match &entry.payload {
                 Payload::Empty => {}
                 Payload::Configuration {
@@ -258,8 +260,12 @@ impl Applier {
                 }
                 Payload::Command(proposal) => {
                     // Another machine's request may have the number of one of ours.
-                    if asked_here && let Some(reply) = reply {
-                        answers.push((proposal.request.number, reply));
+                    if let Some(making) = making
+                        && let Some(reply) = reply
+                    {
+                        let room = making.finish();
+                        let answered = reply.map(|reply| Answered { reply, room });
+                        answers.push((proposal.request.number, answered));
                     }
                 }
             }
@@ -295,9 +301,12 @@ impl Applier {
             self.machine.life.progresses();
             let answer = match &read.query {
                 None => Ok(None),
-                Some(query) => match self.work_done.answer(keyspace, query) {
-                    Ok(Ok(reply)) => Ok(Some(reply)),
-                    Ok(Err(error)) => Err(Refusal::Request(error)),
+                Some(query) => match self.work_done.answer(keyspace, query, &read.making) {
+                    Ok(Ok(reply)) => Ok(Some(Answered {
+                        reply,
+                        room: read.making.finish(),
+                    })),
+                    Ok(Err(error)) => Err(read.making.refusal(error)),
                     Err(error) => {
                         let text = error.to_string();
                         error!(self.machine.log, "a read found damage"; "error" => &text);
@@ -368,6 +377,7 @@ fn open(machine: &Machine) -> Result<(Keyspace, u64), KvError> {
     if keyspace.applied().index > machine.shared.board.applied() {
         machine.shared.tokens.clear();
     }
+    keyspace.bound_replies(machine.shared.replies.reply_bytes_max());
     let life = machine.life.clone();
     keyspace.on_progress(Box::new(move || life.progresses()));
     Ok((keyspace, state.generation))

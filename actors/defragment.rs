@@ -238,7 +238,7 @@ impl Ticket {
                     return Err(DefragmentError::Missing(next));
                 }
                 for entry in &entries {
-                    apply_entry(&mut keyspace, entry, false)?;
+                    apply_entry(&mut keyspace, entry, None)?;
                 }
                 // The Applier tells of them.
                 keyspace.take_lease_news();

@@ -1,13 +1,14 @@
 //! What an entry of the log does to a copy of the state, whoever applies it.
 
-use rm_kv::{Keyspace, KvError, Outcome, StateMachine};
+use rm_kv::{Keyspace, KvError, Outcome, ReplyMemory, StateMachine};
 use rm_raft::{Entry, Payload};
 
-/// Applies an entry, and notes a configuration that it holds: what every copy of the state comes to by the same log.
+/// Applies an entry, and notes a configuration that it holds: what every copy of the state comes to by the same log. A reply is made only
+/// where there is memory for one.
 pub(crate) fn apply_entry(
     keyspace: &mut Keyspace,
     entry: &Entry,
-    answer: bool,
+    answer: Option<&dyn ReplyMemory>,
 ) -> Result<Outcome, KvError> {
     match &entry.payload {
         Payload::Empty => keyspace.apply(entry.id, None, false),
@@ -17,6 +18,8 @@ pub(crate) fn apply_entry(
             keyspace.set_configuration(entry.id.index, bytes)?;
             Ok(None)
         }
-        Payload::Command(proposal) => keyspace.apply(entry.id, Some(&proposal.command), answer),
+        Payload::Command(proposal) => {
+            keyspace.apply_within(entry.id, Some(&proposal.command), answer)
+        }
     }
 }

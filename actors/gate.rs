@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
-use rm_kv::Reply;
 use rm_raft::{Proposal, Refusal as RaftRefusal, RequestId};
 use slog::trace;
 
@@ -18,6 +17,7 @@ use crate::message::{
 };
 use crate::port::Refusal;
 use crate::refusal::refusal;
+use crate::replies::Answered;
 use crate::roster::{Slot, Slots};
 
 /// The most commands in one message to LogicCenter.
@@ -46,7 +46,7 @@ pub(crate) struct Gate {
 
 struct Parked {
     command: Bytes,
-    answer: Answer<Reply>,
+    answer: Answer<Answered>,
 }
 
 /// A moment at which what was under way may have been lost.
@@ -165,7 +165,7 @@ impl Gate {
     }
 
     /// Answers a request, unless it was answered before.
-    fn settle(&mut self, number: u64, outcome: Result<Reply, Refusal>) {
+    fn settle(&mut self, number: u64, outcome: Result<Answered, Refusal>) {
         if let Some(parked) = self.parked.remove(&number) {
             // A client that has gone away needs no answer.
             let _ = parked.answer.send(outcome);

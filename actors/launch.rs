@@ -22,6 +22,7 @@ use crate::members::Members;
 use crate::message::Retire;
 use crate::participation::Departure;
 use crate::port::{Identity, Member, Port, Refusal};
+use crate::replies::Replies;
 use crate::resources::{Resources, StartError};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
@@ -102,6 +103,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         "era" => %identity.era, "machines" => members.len(), "boot" => resources.boot);
     let found = resources.log.load()?;
     let tokens = Tokens::new(key, &config.config.auth, found.last);
+    let replies = Replies::new(&config.config.limits);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -113,6 +115,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         resources,
         members: Members::new(members),
         tokens,
+        replies,
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

@@ -2,15 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use rm_kv::{Command, Deed, Lease, Query, Reply, ReplyBody, RequestError};
+use rm_kv::{Command, Deed, Lease, Query, Reply, ReplyBody, ReplyMemory, RequestError};
 use tokio::sync::oneshot;
 
 use crate::lessor::{Question, Wish};
 use crate::message::AskLessor;
 use crate::port::{Consistency, Port, Refusal};
+use crate::replies::{Answered, Making, ReplyRoom};
 
 /// How many leases are read at a time where all are listed: the Applier judges them, and what hangs on them, in one go.
 const PAGE: usize = 1_000;
+
+/// How much memory the id of a lease takes while it is told, in bytes: once as it is read, once as it is encoded, and once more where a list
+/// of them grows.
+const ID_BYTES: usize = 3 * 16;
 
 /// The pause before a question that was lost with an actor is asked again.
 const ASK_AGAIN_PAUSE: Duration = Duration::from_millis(2);
@@ -25,12 +30,14 @@ pub struct LeaseLeft {
 }
 
 /// What a look at a lease yields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct LeaseReport {
     /// How much is left of it.
     pub left: LeaseLeft,
     /// The keys that hang on it, in their order, if they were asked for.
     pub keys: Vec<bytes::Bytes>,
+    /// The memory that they take.
+    pub room: ReplyRoom,
 }
 
 impl Port {
@@ -95,16 +102,18 @@ impl Port {
         let mut report = LeaseReport {
             left,
             keys: Vec::new(),
+            room: ReplyRoom::default(),
         };
         // How much is left is for anybody to know who is somebody, as in etcd 3.6; what hangs on it for those who may read it.
         if keys {
             let query = Query::Lease { id, keys };
-            match self.query(query, Consistency::Quorum).await {
+            match self.query_held(query, Consistency::Quorum).await {
                 Err(Refusal::Request(RequestError::LeaseNotFound)) => return Ok(None),
                 Err(refusal) => return Err(refusal),
-                Ok(reply) => {
+                Ok(Answered { reply, room }) => {
                     if let ReplyBody::Lease(lease) = reply.body {
                         report.keys = lease.keys;
+                        report.room = room;
                     }
                 }
             }
@@ -112,14 +121,16 @@ impl Port {
         Ok(Some(report))
     }
 
-    /// The ids of all leases: of those that were there all the while, and of some that came or went meanwhile. Whoever may not read all
-    /// that hangs on any of them is told none, as in etcd.
+    /// The ids of all leases: of those that were there all the while, and of some that came or went meanwhile; with the memory for telling
+    /// of them. Whoever may not read all that hangs on any of them is told none, as in etcd.
     ///
     /// # Errors
     /// As [`Port::query`].
-    pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
+    pub async fn leases(&self) -> Result<(Vec<i64>, ReplyRoom), Refusal> {
         self.may(Deed::Be).await?;
         let mut ids: Vec<i64> = Vec::new();
+        let replies = self.shared.replies.clone();
+        let making = Making::new(replies, self.reply_weight, ReplyRoom::default());
         loop {
             let query = Query::ListLeases {
                 after: ids.last().copied(),
@@ -134,9 +145,12 @@ impl Port {
             let ReplyBody::Leases(page) = reply.body else {
                 return Err(Refusal::Restarted);
             };
+            if !making.take(page.len() * ID_BYTES) {
+                return Err(making.refusal(RequestError::NoRoomForReply));
+            }
             ids.extend(page.iter().map(|lease| lease.grant.id));
             if page.len() < PAGE {
-                return Ok(ids);
+                return Ok((ids, making.finish()));
             }
         }
     }

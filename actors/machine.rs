@@ -19,6 +19,7 @@ use crate::members::Members;
 use crate::message::PeersChanged;
 use crate::participation::Departure;
 use crate::port::Identity;
+use crate::replies::Replies;
 use crate::resources::Resources;
 use crate::roster::{Slot, Slots};
 use crate::tokens::Tokens;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) resources: Resources,
     pub(crate) members: Members,
     pub(crate) tokens: Tokens,
+    pub(crate) replies: Arc<Replies>,
     /// How this machine learnt that it takes part no more; none while it does.
     pub(crate) departure: tokio::sync::watch::Sender<Option<Departure>>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
-use rm_kv::{Event, LeaseNews, Query, Reply, RequestError};
+use rm_kv::{Event, LeaseNews, Query, RequestError};
 use rm_raft::{
     Entries, EntryId, HardState, Index, MachineId, Machines, Proposal, ReadMode,
     Refusal as RaftRefusal, RequestId, Snapshot, Term, TransferOutcome,
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::defragment::Replacement;
 use crate::lessor::Question;
 use crate::port::Refusal;
+use crate::replies::{Answered, Making};
 use crate::snapshot_inbox::Installation;
 use crate::watcher::{Sending, StreamId};
 use crate::watching::NewWatcher;
@@ -33,7 +34,7 @@ pub(crate) struct WriteDown(pub(crate) Answer<i64>);
 #[rtype(result = "()")]
 pub(crate) struct Submit {
     pub(crate) command: Bytes,
-    pub(crate) answer: Answer<Reply>,
+    pub(crate) answer: Answer<Answered>,
 }
 
 /// Gate -> LogicCenter: clients want these commands in the log.
@@ -93,7 +94,7 @@ pub(crate) struct LeaderKnown;
 /// Applier -> Gate: what the commands of this machine's clients have yielded, by request number.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Answers(pub(crate) Vec<(u64, Result<Reply, RequestError>)>);
+pub(crate) struct Answers(pub(crate) Vec<(u64, Result<Answered, RequestError>)>);
 
 /// Applier -> Compactor: the key space is compacted or scrubbed further, as the board tells.
 #[derive(Message)]
@@ -135,7 +136,9 @@ pub(crate) struct SendToLessor {
 pub(crate) struct Read {
     /// None for a read of nothing, which only waits its turn.
     pub(crate) query: Option<Query>,
-    pub(crate) answer: Answer<Option<Reply>>,
+    /// Where the memory for its reply comes from.
+    pub(crate) making: Making,
+    pub(crate) answer: Answer<Option<Answered>>,
 }
 
 /// Port -> LogicCenter: a linearizable read.

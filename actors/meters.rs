@@ -83,6 +83,10 @@ pub struct Meters {
     pub reads_failed: Meter,
     /// Those of them for which the time was too short.
     pub reads_timed_out: Meter,
+    /// The requests that found no room for their reply in time.
+    pub replies_refused: Meter,
+    /// The replies that their clients did not take in time.
+    pub replies_given_up: Meter,
     /// What the key space has done.
     pub keyspace: KeyspaceMeters,
     /// The clients' streams of watchers.
@@ -122,6 +126,8 @@ impl Default for Meters {
             writes_failed: Meter::default(),
             reads_failed: Meter::default(),
             reads_timed_out: Meter::default(),
+            replies_refused: Meter::default(),
+            replies_given_up: Meter::default(),
             keyspace: KeyspaceMeters::default(),
             streams: Meter::default(),
             watchers: Meter::default(),
@@ -136,6 +142,21 @@ impl Default for Meters {
 }
 
 impl Port {
+    /// Counts replies that their clients did not take in time.
+    pub fn note_replies_given_up(&self, replies: u64) {
+        self.meters().replies_given_up.add(replies);
+    }
+
+    /// How much memory is held for replies that clients have yet to take, in bytes.
+    pub fn replies_bytes(&self) -> usize {
+        self.shared.replies.held_bytes()
+    }
+
+    /// How many reads wait for memory for their reply.
+    pub fn replies_waiting(&self) -> usize {
+        self.shared.replies.waiting()
+    }
+
     /// What the machine counts.
     pub fn meters(&self) -> &Meters {
         &self.shared.board.meters

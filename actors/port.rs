@@ -17,12 +17,10 @@ pub use rm_raft::{
 pub use rm_store::Era;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-use rm_raft::ReadMode;
-
 use rm_kv::Signed;
 
 use crate::machine::Shared;
-use crate::message::{Read, ReadLinearizable, Serve, Submit, SubmitChange, Transfer, WriteDown};
+use crate::message::{Submit, SubmitChange, Transfer, WriteDown};
 use crate::recognition::RoomForPasswords;
 
 pub use crate::admission::Newcomer;
@@ -31,28 +29,17 @@ pub use crate::meters::{Distribution, Histogram, KeyspaceMeters, Meter, Meters, 
 pub use crate::operator::{Failure, Fault, Levels};
 pub use crate::passwords::Origin;
 pub use crate::peer_traffic::{HeardPeer, PeerCounts, PeerTraffic, Transfers};
+pub use crate::reading::Consistency;
 pub use crate::refusal::Refusal;
+pub use crate::replies::{Answered, ReplyRoom};
 pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
 };
 pub use crate::snapshot_stream::{SnapshotPiece, SnapshotStream};
 pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
-/// The pause before a read that was lost with an actor is asked again.
-const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
 /// How much later than Gate the port gives a write up.
 const GATE_GRACE: Duration = Duration::from_secs(1);
-
-/// What a read must have seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Whatever this machine has applied.
-    Serializable,
-    /// All that was committed when it came, as a quorum confirms.
-    Quorum,
-    /// The same, as the leader's lease confirms, where there is one.
-    Lease,
-}
 
 /// The door. Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +54,8 @@ pub struct Port {
     pub(crate) room_for_passwords: RoomForPasswords,
     /// On whose behalf everything is asked.
     pub(crate) by: Option<Signature>,
+    /// How many bytes of memory each byte of a reply counts for.
+    pub(crate) reply_weight: usize,
 }
 
 impl Port {
@@ -79,6 +68,7 @@ impl Port {
             room_for_leases: Arc::new(Semaphore::new(limits.requests_max)),
             room_for_passwords: RoomForPasswords::new(),
             by: None,
+            reply_weight: 1,
             shared,
         }
     }
@@ -88,17 +78,54 @@ impl Port {
     /// # Errors
     /// Each [`Refusal`] says whether the command is known not to have been carried out.
     pub async fn propose(&self, command: Command) -> Result<Reply, Refusal> {
-        let outcome = match self.require_quota(&command).await {
+        let answered = self.propose_held(command).await?;
+        Ok(answered.reply)
+    }
+
+    /// The same, with the memory of the reply, for who goes on holding it.
+    ///
+    /// # Errors
+    /// As [`Port::propose`].
+    pub async fn propose_held(&self, command: Command) -> Result<Answered, Refusal> {
+        let outcome = match self.require_room(&command).await {
             Ok(()) => self.propose_once(command).await,
             Err(refusal) => Err(refusal),
         };
+        let outcome = outcome.and_then(|answered| self.weigh(answered));
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
             self.meters().writes_failed.add(1);
         }
         outcome
     }
 
-    pub(crate) async fn propose_once(&self, command: Command) -> Result<Reply, Refusal> {
+    /// Refuses what could not be kept, or answered, before it is proposed.
+    async fn require_room(&self, command: &Command) -> Result<(), Refusal> {
+        if command.tells_keys() && self.shared.replies.are_full() {
+            self.meters().replies_refused.add(1);
+            return Err(Refusal::NoRoomForReply { bytes: 0 });
+        }
+        self.require_quota(command).await
+    }
+
+    /// Sets aside for a reply that was made what it takes beyond its own bytes.
+    fn weigh(&self, mut answered: Answered) -> Result<Answered, Refusal> {
+        let replies = &self.shared.replies;
+        match replies.weigh(&mut answered.room, self.reply_weight) {
+            true => Ok(answered),
+            false => Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)),
+        }
+    }
+
+    /// The same port, for whoever needs so many bytes of memory for each byte of a reply.
+    #[must_use]
+    pub fn weighing_replies(self, weight: usize) -> Port {
+        Port {
+            reply_weight: weight,
+            ..self
+        }
+    }
+
+    pub(crate) async fn propose_once(&self, command: Command) -> Result<Answered, Refusal> {
         let _room = self.admit()?;
         self.submit(command).await
     }
@@ -110,10 +137,11 @@ impl Port {
     pub async fn wind_up(&self, command: Command) -> Result<Reply, Refusal> {
         let room = self.room.try_acquire();
         let _room = room.map_err(|_| Refusal::TooManyRequests)?;
-        self.submit(command).await
+        let answered = self.submit(command).await?;
+        Ok(answered.reply)
     }
 
-    async fn submit(&self, command: Command) -> Result<Reply, Refusal> {
+    async fn submit(&self, command: Command) -> Result<Answered, Refusal> {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to apply.
@@ -175,117 +203,6 @@ impl Port {
             answered = answered => answered.unwrap_or(Err(Refusal::Restarted)),
             _ = losses.changed() => Err(Refusal::Restarted),
             () = tokio::time::sleep(patience) => Err(Refusal::TimedOut),
-        }
-    }
-
-    /// Answers a query.
-    ///
-    /// # Errors
-    /// As [`Port::propose`]; a query that fails has changed nothing.
-    pub async fn query(&self, query: Query, consistency: Consistency) -> Result<Reply, Refusal> {
-        let query = match self.by.clone() {
-            Some(by) => Query::Signed {
-                by,
-                query: Box::new(query),
-            },
-            None => query,
-        };
-        let reply = self.read(Some(query), consistency).await?;
-        reply.ok_or(Refusal::Restarted)
-    }
-
-    /// Returns once this machine has applied all that was committed when it was called.
-    ///
-    /// # Errors
-    /// As [`Port::query`].
-    pub async fn barrier(&self) -> Result<(), Refusal> {
-        self.read(None, Consistency::Quorum).await.map(|_| ())
-    }
-
-    /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing
-    /// it is asked again.
-    pub(crate) async fn read(
-        &self,
-        query: Option<Query>,
-        consistency: Consistency,
-    ) -> Result<Option<Reply>, Refusal> {
-        let outcome = self.read_until_answered(query, consistency).await;
-        let failed = outcome.as_ref().is_err_and(|refusal| !refusal.is_clients());
-        if failed && consistency != Consistency::Serializable {
-            let meters = self.meters();
-            meters.reads_failed.add(1);
-            if outcome == Err(Refusal::TimedOut) {
-                meters.reads_timed_out.add(1);
-            }
-        }
-        outcome
-    }
-
-    async fn read_until_answered(
-        &self,
-        query: Option<Query>,
-        consistency: Consistency,
-    ) -> Result<Option<Reply>, Refusal> {
-        let began = Instant::now();
-        let deadline = began + self.shared.request_timeout();
-        loop {
-            let (answer, answered) = oneshot::channel();
-            let _room = self.admit()?;
-            let read = Read {
-                query: query.clone(),
-                answer,
-            };
-            let mut losses = self.shared.slots.logic_center.losses();
-            let mode = match consistency {
-                Consistency::Serializable => None,
-                Consistency::Quorum => Some(ReadMode::Quorum),
-                Consistency::Lease => Some(ReadMode::Lease),
-            };
-            match mode {
-                Some(mode) => {
-                    let read = ReadLinearizable { read, mode };
-                    self.shared.slots.logic_center.tell(read);
-                }
-                None => self.shared.slots.applier.tell(Serve {
-                    index: Index(0),
-                    reads: vec![read],
-                }),
-            }
-            let answered = async {
-                tokio::select! {
-                    answered = answered => answered.ok(),
-                    _ = losses.changed() => None,
-                }
-            };
-            let outcome = tokio::time::timeout_at(deadline.into(), answered).await;
-            match outcome {
-                Err(_) => return Err(Refusal::TimedOut),
-                Ok(Some(Err(Refusal::NoLeader)) | None) if Instant::now() < deadline => {
-                    tokio::time::sleep(READ_AGAIN_PAUSE).await;
-                }
-                // What is on its way to the disk may still find room there, or another machine take the lead.
-                Ok(Some(Err(Refusal::NoSpace))) if began.elapsed() < self.patience_with_disk() => {
-                    tokio::time::sleep(READ_AGAIN_PAUSE).await;
-                }
-                Ok(Some(Err(Refusal::NoSpace))) => return Err(Refusal::Behind),
-                Ok(Some(outcome)) => return outcome,
-                Ok(None) => return Err(Refusal::Restarted),
-            }
-        }
-    }
-
-    /// How long a read waits for a machine whose disk is full.
-    fn patience_with_disk(&self) -> Duration {
-        let election = self.shared.config.config.timings.election_timeout_ms;
-        let half = self.shared.request_timeout() / 2;
-        half.min(Duration::from_millis(2 * election))
-    }
-
-    /// What a linearizable read rests on that does not say it.
-    pub fn default_consistency(&self) -> Consistency {
-        match self.shared.config.config.reads.default {
-            rm_config::ReadMode::Quorum => Consistency::Quorum,
-            rm_config::ReadMode::Lease => Consistency::Lease,
         }
     }
 
@@ -356,7 +273,7 @@ impl Port {
         newest.unwrap_or(Err(Refusal::Restarted))
     }
 
-    fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(crate) fn admit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         if self.shared.board.stopping() {
             return Err(Refusal::Stopped);
         }

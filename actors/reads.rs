@@ -66,16 +66,34 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::Refusal;
+    use crate::replies::{Answered, Making, Replies, ReplyRoom};
+    use rm_config::Limits;
     use tokio::sync::oneshot;
+
+    type Client = oneshot::Receiver<Result<Option<Answered>, Refusal>>;
+
+    /// A read, and who waits for it.
+    fn read() -> (Read, Client) {
+        let (answer, client) = oneshot::channel();
+        let replies = Replies::new(&Limits::default());
+        let making = Making::new(replies, 1, ReplyRoom::default());
+        let query = None;
+        let read = Read {
+            query,
+            making,
+            answer,
+        };
+        (read, client)
+    }
 
     #[test]
     fn a_read_is_ready_when_its_index_is_applied_and_gone_when_nobody_waits() {
         let mut reads = Reads::default();
         let mut clients = Vec::new();
         for index in [3, 1, 2] {
-            let (answer, client) = oneshot::channel();
-            let query = None;
-            reads.park(Index(index), vec![Read { query, answer }]);
+            let (read, client) = read();
+            reads.park(Index(index), vec![read]);
             clients.push(client);
         }
         reads.free(Index(0));
@@ -95,9 +113,8 @@ mod tests {
         let mut reads = Reads::default();
         let mut clients = Vec::new();
         for index in [1, 2, 4, 6] {
-            let (answer, client) = oneshot::channel();
-            let query = None;
-            reads.park(Index(index), vec![Read { query, answer }]);
+            let (read, client) = read();
+            reads.park(Index(index), vec![read]);
             clients.push(client);
         }
         reads.free(Index(3));

@@ -11,6 +11,14 @@ pub enum Refusal {
     /// Too many requests are under way. The request has not been carried out.
     #[error("too many requests")]
     TooManyRequests,
+    /// The replies that clients have yet to take leave no memory for one more. The request has not been carried out.
+    #[error(
+        "no memory is left for the reply: raise limits.replies_bytes_max, or ask for less at a time"
+    )]
+    NoRoomForReply {
+        /// How much was not to be had, in bytes.
+        bytes: usize,
+    },
     /// The request is larger than the limit. It has not been carried out.
     #[error("the request is too large")]
     TooLarge,
@@ -71,6 +79,7 @@ impl Refusal {
             | Refusal::Operator(_) => true,
             Refusal::NoLeader
             | Refusal::TooManyRequests
+            | Refusal::NoRoomForReply { .. }
             | Refusal::NoSpace
             | Refusal::Behind
             | Refusal::Stopped

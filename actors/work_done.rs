@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rm_kv::{
-    Keyspace, Kind, KvError, Outcome, Query, Reply, ReplyBody, RequestError, StateMachine, Tally,
+    Keyspace, Kind, KvError, Outcome, Query, Reply, ReplyBody, ReplyMemory, RequestError, Tally,
 };
 use rm_raft::{Entry, Index};
 
@@ -39,7 +39,7 @@ impl WorkDone {
         &mut self,
         keyspace: &mut Keyspace,
         entry: &Entry,
-        answer: bool,
+        answer: Option<&dyn ReplyMemory>,
         posted: Index,
     ) -> Result<Outcome, KvError> {
         let began = Instant::now();
@@ -69,9 +69,10 @@ impl WorkDone {
         &self,
         keyspace: &Keyspace,
         query: &Query,
+        memory: &dyn ReplyMemory,
     ) -> Result<Result<Reply, RequestError>, KvError> {
         let began = Instant::now();
-        let outcome = keyspace.query(query);
+        let outcome = keyspace.query_within(query, memory);
         let succeeded = matches!(outcome, Ok(Ok(_)));
         let took = began.elapsed();
         self.meters().read(query.is_range(), succeeded, took);

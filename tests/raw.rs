@@ -42,11 +42,22 @@ impl Raw {
     ///
     /// When nobody speaks HTTP/2 there.
     pub async fn connect(address: SocketAddr) -> Raw {
+        Raw::connect_with(address, &h2::client::Builder::new()).await
+    }
+
+    /// Connects, and lets nothing of any answer come.
+    ///
+    /// # Panics
+    ///
+    /// As [`Raw::connect`].
+    pub async fn connect_deaf(address: SocketAddr) -> Raw {
+        Raw::connect_with(address, h2::client::Builder::new().initial_window_size(0)).await
+    }
+
+    async fn connect_with(address: SocketAddr, how: &h2::client::Builder) -> Raw {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("it is open");
-        let (requests, mut connection) = h2::client::handshake(stream)
-            .await
-            .expect("it speaks HTTP/2");
+        let (requests, mut connection) = how.handshake(stream).await.expect("it speaks HTTP/2");
         let pings = connection.ping_pong().expect("it is taken once");
         Raw {
             address,

@@ -3,12 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
 use rm_actors::port::Origin;
 use rm_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -57,6 +58,37 @@ pub(crate) struct Client {
     pub(crate) common_name: Option<Arc<str>>,
     /// Where it is.
     pub(crate) origin: Origin,
+    /// What closes the connection.
+    pub(crate) cut: Cutoff,
+}
+
+/// Closes a connection from elsewhere, with all that was to be sent on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cutoff(Arc<CutoffState>);
+
+#[derive(Debug, Default)]
+struct CutoffState {
+    is_cut: AtomicBool,
+    /// Whoever drives the connection.
+    driver: AtomicWaker,
+}
+
+impl Cutoff {
+    /// Closes it; true unless that was done before.
+    pub(crate) fn cut(&self) -> bool {
+        let is_first = !self.0.is_cut.swap(true, Ordering::AcqRel);
+        self.0.driver.wake();
+        is_first
+    }
+
+    /// Fails once it is to be closed, and has whoever asks hear of that.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.0.driver.register(cx.waker());
+        match self.0.is_cut.load(Ordering::Acquire) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Client {
@@ -165,6 +197,7 @@ impl Connection {
             client: Client {
                 common_name,
                 origin: admission.origin,
+                cut: Cutoff::default(),
             },
             opening: Some(admission.opening),
             leaving: None,
@@ -200,6 +233,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.client.cut.check(cx)?;
         // The client has pinged too often. To hyper it is as if it had ended its half.
         if self.pings.as_ref().is_some_and(Pings::is_over) {
             return Poll::Ready(Ok(()));
@@ -234,6 +268,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.client.cut.check(cx)?;
         let written = Pin::new(&mut self.transport).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
             let sent = &self.place.0.sent_bytes;

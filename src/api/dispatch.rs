@@ -5,8 +5,8 @@ use std::future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::FutureExt;
-use http::{HeaderMap, Request, Response};
+use futures::{FutureExt, TryFutureExt};
+use http::{Extensions, HeaderMap, Request, Response};
 use rm_actors::port::Port;
 use rm_proto::etcdserverpb::kv_server::{self, KvServer};
 use rm_proto::etcdserverpb::{
@@ -23,10 +23,12 @@ use tonic_health::pb::health_server;
 
 use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::calls::{Call, Calls};
+use crate::connection::{Client, Cutoff};
 use crate::deadline::Deadline;
 use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
 use crate::recognition::{Proof, is_judged_by_now, recognise};
+use crate::reply::{self, Pace};
 use crate::size::in_etcds_words;
 use crate::web::{Web, is_grpc};
 
@@ -53,6 +55,7 @@ pub(crate) struct Services {
     pub(crate) kv: KvServer<KvService>,
     pub(crate) others: Routes,
     pub(crate) web: Web,
+    pub(crate) pace: Arc<Pace>,
 }
 
 impl Service<Request<Body>> for Services {
@@ -68,6 +71,19 @@ impl Service<Request<Body>> for Services {
         if !is_grpc(request.version(), request.headers()) {
             return Box::pin(self.web.clone().answer(self.clone(), request).map(Ok));
         }
+        let cut = cut_of(request.extensions());
+        let pace = self.pace.clone();
+        let answer = self.answer(request);
+        Box::pin(answer.map_ok(move |response| reply::send(response, &pace, cut)))
+    }
+}
+
+impl Services {
+    /// What the service answers. A reply may be beside its response ([`reply::Outgoing`]).
+    pub(crate) fn answer(
+        &mut self,
+        request: Request<Body>,
+    ) -> BoxFuture<Response<Body>, Infallible> {
         let call = self.calls.begin(request.uri().path(), request.headers());
         let deadline = match Deadline::of(request.headers()) {
             Ok(deadline) => deadline,
@@ -94,9 +110,7 @@ impl Service<Request<Body>> for Services {
         };
         Box::pin(in_time(deadline, answer, call))
     }
-}
 
-impl Services {
     /// Asks the service for whoever it is that asks.
     fn recognise_and_ask(
         &self,
@@ -158,6 +172,12 @@ fn ready(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
 /// The service in a path of the form `/service/method`.
 fn service_name(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
+}
+
+/// What closes the connection that a request came on.
+pub(crate) fn cut_of(extensions: &Extensions) -> Option<Cutoff> {
+    let client = extensions.get::<Client>()?;
+    Some(client.cut.clone())
 }
 
 /// Whether the client would rather be refused than wait for a leader (etcd's `WithRequireLeader`).

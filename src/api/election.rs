@@ -1,8 +1,8 @@
 //! etcd's Election service (api/v3election): elections for clients that do not hold them themselves.
 
 use futures::StreamExt;
-use prost::Message;
-use rm_actors::port::{Command, DeleteRange, Operation, Port, Put, Query, Txn};
+use prost::Message as _;
+use rm_actors::port::{Answered, Command, DeleteRange, Operation, Port, Put, Query, Txn};
 use rm_proto::v3electionpb as pb;
 use rm_proto::v3electionpb::election_server::Election;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::observing::Observing;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line, outcome};
 use crate::recognition::signed;
+use crate::reply::{Message, Outgoing};
 use crate::response::key_value;
 use crate::size::check_size;
 use crate::visitor::Visitor;
@@ -113,14 +114,15 @@ impl Election for ElectionService {
         let port = signed(&self.port, request.extensions());
         let consistency = consistency(&self.port, request.metadata(), false)?;
         let first = Line::new(&request.into_inner().name).first();
-        let reply = port.query(Query::Range(first), consistency).await;
-        let reply = reply.map_err(refused)?;
+        let answered = port.query_held(Query::Range(first), consistency).await;
+        let Answered { reply, room } = answered.map_err(refused)?;
         let revision = reply.revision;
         let leader = found(reply).ok_or_else(|| Status::unknown(NO_LEADER))?;
-        Ok(Response::new(pb::LeaderResponse {
+        let response = pb::LeaderResponse {
             header: Some(header(&self.port, revision)),
             kv: Some(key_value(leader)),
-        }))
+        };
+        Ok(Outgoing::response(Message::of(&response), room))
     }
 
     async fn observe(

@@ -17,6 +17,10 @@ pub(crate) fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::NoLeader => Status::unavailable(NO_LEADER),
         Refusal::TooManyRequests => Status::resource_exhausted("etcdserver: too many requests"),
+        Refusal::NoRoomForReply { .. } => Status::resource_exhausted(
+            "raftmachine: this machine holds as many replies as it may (limits.replies_bytes_max) until their clients take them: \
+             ask again later, or for fewer keys at a time",
+        ),
         Refusal::TooLarge => Status::invalid_argument("etcdserver: request is too large"),
         Refusal::NoSpace => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
         Refusal::Behind => Status::unavailable(
@@ -59,9 +63,10 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         }
         RequestError::LeaseExists => Status::failed_precondition(text),
         RequestError::LeaseNotFound => Status::not_found(text),
-        RequestError::ReplyTooLarge | RequestError::ReplyTooLargeAfterChange => {
-            Status::resource_exhausted(text)
-        }
+        RequestError::ReplyTooLarge
+        | RequestError::ReplyTooLargeAfterChange
+        | RequestError::NoRoomForReply
+        | RequestError::NoRoomForReplyAfterChange => Status::resource_exhausted(text),
         RequestError::Auth(error) => not_permitted(error),
         RequestError::NoSpace | RequestError::TooManyAlarms => Status::resource_exhausted(text),
         RequestError::Corrupt => Status::data_loss(text),
@@ -263,6 +268,11 @@ mod tests {
                 RequestError::ReplyTooLargeAfterChange,
                 Code::ResourceExhausted,
                 "raftmachine: the request was carried out, and its reply is too large; ask for fewer keys at a time",
+            ),
+            (
+                RequestError::NoRoomForReplyAfterChange,
+                Code::ResourceExhausted,
+                "raftmachine: the request was carried out, and this machine had no memory left for its reply",
             ),
         ];
         for (error, code, text) in table {

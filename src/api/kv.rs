@@ -1,7 +1,7 @@
 //! etcd's KV service.
 
 use prost::Message;
-use rm_actors::port::{Command, Port, Query, ReplyBody};
+use rm_actors::port::{Answered, Command, Port, Query, ReplyBody};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
@@ -10,6 +10,7 @@ use crate::consistency::consistency;
 use crate::error::{invalid, mismatched, refused};
 use crate::header::header;
 use crate::recognition::signed;
+use crate::reply::Outgoing;
 use crate::size::check_size;
 use crate::{request, response};
 
@@ -36,15 +37,15 @@ impl Kv for KvService {
         let request = request.into_inner();
         let range = request::range(request)?;
         range.check().map_err(invalid)?;
-        let reply = port
-            .query(Query::Range(range), consistency)
+        let Answered { reply, room } = port
+            .query_held(Query::Range(range), consistency)
             .await
             .map_err(refused)?;
         match reply.body {
-            ReplyBody::Range(body) => Ok(Response::new(response::range(
-                header(&self.port, reply.revision),
-                body,
-            ))),
+            ReplyBody::Range(body) => {
+                let header = header(&self.port, reply.revision);
+                Ok(Outgoing::response(response::range(header, body), room))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -58,12 +59,17 @@ impl Kv for KvService {
         check_size(&self.port, request.encoded_len())?;
         let put = request::put(request);
         put.check().map_err(invalid)?;
-        let reply = port.propose(Command::Put(put)).await.map_err(refused)?;
+        let proposed = port.propose_held(Command::Put(put)).await;
+        let Answered { reply, room } = proposed.map_err(refused)?;
         match reply.body {
-            ReplyBody::Put(previous) => Ok(Response::new(response::put(
-                header(&self.port, reply.revision),
-                previous,
-            ))),
+            ReplyBody::Put(None) => Ok(Response::new(pb::PutResponse {
+                header: Some(header(&self.port, reply.revision)),
+                prev_kv: None,
+            })),
+            ReplyBody::Put(previous) => {
+                let header = header(&self.port, reply.revision);
+                Ok(Outgoing::response(response::put(header, previous), room))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -77,15 +83,16 @@ impl Kv for KvService {
         check_size(&self.port, request.encoded_len())?;
         let delete = request::delete_range(request);
         delete.check().map_err(invalid)?;
-        let reply = port
-            .propose(Command::DeleteRange(delete))
+        let Answered { reply, room } = port
+            .propose_held(Command::DeleteRange(delete))
             .await
             .map_err(refused)?;
         match reply.body {
-            ReplyBody::DeleteRange(body) => Ok(Response::new(response::delete_range(
-                header(&self.port, reply.revision),
-                body,
-            ))),
+            ReplyBody::DeleteRange(body) => {
+                let header = header(&self.port, reply.revision);
+                let message = response::delete_range(header, body);
+                Ok(Outgoing::response(message, room))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -103,18 +110,18 @@ impl Kv for KvService {
         let txn = request::txn(request)?;
         txn.check(self.port.config().limits.transaction_operations_max)
             .map_err(invalid)?;
-        let reply = if txn.is_read_only() {
-            port.query(Query::Txn(txn), consistency).await
+        let Answered { reply, room } = if txn.is_read_only() {
+            port.query_held(Query::Txn(txn), consistency).await
         } else {
             check_size(&self.port, bytes)?;
-            port.propose(Command::Txn(txn)).await
+            port.propose_held(Command::Txn(txn)).await
         }
         .map_err(refused)?;
         match reply.body {
-            ReplyBody::Txn(body) => Ok(Response::new(response::txn(
-                header(&self.port, reply.revision),
-                body,
-            ))),
+            ReplyBody::Txn(body) => {
+                let header = header(&self.port, reply.revision);
+                Ok(Outgoing::response(response::txn(header, body), room))
+            }
             _ => Err(mismatched()),
         }
     }

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use rm_actors::port::{Port, Refusal};
+use prost::Message as _;
+use rm_actors::port::{Port, Refusal, ReplyRoom};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::lease_server::Lease;
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::error::refused;
 use crate::header::{header, header_now};
 use crate::lookout::{Leaderless, Lookout};
 use crate::recognition::{Caller, signed};
+use crate::reply::{Message, Outgoing};
 use crate::size::unread;
 
 /// How many renewals of one stream are under way at a time. They are answered in their order.
@@ -119,12 +121,14 @@ impl Lease for LeaseService {
             ttl: NO_TTL,
             ..pb::LeaseTimeToLiveResponse::default()
         };
-        if let Some(report) = report {
-            response.ttl = i64::try_from(report.left.left.as_secs()).unwrap_or(i64::MAX);
-            response.granted_ttl = report.left.ttl;
-            response.keys = report.keys;
-        }
-        Ok(Response::new(response))
+        let Some(report) = report else {
+            return Ok(Response::new(response));
+        };
+        response.ttl = i64::try_from(report.left.left.as_secs()).unwrap_or(i64::MAX);
+        response.granted_ttl = report.left.ttl;
+        response.keys = report.keys;
+        let message = Message::held(response.encode_to_vec(), report.room);
+        Ok(Outgoing::response(message, ReplyRoom::default()))
     }
 
     async fn lease_leases(
@@ -132,12 +136,14 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         let port = signed(&self.port, request.extensions());
-        let ids = port.leases().await.map_err(refused)?;
+        let (ids, room) = port.leases().await.map_err(refused)?;
         let leases = ids.into_iter().map(|id| pb::LeaseStatus { id });
-        Ok(Response::new(pb::LeaseLeasesResponse {
+        let response = pb::LeaseLeasesResponse {
             header: Some(header_now(&self.port)),
             leases: leases.collect(),
-        }))
+        };
+        let message = Message::held(response.encode_to_vec(), room);
+        Ok(Outgoing::response(message, ReplyRoom::default()))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The gRPC services of a machine, one file each, and HTTP beside them: thin, between the wire and the machine's port.
 //!
 //! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
-//! and puts the answer into etcd's words. It holds no state and takes no lock, and starts no task but for a place in line (`place.rs`), which must be
+//! and puts the answer into etcd's words. It holds no state, and starts no task but for a place in line (`place.rs`), which must be
 //! left though its call is gone, for the deadline of a stream (`deadline.rs`), which its client may not take from any more, and for each
-//! connection of a monitor (`monitors.rs`).
+//! connection of a monitor (`monitors.rs`). What is on its way to clients is held to a pace beside the services (`reply.rs`).
 
 mod admin;
 mod alarm;
@@ -41,6 +41,7 @@ mod pings;
 mod place;
 mod recognition;
 mod reflection;
+mod reply;
 mod request;
 mod response;
 mod server;

@@ -8,6 +8,7 @@ use rm_actors::port::{Deed, Port, Refusal, Signature};
 use tonic::Extensions;
 
 use crate::connection::Client;
+use crate::reply::ReplyWeight;
 
 /// The headers in which a client sends its token: etcd's over gRPC, and its gateway's.
 const HEADERS: [&str; 2] = ["token", "authorization"];
@@ -144,9 +145,13 @@ pub(crate) fn is_judged_by_now(path: &str) -> bool {
     matches!(need(path), Need::ByNow(_))
 }
 
-/// The port on behalf of whoever sent a request.
+/// The port on behalf of whoever sent a request, and for what is to become of the reply.
 pub(crate) fn signed(port: &Port, extensions: &Extensions) -> Port {
-    port.signed(extensions.get::<Signature>().cloned())
+    let port = port.signed(extensions.get::<Signature>().cloned());
+    match extensions.get::<ReplyWeight>() {
+        Some(ReplyWeight(weight)) => port.weighing_replies(*weight),
+        None => port,
+    }
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {

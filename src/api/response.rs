@@ -3,59 +3,79 @@
 use rm_actors::port::{DeleteReply, KeyValue, RangeReply, Reply, ReplyBody, TxnReply};
 use rm_proto::{etcdserverpb as pb, mvccpb};
 
+use crate::reply::Message;
+
+/// The numbers of the fields that hold other messages (`kv.proto`).
+mod field {
+    pub(super) const RANGE_KVS: u32 = 2;
+    pub(super) const DELETE_RANGE_PREV_KVS: u32 = 3;
+    pub(super) const TXN_RESPONSES: u32 = 3;
+    pub(super) const OPERATION_RANGE: u32 = 1;
+    pub(super) const OPERATION_PUT: u32 = 2;
+    pub(super) const OPERATION_DELETE_RANGE: u32 = 3;
+    pub(super) const OPERATION_TXN: u32 = 4;
+}
+
 /// The answer to a range.
-pub(crate) fn range(header: pb::ResponseHeader, reply: RangeReply) -> pb::RangeResponse {
-    pb::RangeResponse {
+pub(crate) fn range(header: pb::ResponseHeader, reply: RangeReply) -> Message {
+    let begin = pb::RangeResponse {
         header: Some(header),
-        kvs: key_values(reply.kvs),
+        ..Default::default()
+    };
+    let end = pb::RangeResponse {
         more: reply.more,
         count: reply.count,
-    }
+        ..Default::default()
+    };
+    Message::of(&begin)
+        .and(key_values(field::RANGE_KVS, reply.kvs))
+        .and(Message::of(&end))
 }
 
 /// The answer to a put.
-pub(crate) fn put(header: pb::ResponseHeader, previous: Option<KeyValue>) -> pb::PutResponse {
-    pb::PutResponse {
+pub(crate) fn put(header: pb::ResponseHeader, previous: Option<KeyValue>) -> Message {
+    Message::of(&pb::PutResponse {
         header: Some(header),
         prev_kv: previous.map(key_value),
-    }
+    })
 }
 
 /// The answer to a delete.
-pub(crate) fn delete_range(
-    header: pb::ResponseHeader,
-    reply: DeleteReply,
-) -> pb::DeleteRangeResponse {
-    pb::DeleteRangeResponse {
+pub(crate) fn delete_range(header: pb::ResponseHeader, reply: DeleteReply) -> Message {
+    let begin = pb::DeleteRangeResponse {
         header: Some(header),
         deleted: reply.deleted,
-        prev_kvs: key_values(reply.prev_kvs),
-    }
+        ..Default::default()
+    };
+    Message::of(&begin).and(key_values(field::DELETE_RANGE_PREV_KVS, reply.prev_kvs))
 }
 
 /// The answer to a transaction.
-pub(crate) fn txn(header: pb::ResponseHeader, reply: TxnReply) -> pb::TxnResponse {
-    pb::TxnResponse {
+pub(crate) fn txn(header: pb::ResponseHeader, reply: TxnReply) -> Message {
+    let begin = pb::TxnResponse {
         header: Some(header),
         succeeded: reply.succeeded,
-        responses: reply.replies.into_iter().map(operation).collect(),
-    }
+        ..Default::default()
+    };
+    let operations = reply.replies.into_iter().map(operation);
+    operations.fold(Message::of(&begin), |txn, operation| {
+        txn.and(operation.within(field::TXN_RESPONSES))
+    })
 }
 
 /// The answer to one operation of a transaction: as in etcd, its header tells the revision and nothing else.
-fn operation(reply: Reply) -> pb::ResponseOp {
-    use pb::response_op::Response;
+fn operation(reply: Reply) -> Message {
     let header = pb::ResponseHeader {
         revision: reply.revision,
         ..Default::default()
     };
-    let response = match reply.body {
-        ReplyBody::Range(reply) => Some(Response::ResponseRange(range(header, reply))),
-        ReplyBody::Put(previous) => Some(Response::ResponsePut(put(header, previous))),
+    match reply.body {
+        ReplyBody::Range(reply) => range(header, reply).within(field::OPERATION_RANGE),
+        ReplyBody::Put(previous) => put(header, previous).within(field::OPERATION_PUT),
         ReplyBody::DeleteRange(reply) => {
-            Some(Response::ResponseDeleteRange(delete_range(header, reply)))
+            delete_range(header, reply).within(field::OPERATION_DELETE_RANGE)
         }
-        ReplyBody::Txn(reply) => Some(Response::ResponseTxn(txn(header, reply))),
+        ReplyBody::Txn(reply) => txn(header, reply).within(field::OPERATION_TXN),
         // No transaction holds such an operation.
         ReplyBody::Compact
         | ReplyBody::Scrub
@@ -66,13 +86,12 @@ fn operation(reply: Reply) -> pb::ResponseOp {
         | ReplyBody::Alarms(_)
         | ReplyBody::Lease(_)
         | ReplyBody::Leases(_)
-        | ReplyBody::Auth(_) => None,
-    };
-    pb::ResponseOp { response }
+        | ReplyBody::Auth(_) => Message::of(&pb::ResponseOp::default()),
+    }
 }
 
-fn key_values(kvs: Vec<KeyValue>) -> Vec<mvccpb::KeyValue> {
-    kvs.into_iter().map(key_value).collect()
+fn key_values(field: u32, kvs: Vec<KeyValue>) -> Message {
+    Message::key_values(field, kvs.into_iter().map(key_value).collect())
 }
 
 pub(crate) fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
@@ -113,6 +132,15 @@ mod tests {
         }
     }
 
+    /// Byte for byte.
+    fn assert_is(message: Message, expected: &(impl prost::Message + std::fmt::Debug)) {
+        assert_eq!(
+            message.into_bytes(),
+            expected.encode_to_vec(),
+            "{expected:?}"
+        );
+    }
+
     fn header() -> pb::ResponseHeader {
         pb::ResponseHeader {
             cluster_id: 1,
@@ -135,13 +163,18 @@ mod tests {
             more: true,
             count: 9,
         };
-        assert_eq!(range(header(), reply), expected);
+        assert_is(range(header(), reply), &expected);
     }
 
     #[test]
     fn a_put_tells_what_was_there_before() {
-        assert_eq!(put(header(), Some(stored())).prev_kv, Some(on_the_wire()));
-        assert_eq!(put(header(), None).prev_kv, None);
+        for (previous, expected) in [(Some(stored()), Some(on_the_wire())), (None, None)] {
+            let expected = pb::PutResponse {
+                header: Some(header()),
+                prev_kv: expected,
+            };
+            assert_is(put(header(), previous), &expected);
+        }
     }
 
     #[test]
@@ -188,6 +221,6 @@ mod tests {
                 response: Some(pb::response_op::Response::ResponseTxn(nested)),
             }],
         };
-        assert_eq!(txn(header(), reply), expected);
+        assert_is(txn(header(), reply), &expected);
     }
 }

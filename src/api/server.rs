@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rm_actors::port::{Config, Port};
 use rm_proto::etcdserverpb::auth_server::AuthServer;
@@ -39,6 +39,7 @@ use crate::lookout::Leaderless;
 use crate::maintenance::MaintenanceService;
 use crate::monitors;
 use crate::reflection;
+use crate::reply::Pace;
 use crate::size::message_bytes_max;
 use crate::watch::WatchService;
 use crate::web::{Web, document_bytes_max};
@@ -131,9 +132,17 @@ pub async fn serve(
         log: log.clone(),
     };
     let server = builder(port.config());
-    let knowing = port.clone();
-    let (looks, leaderless) = Leaderless::new(knowing.config().timings.election_timeout_ms);
-    let services = services(port, door.traffic.clone(), draining.clone(), leaderless)?;
+    let (knowing, pacing) = (port.clone(), port.clone());
+    let timings = &port.config().timings;
+    let (looks, leaderless) = Leaderless::new(timings.election_timeout_ms);
+    let pace = Pace::new(Duration::from_millis(timings.reply_stall_ms), Instant::now);
+    let services = services(
+        port,
+        pace.clone(),
+        door.traffic.clone(),
+        draining.clone(),
+        leaderless,
+    )?;
     let monitored = {
         let (web, draining, log) = (services.web.clone(), draining.clone(), log.clone());
         async move {
@@ -165,6 +174,7 @@ pub async fn serve(
         () = certificates.look_after(&log) => unreachable!("it never ends"),
         () = looks.look(&knowing) => unreachable!("it never ends"),
         () = knows_permissions => unreachable!("it never ends"),
+        () = pace.look_after(&pacing) => unreachable!("it never ends"),
     }
 }
 
@@ -198,6 +208,7 @@ fn builder(config: &Config) -> Server {
 
 fn services(
     port: Port,
+    pace: Arc<Pace>,
     traffic: Arc<Traffic>,
     draining: watch::Receiver<bool>,
     leaderless: Leaderless,
@@ -241,6 +252,7 @@ fn services(
         kv,
         others,
         web,
+        pace,
     })
 }
 

@@ -70,6 +70,7 @@ fn passes(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::NoLeader
         | Refusal::TooManyRequests
+        | Refusal::NoRoomForReply { .. }
         | Refusal::TimedOut
         | Refusal::LeaderLost
         | Refusal::NoSpace

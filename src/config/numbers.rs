@@ -33,6 +33,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 40;
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// The most that `limits.transaction_operations_max` may be: a transaction of more is applied by no machine.
 pub const TRANSACTION_OPERATIONS_MAX: usize = 10_000;
+/// How many of the largest requests `limits.replies_bytes_max` must hold.
+const REPLIES_OF_REQUEST: u64 = 8;
 /// The most bytes of a file: two of them fit into the 47 bits of address space that a process has.
 const FILE_BYTES_MAX: u64 = 1 << 46;
 
@@ -71,6 +73,7 @@ impl Rules {
             disk_patience_ms,
             request_timeout_ms,
             snapshot_stall_ms,
+            reply_stall_ms,
             shutdown_timeout_ms,
             reconnect_min_ms,
             reconnect_max_ms,
@@ -106,6 +109,7 @@ impl Rules {
         }
         self.within("timings.request_timeout_ms", request_timeout_ms, 1..=MS_MAX);
         self.within("timings.snapshot_stall_ms", snapshot_stall_ms, 1..=MS_MAX);
+        self.within("timings.reply_stall_ms", reply_stall_ms, 1..=MS_MAX);
         self.within(
             "timings.shutdown_timeout_ms",
             shutdown_timeout_ms,
@@ -217,6 +221,7 @@ impl Rules {
             transaction_operations_max,
             requests_max,
             requests_bytes_max,
+            replies_bytes_max,
             uncommitted_bytes_max,
             inflight_requests_max,
             inflight_entries_max,
@@ -237,6 +242,7 @@ impl Rules {
         let request = ("limits.request_bytes_max", request_bytes_max as u64);
         let append = ("limits.append_bytes_max", append_bytes_max as u64);
         let requests = ("limits.requests_bytes_max", requests_bytes_max as u64);
+        let replies = ("limits.replies_bytes_max", replies_bytes_max as u64);
         let uncommitted = ("limits.uncommitted_bytes_max", uncommitted_bytes_max as u64);
         let inflight = ("limits.inflight_bytes_max", inflight_bytes_max as u64);
         let cache = ("limits.log_cache_bytes_max", log_cache_bytes_max as u64);
@@ -244,7 +250,7 @@ impl Rules {
         for (key, bytes) in [request, append] {
             self.within(key, bytes, 1..=MESSAGE_BYTES_MAX as u64);
         }
-        for (key, bytes) in [requests, uncommitted, inflight, cache, queue] {
+        for (key, bytes) in [requests, replies, uncommitted, inflight, cache, queue] {
             self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
         }
         self.within(
@@ -283,8 +289,22 @@ impl Rules {
         self.at_most(append, inflight);
         self.at_most(append, queue);
         self.at_most(request, requests);
+        self.replies(request, replies);
         self.at_most(request, uncommitted);
         self.at_most(request, queue);
+    }
+
+    /// The largest value of a key must fit into either share of the memory for replies.
+    fn replies(&mut self, (other_key, request): (&str, u64), (key, bytes): (&str, u64)) {
+        let least = REPLIES_OF_REQUEST * request.min(MESSAGE_BYTES_MAX as u64);
+        // Zero has been refused by itself.
+        if bytes > 0 && bytes < least {
+            let text = format!(
+                "is {bytes}, less than {REPLIES_OF_REQUEST} times {other_key}, which is {request}: write {least} or more, or \
+                 make that less"
+            );
+            self.0.push(Problem::new(key, text));
+        }
     }
 
     fn storage(&mut self, storage: &Storage) {

@@ -123,6 +123,8 @@ pub struct Timings {
     pub request_timeout_ms: u64,
     /// How long a client may take nothing of a snapshot that waits for it before it gets no more.
     pub snapshot_stall_ms: u64,
+    /// How long a client may take for each sixteenth of a reply before it gets no more of it.
+    pub reply_stall_ms: u64,
     /// How long a stop may take before what is left is cut off.
     pub shutdown_timeout_ms: u64,
     /// The first pause before a lost peer is dialled again.
@@ -139,6 +141,7 @@ impl Default for Timings {
             disk_patience_ms: None,
             request_timeout_ms: 7_000,
             snapshot_stall_ms: 60_000,
+            reply_stall_ms: 60_000,
             shutdown_timeout_ms: 5_000,
             reconnect_min_ms: 10,
             reconnect_max_ms: 1_000,
@@ -171,6 +174,9 @@ pub struct Limits {
     /// The most bytes of clients' writes that one machine holds at a time; beyond it they are refused. At least
     /// `request_bytes_max`.
     pub requests_bytes_max: usize,
+    /// The most bytes of memory that the replies of one machine take which clients have not taken yet. A reply for which none is left
+    /// waits, then is refused. One reply takes three quarters of it at most. At least eight times `request_bytes_max`.
+    pub replies_bytes_max: usize,
     /// The most bytes of entries that are proposed and not yet committed. The clients of one machine have at most half of it, and
     /// less while those of others have some, so that they cannot starve them.
     pub uncommitted_bytes_max: usize,
@@ -215,6 +221,7 @@ impl Default for Limits {
             transaction_operations_max: 128,
             requests_max: 4_096,
             requests_bytes_max: 256 << 20,
+            replies_bytes_max: 1 << 30,
             uncommitted_bytes_max: 64 << 20,
             inflight_requests_max: 256,
             inflight_entries_max: 65_536,

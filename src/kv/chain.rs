@@ -132,7 +132,7 @@ mod tests {
     use crate::command::{Command, DeleteRange, Put};
     use crate::keyspace::Keyspace;
     use crate::progress::Progress;
-    use crate::range::ReplyRoom;
+    use crate::room::{ReplyRoom, Unbounded};
     use crate::span::Span;
     use crate::state_machine::StateMachine;
     use crate::tables::Tables;
@@ -178,7 +178,7 @@ mod tests {
 
         let tables = Tables::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
-        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
+        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX, &Unbounded));
         let leases = crate::lease::Leases::open(environment).unwrap();
         let view = View {
             tables: &tables,

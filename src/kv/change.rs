@@ -12,8 +12,8 @@ use crate::error::{Failure, KvError, RequestError};
 use crate::index::Head;
 use crate::lease::{LeaseNews, Leases};
 use crate::progress::Progress;
-use crate::range::ReplyRoom;
 use crate::revision::{Meta, Record, Revision};
+use crate::room::ReplyRoom;
 use crate::span::Span;
 use crate::tables::{State, Tables};
 use crate::tally::Tally;
@@ -31,10 +31,10 @@ pub(crate) struct Change<'c, 'env> {
     pub(crate) scratch: &'c mut Vec<u8>,
     /// Whether anyone waits for the answers.
     pub(crate) answer: bool,
-    /// Whether the answers became too large, and were given up.
-    pub(crate) overflowed: bool,
+    /// Why the answers were given up.
+    pub(crate) unanswered: Option<RequestError>,
     pub(crate) progress: &'c Progress,
-    pub(crate) room: &'c ReplyRoom,
+    pub(crate) room: &'c ReplyRoom<'c>,
     /// How many changes were made in this revision.
     pub(crate) made: u32,
     /// What was written in all.
@@ -57,7 +57,7 @@ impl Change<'_, '_> {
         }
     }
 
-    /// What there is to answer; none once the answers are too large. The changes go on, since other machines make them too.
+    /// What there is to answer; none once there is no room for the answers. The changes go on, since other machines make them too.
     pub(crate) fn answer<T>(
         &mut self,
         read: impl FnOnce(&View) -> Result<T, Failure>,
@@ -68,9 +68,9 @@ impl Change<'_, '_> {
         match read(&self.view()) {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::Store(error)) => Err(error),
-            Err(Failure::Request(_)) => {
+            Err(Failure::Request(error)) => {
                 self.answer = false;
-                self.overflowed = true;
+                self.unanswered = Some(error);
                 Ok(None)
             }
         }

@@ -6,7 +6,7 @@ use crate::auth_command::AuthError;
 use crate::codec::DecodeError;
 
 /// The client's fault: decided from the command and the key space alone, so that every machine decides it alike. Only
-/// whether a reply is too large is known to the machine alone that makes it, and decides nothing else.
+/// whether there is room for a reply is known to the machine alone that makes it, and decides nothing else.
 ///
 /// The texts are etcd's own where etcd has the error, because clients compare them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,9 +72,30 @@ pub enum RequestError {
         "raftmachine: the request was carried out, and its reply is too large; ask for fewer keys at a time"
     )]
     ReplyTooLargeAfterChange,
+    /// The replies that clients have yet to take leave no memory for this one. Not one of etcd's.
+    #[error(
+        "raftmachine: this machine has no memory left for the reply; ask again later, or for fewer keys at a time"
+    )]
+    NoRoomForReply,
+    /// The same of a request that made changes: they were made. Not one of etcd's.
+    #[error(
+        "raftmachine: the request was carried out, and this machine had no memory left for its reply"
+    )]
+    NoRoomForReplyAfterChange,
     /// A query holds a write; send it as a command. Not one of etcd's.
     #[error("raftmachine: a query must not write")]
     NotReadOnly,
+}
+
+impl RequestError {
+    /// The same of a request that made changes, where it is a want of room for its reply.
+    pub(crate) fn after_change(self) -> RequestError {
+        match self {
+            RequestError::ReplyTooLarge => RequestError::ReplyTooLargeAfterChange,
+            RequestError::NoRoomForReply => RequestError::NoRoomForReplyAfterChange,
+            other => other,
+        }
+    }
 }
 
 /// Our own or the environment's fault. The open transaction is given up wherever a change was under way: open the

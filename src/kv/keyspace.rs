@@ -25,7 +25,7 @@ use crate::lease::{LeaseNews, Leases};
 use crate::peek::{Peek, peek};
 use crate::permit::Judge;
 use crate::progress::Progress;
-use crate::range::{MAX_REPLY_BYTES, ReplyRoom};
+use crate::room::{MAX_REPLY_BYTES, ReplyMemory, ReplyRoom, Unbounded};
 use crate::scrub::Compaction;
 use crate::state_machine::StateMachine;
 use crate::tables::{Configuration, State, Tables};
@@ -168,27 +168,8 @@ impl StateMachine for Keyspace {
         command: Option<&[u8]>,
         answer: bool,
     ) -> Result<Outcome, KvError> {
-        if self.writer.txn().is_none() {
-            return Err(KvError::GivenUp);
-        }
-        let applied = self.state.applied();
-        if entry.index != applied.index.next() || entry.term < applied.term {
-            return Err(KvError::OutOfOrder { entry, applied });
-        }
-        let command = command
-            .map(|bytes| Signed::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
-            .transpose()?;
-        let outcome = match command.map(|signed| self.apply_command(entry, &signed, answer)) {
-            None => None,
-            Some(Ok(reply)) => Some(Ok(reply)),
-            Some(Err(Failure::Request(error))) => Some(Err(error)),
-            Some(Err(Failure::Store(error))) => {
-                self.writer.abandon();
-                return Err(error);
-            }
-        };
-        self.state.set_applied(entry);
-        Ok(outcome)
+        let memory: &dyn ReplyMemory = &Unbounded;
+        self.apply_within(entry, command, answer.then_some(memory))
     }
 
     /// Notes the configuration that the entry at an index holds: durable, as the applied entry is, with the next checkpoint.
@@ -211,11 +192,7 @@ impl StateMachine for Keyspace {
     }
 
     fn query(&self, query: &Query) -> Result<Result<Reply, RequestError>, KvError> {
-        match self.read(query) {
-            Ok(reply) => Ok(Ok(reply)),
-            Err(Failure::Request(error)) => Ok(Err(error)),
-            Err(Failure::Store(error)) => Err(error),
-        }
+        self.query_within(query, &Unbounded)
     }
 
     /// How many bytes of changed pages the open transaction holds in memory, by estimate: an upper bound but for long
@@ -274,6 +251,40 @@ impl StateMachine for Keyspace {
 }
 
 impl Keyspace {
+    /// As [`apply`](StateMachine::apply), for a client that waits where there is memory for a reply, which then asks for what it takes. Where
+    /// there is none left, the reply is an error that says so, and the request is carried out all the same.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_within(
+        &mut self,
+        entry: EntryId,
+        command: Option<&[u8]>,
+        answer: Option<&dyn ReplyMemory>,
+    ) -> Result<Outcome, KvError> {
+        if self.writer.txn().is_none() {
+            return Err(KvError::GivenUp);
+        }
+        let applied = self.state.applied();
+        if entry.index != applied.index.next() || entry.term < applied.term {
+            return Err(KvError::OutOfOrder { entry, applied });
+        }
+        let command = command
+            .map(|bytes| Signed::decode(bytes).map_err(|error| KvError::undecodable(entry, error)))
+            .transpose()?;
+        let outcome = match command.map(|signed| self.apply_command(entry, &signed, answer)) {
+            None => None,
+            Some(Ok(reply)) => Some(Ok(reply)),
+            Some(Err(Failure::Request(error))) => Some(Err(error)),
+            Some(Err(Failure::Store(error))) => {
+                self.writer.abandon();
+                return Err(error);
+            }
+        };
+        self.state.set_applied(entry);
+        Ok(outcome)
+    }
+
     /// Bounds the bytes of one reply, its keys and values above all; [`MAX_REPLY_BYTES`] when it is never called.
     pub fn bound_replies(&mut self, bytes: usize) {
         self.reply_bytes_max = bytes;
@@ -335,12 +346,12 @@ impl Keyspace {
         &mut self,
         entry: EntryId,
         signed: &Signed,
-        answer: bool,
+        answer: Option<&dyn ReplyMemory>,
     ) -> Result<Reply, Failure> {
         let Signed { by, command } = signed;
         self.kind = Some(Kind::of(command));
         command.check(MAX_TXN_OPERATIONS)?;
-        let room = ReplyRoom::new(self.reply_bytes_max);
+        let room = ReplyRoom::new(self.reply_bytes_max, answer.unwrap_or(&Unbounded));
         Judge {
             auth: &self.auth,
             view: &self.view(&room)?,
@@ -356,7 +367,7 @@ impl Keyspace {
         if let Some(error) = self.alarms.refusal(command) {
             return Err(error.into());
         }
-        let (made, overflowed, tally, reply) = self.writer.with_txn(|txn| {
+        let (made, unanswered, tally, reply) = self.writer.with_txn(|txn| {
             let mut change = Change {
                 tables: &self.tables,
                 leases: &self.leases,
@@ -364,8 +375,8 @@ impl Keyspace {
                 txn: txn.ok_or(KvError::GivenUp)?,
                 state: &mut self.state,
                 scratch: &mut self.scratch,
-                answer,
-                overflowed: false,
+                answer: answer.is_some(),
+                unanswered: None,
                 progress: &self.progress,
                 room: &room,
                 made: 0,
@@ -376,13 +387,13 @@ impl Keyspace {
             change.end_revision();
             self.written += change.written;
             let made = change.written.changes;
-            Ok::<_, Failure>((made, change.overflowed, change.tally, reply))
+            Ok::<_, Failure>((made, change.unanswered, change.tally, reply))
         })?;
         self.count(tally);
-        match (overflowed, made) {
-            (false, _) => Ok(reply),
-            (true, 0) => Err(RequestError::ReplyTooLarge.into()),
-            (true, _) => Err(RequestError::ReplyTooLargeAfterChange.into()),
+        match (unanswered, made) {
+            (None, _) => Ok(reply),
+            (Some(error), 0) => Err(error.into()),
+            (Some(error), _) => Err(error.after_change().into()),
         }
     }
 

@@ -32,6 +32,7 @@ mod range;
 mod ranges;
 mod revision;
 mod role;
+mod room;
 mod scrub;
 mod span;
 mod state_machine;
@@ -59,8 +60,8 @@ pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size
 pub use kind::Kind;
 pub use lease::{LEASE_SECONDS_MAX, LEASES_MAX, LeaseChange, LeaseNews};
 pub use peek::{Peek, peek};
-pub use range::MAX_REPLY_BYTES;
 pub use role::{PERMISSIONS_OF_ROLE_MAX, ROLE_BYTES_MAX};
+pub use room::{MAX_REPLY_BYTES, ReplyMemory, Unbounded};
 pub use scrub::Compaction;
 pub use span::Span;
 pub use state_machine::{Answer, StateMachine};

@@ -32,6 +32,18 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether its reply may tell of keys and their values, so that how large it becomes is the key space's to know.
+    pub fn tells_keys(&self) -> bool {
+        match self {
+            Command::Put(put) => put.prev_kv,
+            Command::DeleteRange(delete) => delete.prev_kv,
+            Command::Txn(txn) => txn.tells_keys(),
+            _ => false,
+        }
+    }
+}
+
 impl Query {
     /// Checks all that can be told without the key space; see [`Command::check`].
     ///
@@ -122,6 +134,18 @@ impl Txn {
                 Operation::Range(_) => true,
                 Operation::Put(_) | Operation::DeleteRange(_) => false,
                 Operation::Txn(txn) => txn.is_read_only(),
+            })
+    }
+
+    fn tells_keys(&self) -> bool {
+        self.success
+            .iter()
+            .chain(&self.failure)
+            .any(|operation| match operation {
+                Operation::Range(_) => true,
+                Operation::Put(put) => put.prev_kv,
+                Operation::DeleteRange(delete) => delete.prev_kv,
+                Operation::Txn(txn) => txn.tells_keys(),
             })
     }
 
@@ -335,5 +359,27 @@ mod tests {
             ..txn(reads(2))
         };
         assert!(!writes.is_read_only());
+    }
+
+    #[test]
+    fn a_command_tells_keys_if_any_branch_of_it_does() {
+        let blind = txn(vec![put("a")]);
+        assert!(!Command::Txn(blind.clone()).tells_keys());
+        let told = Operation::Put(Put {
+            prev_kv: true,
+            ..Put::default()
+        });
+        for operation in [reads(1).remove(0), told.clone()] {
+            let nested = Txn {
+                failure: vec![Operation::Txn(txn(vec![operation]))],
+                ..blind.clone()
+            };
+            assert!(Command::Txn(nested).tells_keys());
+        }
+        let Operation::Put(told) = told else {
+            unreachable!("it is a put");
+        };
+        assert!(Command::Put(told).tells_keys());
+        assert!(!Command::Put(Put::default()).tells_keys());
     }
 }

@@ -1,48 +1,19 @@
-//! What etcd's Range makes of the key space, and how large a reply may become.
+//! What etcd's Range makes of the key space.
 
-use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::command::{KeyValue, Range, RangeReply, SortOrder, SortTarget};
-use crate::error::{Failure, RequestError};
+use crate::error::Failure;
 use crate::revision::{Meta, Revision};
+use crate::room::key_value_bytes;
 use crate::span::Span;
 use crate::view::View;
 
-/// The most bytes of one reply, over all ranges of a transaction. gRPC's clients read no more than 2 GiB, and the machine
-/// holds a reply in memory two or three times while it is encoded.
-pub const MAX_REPLY_BYTES: usize = 512 << 20;
-
 /// How many keys a sorted range holds beyond its limit, at least, before it forgets those that are too many.
 const SURPLUS: usize = 1_024;
-
-/// How many bytes a key with its value takes in a reply, in memory; on the wire it is a little less.
-pub(crate) fn key_value_bytes(key: &[u8], value: &[u8]) -> usize {
-    size_of::<KeyValue>() + key.len() + value.len()
-}
-
-/// How many bytes a reply may still take.
-pub(crate) struct ReplyRoom(Cell<usize>);
-
-impl ReplyRoom {
-    pub(crate) fn new(bytes: usize) -> ReplyRoom {
-        ReplyRoom(Cell::new(bytes))
-    }
-
-    /// Takes some bytes, or refuses the reply.
-    pub(crate) fn take(&self, bytes: usize) -> Result<(), RequestError> {
-        let left = self.0.get().checked_sub(bytes);
-        self.0.set(left.ok_or(RequestError::ReplyTooLarge)?);
-        Ok(())
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.0.set(self.0.get() + bytes);
-    }
-}
 
 impl View<'_> {
     /// Answers a range that stands alone.
@@ -146,13 +117,18 @@ impl<'g> Gathered<'g> {
                     self.fill(found)?;
                 }
             }
-            (true, true) => found
-                .iter_mut()
-                .for_each(|found| found.kv.value = Bytes::new()),
+            (true, true) => {
+                for found in &mut found {
+                    let value = std::mem::take(&mut found.kv.value);
+                    self.view.room.give_back(value.len());
+                }
+            }
             (true, false) | (false, true) => {}
         }
+        let mut kvs: Vec<KeyValue> = found.into_iter().map(|found| found.kv).collect();
+        kvs.shrink_to_fit();
         Ok(RangeReply {
-            kvs: found.into_iter().map(|found| found.kv).collect(),
+            kvs,
             more: self.more,
             count,
         })

@@ -11,8 +11,8 @@ use crate::error::{Failure, KvError, RequestError};
 use crate::index::{Entry, Head};
 use crate::lease::Leases;
 use crate::progress::Progress;
-use crate::range::{ReplyRoom, key_value_bytes};
 use crate::revision::{Meta, Revision};
+use crate::room::{ReplyRoom, key_value_bytes};
 use crate::span::Span;
 use crate::tables::Tables;
 
@@ -29,7 +29,7 @@ pub(crate) struct View<'v> {
     /// Told of every key that is looked at.
     pub(crate) progress: &'v Progress,
     /// What the reply may still take.
-    pub(crate) room: &'v ReplyRoom,
+    pub(crate) room: &'v ReplyRoom<'v>,
 }
 
 impl<'v> View<'v> {
@@ -136,6 +136,7 @@ pub(crate) fn revision_to_read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::Unbounded;
     use crate::testing::Disk;
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
         let tables = Tables::open(environment).unwrap();
         let leases = Leases::open(environment).unwrap();
         let txn = environment.env().read_txn().unwrap();
-        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX));
+        let (progress, room) = (Progress::default(), ReplyRoom::new(usize::MAX, &Unbounded));
         let view = View {
             tables: &tables,
             leases: &leases,

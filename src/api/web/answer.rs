@@ -17,6 +17,15 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body>
     answer
 }
 
+/// A JSON document of so many bytes.
+pub(crate) fn json_of(bytes: usize, document: Body) -> Response<Body> {
+    let mut answer = Response::new(document);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    answer
+}
+
 /// A JSON document.
 pub(crate) fn json(status: StatusCode, document: impl Into<Bytes>) -> Response<Body> {
     of_type(status, JSON, document)

@@ -19,9 +19,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use prost_reflect::{MessageDescriptor, MethodDescriptor};
+use rm_actors::port::ReplyRoom;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::Service;
 
 use self::documents::Documents;
 pub(crate) use self::error::refusal;
@@ -30,12 +30,16 @@ use self::frames::{Messages, framed};
 use self::routes::Route;
 use super::answer;
 use crate::arrival::{Arrivals, Arriving, Shape};
-use crate::connection::Client;
-use crate::dispatch::Services;
+use crate::connection::{Client, Cutoff};
+use crate::dispatch::{Services, cut_of};
 use crate::error::unserved;
+use crate::reply::{self, Message, Outgoing, Pace, ReplyWeight};
 
 /// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
 const JSON_FACTOR: usize = 2;
+
+/// How many times the memory of a reply its JSON takes, with all that is on the way there.
+const JSON_WEIGHT: usize = 4;
 
 /// What of a header's name says that the service is to see it (grpc-gateway's MetadataHeaderPrefix).
 const METADATA_PREFIX: &str = "grpc-metadata-";
@@ -96,11 +100,15 @@ impl Gateway {
         if let Some(client) = head.extensions.get::<Client>() {
             request.extensions_mut().insert(client.over_gateway());
         }
+        let sending = Sending {
+            pace: services.pace.clone(),
+            cut: cut_of(&head.extensions),
+        };
         let outcome = call(services, request).await;
         if method.is_server_streaming() {
             told(outcome, method.output()).await
         } else {
-            unary(outcome, method.output()).await
+            unary(outcome, method.output(), sending).await
         }
     }
 
@@ -192,6 +200,7 @@ fn grpc(route: Route, headers: &HeaderMap, messages: Body) -> Request<Body> {
     *request.headers_mut() = metadata(headers);
     let kind = HeaderValue::from_static("application/grpc");
     request.headers_mut().insert(CONTENT_TYPE, kind);
+    request.extensions_mut().insert(ReplyWeight(JSON_WEIGHT));
     request
 }
 
@@ -211,36 +220,70 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
+/// What the services answer.
+struct Answer {
+    /// The only message, if it is no small one, with the memory that it holds.
+    whole: Option<(Message, ReplyRoom)>,
+    messages: Messages,
+}
+
+/// Where a document goes.
+struct Sending {
+    pace: Arc<Pace>,
+    cut: Option<Cutoff>,
+}
+
 /// Has the services answer.
-async fn call(mut services: Services, request: Request<Body>) -> Result<Messages, Status> {
-    let response = services.call(request).await;
-    let response = response.unwrap_or_else(|never| match never {});
+async fn call(mut services: Services, request: Request<Body>) -> Result<Answer, Status> {
+    let response = services.answer(request).await;
+    let mut response = response.unwrap_or_else(|never| match never {});
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != tonic::Code::Ok => Err(status),
-        _ => Ok(Messages::new(response.into_body())),
+        _ => Ok(Answer {
+            whole: Outgoing::take(&mut response),
+            messages: Messages::new(response.into_body()),
+        }),
     }
 }
 
 /// The answer to a call with one.
-async fn unary(outcome: Result<Messages, Status>, of: MessageDescriptor) -> Response<Body> {
+async fn unary(
+    outcome: Result<Answer, Status>,
+    of: MessageDescriptor,
+    sending: Sending,
+) -> Response<Body> {
     let answered = async {
-        let mut messages = outcome?;
-        let message = messages.next().await?;
-        let message = message.ok_or_else(|| {
-            Status::internal("raftmachine: a call without an answer; please report this")
-        })?;
-        json::to_json(of, message, b"", b"").await
+        let Answer {
+            whole,
+            mut messages,
+        } = outcome?;
+        let (message, room) = match whole {
+            Some((message, room)) => (message.into_bytes(), room),
+            None => {
+                let message = messages.next().await?;
+                let message = message.ok_or_else(|| {
+                    Status::internal("raftmachine: a call without an answer; please report this")
+                })?;
+                (message, ReplyRoom::default())
+            }
+        };
+        let document = json::to_json(of, message, b"", b"").await?;
+        Ok((document, room))
     };
     match answered.await {
-        Ok(document) => answer::json(StatusCode::OK, document),
+        Ok((document, room)) => {
+            let length = document.len();
+            let body = reply::plain(document, room, &sending.pace, sending.cut);
+            answer::json_of(length, body)
+        }
         Err(status) => refusal(&status),
     }
 }
 
 /// The answers of a stream, a line each. It begins with the first, so that a call which is refused has the status of its refusal.
-async fn told(outcome: Result<Messages, Status>, of: MessageDescriptor) -> Response<Body> {
+async fn told(outcome: Result<Answer, Status>, of: MessageDescriptor) -> Response<Body> {
     let mut messages = match outcome {
-        Ok(messages) => messages,
+        Ok(answer) => answer.messages,
         Err(status) => return stream_refusal(&status),
     };
     let first = match line(&mut messages, &of).await {
@@ -268,7 +311,7 @@ async fn line(messages: &mut Messages, of: &MessageDescriptor) -> Result<Option<
     match messages.next().await? {
         Some(message) => {
             let line = json::to_json(of.clone(), message, b"{\"result\":", b"}\n");
-            line.await.map(Some)
+            line.await.map(|line| Some(line.into()))
         }
         None => Ok(None),
     }

@@ -11,6 +11,7 @@ mod data;
 mod keyspace;
 mod peers;
 mod process;
+mod replies;
 mod server;
 
 use std::sync::Arc;
@@ -86,6 +87,7 @@ impl Metrics {
         data::write(&mut page, &self.port, &report);
         keyspace::write(&mut page, &self.port, &report);
         clients::write(&mut page, &self.calls, &self.traffic, &self.arrivals);
+        replies::write(&mut page, &self.port);
         self.tally.write(&mut page);
         actors::write(&mut page, &self.port);
         process::write(&mut page, self.started);

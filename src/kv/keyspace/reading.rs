@@ -5,15 +5,32 @@ use crate::auth_command::{AuthQuery, AuthReply};
 use crate::command::{Query, Reply, ReplyBody};
 use crate::error::{Failure, KvError, RequestError};
 use crate::permit::Judge;
-use crate::range::ReplyRoom;
+use crate::room::{ReplyMemory, ReplyRoom};
 use crate::tally::Tally;
 use crate::txn::Plan;
 use crate::view::View;
 
 impl Keyspace {
-    pub(super) fn read(&self, query: &Query) -> Result<Reply, Failure> {
+    /// As [`query`](crate::StateMachine::query), with a reply that asks for the memory that it takes. Where there is none it is refused by
+    /// [`RequestError::NoRoomForReply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn query_within(
+        &self,
+        query: &Query,
+        memory: &dyn ReplyMemory,
+    ) -> Result<Result<Reply, RequestError>, KvError> {
+        match self.read(query, memory) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Failure::Request(error)) => Ok(Err(error)),
+            Err(Failure::Store(error)) => Err(error),
+        }
+    }
+
+    fn read(&self, query: &Query, memory: &dyn ReplyMemory) -> Result<Reply, Failure> {
         query.check(MAX_TXN_OPERATIONS)?;
-        let room = ReplyRoom::new(self.reply_bytes_max);
+        let room = ReplyRoom::new(self.reply_bytes_max, memory);
         let view = self.view(&room)?;
         let (by, query) = match query {
             Query::Signed { by, query } => (Some(by), &**query),
@@ -73,7 +90,7 @@ impl Keyspace {
         })
     }
 
-    pub(super) fn view<'v>(&'v self, room: &'v ReplyRoom) -> Result<View<'v>, KvError> {
+    pub(super) fn view<'v>(&'v self, room: &'v ReplyRoom<'v>) -> Result<View<'v>, KvError> {
         Ok(View {
             tables: &self.tables,
             leases: &self.leases,

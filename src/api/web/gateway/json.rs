@@ -27,12 +27,12 @@ pub(crate) async fn to_json(
     message: Bytes,
     before: &'static [u8],
     behind: &'static [u8],
-) -> Result<Bytes, Status> {
+) -> Result<Vec<u8>, Status> {
     apart(message.len(), move || {
         let mut document = before.to_vec();
         write(of, message, &mut document)?;
         document.extend_from_slice(behind);
-        Ok(document.into())
+        Ok(document)
     })
     .await
 }

@@ -8,6 +8,7 @@ mod damage;
 mod determinism;
 mod long_keys;
 mod long_work;
+mod reply_memory;
 mod scripts;
 mod steps;
 mod support;

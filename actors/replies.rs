@@ -1,0 +1,412 @@
+//! The memory for replies: what clients have asked for and not taken yet has a bound in sum (`limits.replies_bytes_max`).
+//!
+//! A reply takes its part while it is made, and gives it back as it is sent. Where none is left the reply is not made any further:
+//! nothing is kept of it, and whoever asked waits in order until there is room, then asks again. Replies that a single key can make have a
+//! share of their own, so that none of them ever waits behind a large one.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rm_config::Limits;
+use rm_kv::{MAX_REPLY_BYTES, Reply, ReplyMemory, RequestError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::port::Refusal;
+
+/// One of so many parts of the memory is for small replies alone.
+const SMALL_SHARE: usize = 4;
+
+/// The most who wait for room at a time; one more is refused.
+const WAITING_MAX: usize = 256;
+
+/// The least and the most that a reply takes at once, in bytes.
+const STEP_BYTES_MIN: usize = 1 << 10;
+const STEP_BYTES_MAX: usize = 1 << 20;
+
+/// The memory for the replies of one machine.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    small: Share,
+    large: Share,
+    /// Up to so many bytes a reply is small.
+    small_bytes_max: usize,
+    waiting: Arc<Semaphore>,
+}
+
+/// A part of the memory.
+#[derive(Debug)]
+struct Share {
+    bytes: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Share {
+    fn of(bytes: usize) -> Share {
+        Share {
+            bytes,
+            free: Arc::new(Semaphore::new(bytes)),
+        }
+    }
+
+    /// So many bytes now, or none.
+    fn take(&self, bytes: usize) -> Option<ReplyRoom> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let permit = self.free.clone().try_acquire_many_owned(bytes).ok()?;
+        Some(ReplyRoom(Some(permit)))
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.bytes - self.free.available_permits()
+    }
+}
+
+impl Replies {
+    pub(crate) fn new(limits: &Limits) -> Arc<Replies> {
+        let bytes = limits.replies_bytes_max.min(Semaphore::MAX_PERMITS);
+        let small = bytes / SMALL_SHARE;
+        Arc::new(Replies {
+            small: Share::of(small),
+            large: Share::of(bytes - small),
+            // The value of a key, and as much for what is around it.
+            small_bytes_max: limits.request_bytes_max.saturating_mul(2).min(small),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        })
+    }
+
+    /// The most bytes that one reply may take.
+    pub(crate) fn reply_bytes_max(&self) -> usize {
+        MAX_REPLY_BYTES.min(self.large.bytes)
+    }
+
+    /// How many bytes are held by replies that are made, on their way, or not taken yet.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.small.held_bytes() + self.large.held_bytes()
+    }
+
+    /// How many wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        WAITING_MAX - self.waiting.available_permits()
+    }
+
+    /// Whether not even a small reply finds room.
+    pub(crate) fn are_full(&self) -> bool {
+        self.small.free.available_permits() == 0
+    }
+
+    /// Waits for so many bytes, behind all who came before for a reply of this kind; none when too many wait.
+    pub(crate) async fn wait(&self, bytes: usize) -> Option<ReplyRoom> {
+        let _place = self.waiting.try_acquire().ok()?;
+        let bytes = bytes.min(self.large.bytes);
+        let free = self.share(bytes).free.clone();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let permit = free.acquire_many_owned(bytes).await.ok()?;
+        Some(ReplyRoom(Some(permit)))
+    }
+
+    /// Has the memory of a reply become so many times what it is; false if there is not so much.
+    pub(crate) fn weigh(&self, room: &mut ReplyRoom, weight: usize) -> bool {
+        let bytes = room.bytes().saturating_mul(weight);
+        let mut taken = Taken {
+            room: std::mem::take(room),
+            bytes,
+        };
+        let has = bytes <= taken.room.bytes() || taken.grow(self);
+        *room = taken.room.split(bytes);
+        has
+    }
+
+    fn share(&self, bytes: usize) -> &Share {
+        match bytes <= self.small_bytes_max {
+            true => &self.small,
+            false => &self.large,
+        }
+    }
+}
+
+/// The memory that a reply holds. It is free again when this is dropped.
+#[derive(Debug, Default)]
+pub struct ReplyRoom(Option<OwnedSemaphorePermit>);
+
+impl ReplyRoom {
+    /// How many bytes they are.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Takes so many of them out, or all if they are fewer.
+    pub fn split(&mut self, bytes: usize) -> ReplyRoom {
+        let bytes = bytes.min(self.bytes());
+        ReplyRoom(self.0.as_mut().and_then(|permit| permit.split(bytes)))
+    }
+
+    fn is_of(&self, share: &Share) -> bool {
+        let permit = self.0.as_ref();
+        permit.is_some_and(|permit| Arc::ptr_eq(permit.semaphore(), &share.free))
+    }
+
+    fn merge(&mut self, more: ReplyRoom) {
+        match (&mut self.0, more.0) {
+            (Some(permit), Some(more)) => permit.merge(more),
+            (_, more) => self.0 = more,
+        }
+    }
+}
+
+/// A reply, and the memory that it holds.
+#[derive(Debug)]
+pub struct Answered {
+    /// The reply.
+    pub reply: Reply,
+    /// To be held as long as anything of the reply is.
+    pub room: ReplyRoom,
+}
+
+/// A reply that is to be made.
+pub(crate) struct Making {
+    replies: Arc<Replies>,
+    /// How many bytes each of its bytes counts for: what is made of it takes more memory than the reply.
+    weight: usize,
+    taken: RefCell<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    /// What is set aside.
+    room: ReplyRoom,
+    /// How much of that is needed, or would have been.
+    bytes: usize,
+}
+
+impl Making {
+    /// With what was waited for, if anything was.
+    pub(crate) fn new(replies: Arc<Replies>, weight: usize, room: ReplyRoom) -> Making {
+        Making {
+            replies,
+            weight,
+            taken: RefCell::new(Taken { room, bytes: 0 }),
+        }
+    }
+
+    /// The memory of a reply that was made.
+    pub(crate) fn finish(self) -> ReplyRoom {
+        let Taken { mut room, bytes } = self.taken.into_inner();
+        room.split(bytes)
+    }
+
+    /// Why it was not made, if that was for want of memory.
+    pub(crate) fn refusal(&self, error: RequestError) -> Refusal {
+        let bytes = self.taken.borrow().bytes;
+        match error {
+            RequestError::NoRoomForReply if bytes > self.replies.reply_bytes_max() => {
+                Refusal::Request(RequestError::ReplyTooLarge)
+            }
+            RequestError::NoRoomForReply => Refusal::NoRoomForReply { bytes },
+            error => Refusal::Request(error),
+        }
+    }
+}
+
+impl ReplyMemory for Making {
+    fn take(&self, bytes: usize) -> bool {
+        let taken = &mut *self.taken.borrow_mut();
+        taken.bytes += bytes.saturating_mul(self.weight);
+        taken.bytes <= taken.room.bytes() || taken.grow(&self.replies)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.borrow_mut().bytes -= bytes.saturating_mul(self.weight);
+    }
+}
+
+impl Taken {
+    /// Sets aside as much as is needed, and more if that is to be had: a reply that grows asks the fewer times the larger it is.
+    fn grow(&mut self, replies: &Replies) -> bool {
+        if self.bytes > replies.reply_bytes_max() {
+            return false;
+        }
+        let had = self.room.bytes();
+        let mut ample = had + had.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        if self.bytes <= replies.small_bytes_max {
+            ample = ample.min(replies.small_bytes_max);
+        }
+        let ample = ample.clamp(self.bytes, replies.reply_bytes_max());
+        self.grow_to(ample, replies) || self.grow_to(self.bytes, replies)
+    }
+
+    fn grow_to(&mut self, bytes: usize, replies: &Replies) -> bool {
+        let share = match self.room.is_of(&replies.large) {
+            true => &replies.large,
+            false => replies.share(bytes),
+        };
+        let stays = self.room.is_of(share);
+        let more = share.take(if stays {
+            bytes - self.room.bytes()
+        } else {
+            bytes
+        });
+        let Some(more) = more else {
+            return false;
+        };
+        match stays {
+            true => self.room.merge(more),
+            // It has become too large for the share of the small ones.
+            false => self.room = more,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// 64 MiB, 16 of which are for replies of up to 2.
+    fn replies() -> Arc<Replies> {
+        Replies::new(&Limits {
+            replies_bytes_max: 64 * MIB,
+            request_bytes_max: MIB,
+            ..Limits::default()
+        })
+    }
+
+    fn making(replies: &Arc<Replies>) -> Making {
+        Making::new(replies.clone(), 1, ReplyRoom::default())
+    }
+
+    /// A reply that is made of parts of this size; none if there was no room.
+    fn made(replies: &Arc<Replies>, bytes: usize, part: usize) -> Option<ReplyRoom> {
+        let making = making(replies);
+        let mut parts = (0..bytes).step_by(part);
+        let fits = parts.all(|at| making.take(part.min(bytes - at)));
+        fits.then(|| making.finish())
+    }
+
+    fn held(replies: &Replies) -> (usize, usize) {
+        (replies.small.held_bytes(), replies.large.held_bytes())
+    }
+
+    #[test]
+    fn a_reply_holds_what_it_took_until_it_is_dropped() {
+        let replies = replies();
+        let small = made(&replies, 1_500, 100).expect("there is room");
+        assert_eq!(held(&replies), (1_500, 0));
+        let mut large = made(&replies, 5 * MIB, 1_000).expect("there is room");
+        assert_eq!(held(&replies), (1_500, 5 * MIB));
+        let part = large.split(2 * MIB);
+        drop(large);
+        assert_eq!(held(&replies), (1_500, 2 * MIB));
+        drop((small, part));
+        assert_eq!(replies.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_while_a_reply_is_made_counts_no_more() {
+        let replies = replies();
+        let making = making(&replies);
+        for _ in 0..10 {
+            assert!(making.take(40 * MIB));
+            making.give_back(40 * MIB);
+        }
+        assert!(making.take(7));
+        let _room = making.finish();
+        assert_eq!(replies.held_bytes(), 7);
+    }
+
+    #[test]
+    fn a_reply_takes_the_last_byte_and_no_more() {
+        let replies = replies();
+        let most = made(&replies, 48 * MIB, 1_000).expect("there is room");
+        assert_eq!(most.bytes(), 48 * MIB);
+        let refused = making(&replies);
+        assert!(!refused.take(2 * MIB + 1));
+        assert_eq!(
+            refused.refusal(RequestError::NoRoomForReply),
+            Refusal::NoRoomForReply { bytes: 2 * MIB + 1 }
+        );
+        drop((refused, most));
+        assert_eq!(replies.held_bytes(), 0, "what was refused holds nothing");
+        let too_large = making(&replies);
+        assert!(!too_large.take(48 * MIB + 1));
+        assert_eq!(
+            too_large.refusal(RequestError::NoRoomForReply),
+            Refusal::Request(RequestError::ReplyTooLarge)
+        );
+    }
+
+    #[test]
+    fn large_replies_leave_room_for_small_ones_and_small_ones_for_large_ones() {
+        let replies = replies();
+        let large = made(&replies, 48 * MIB, MIB).expect("there is room");
+        assert!(made(&replies, 3 * MIB, MIB).is_none());
+        let small: Vec<_> = (0..8).map_while(|_| made(&replies, 2 * MIB, MIB)).collect();
+        assert_eq!(small.len(), 8);
+        assert!(replies.are_full());
+        assert!(made(&replies, 1, 1).is_none());
+        drop(large);
+        assert!(made(&replies, 3 * MIB, 3 * MIB).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_served_in_order_and_nobody_who_comes_later_before() {
+        let replies = replies();
+        let first = made(&replies, 30 * MIB, MIB).expect("there is room");
+        let mut waits = Box::pin(replies.wait(40 * MIB));
+        assert!(waits.as_mut().now_or_never().is_none());
+        let mut waits_too = Box::pin(replies.wait(10 * MIB));
+        assert!(waits_too.as_mut().now_or_never().is_none());
+        assert_eq!(replies.waiting(), 2);
+        assert!(made(&replies, 10 * MIB, MIB).is_none());
+        let small = replies.wait(MIB).now_or_never().flatten();
+        assert!(small.is_some(), "a small one waits behind no large one");
+        drop(first);
+        let large = waits.await.expect("there is room for the first");
+        assert!(waits_too.as_mut().now_or_never().is_none());
+        drop(large);
+        assert!(waits_too.await.is_some());
+        assert_eq!(replies.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_there_are_places() {
+        let replies = replies();
+        let _all = made(&replies, 48 * MIB, MIB).expect("there is room");
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING_MAX {
+            let mut wait = Box::pin(replies.wait(3 * MIB));
+            assert!(wait.as_mut().now_or_never().is_none());
+            waiting.push(wait);
+        }
+        let one_more = replies.wait(3 * MIB).now_or_never();
+        assert!(matches!(one_more, Some(None)), "it is refused");
+        waiting.pop();
+        let one_more = replies.wait(3 * MIB).now_or_never();
+        assert!(one_more.is_none(), "it waits");
+    }
+
+    #[tokio::test]
+    async fn a_reply_goes_on_with_what_was_waited_for() {
+        let replies = replies();
+        let room = replies.wait(40 * MIB).await.expect("there is room");
+        let making = Making::new(replies.clone(), 1, room);
+        assert!(making.take(45 * MIB), "and takes more");
+        let room = making.finish();
+        assert_eq!((room.bytes(), replies.held_bytes()), (45 * MIB, 45 * MIB));
+    }
+
+    #[test]
+    fn a_reply_of_weight_takes_so_many_times_its_bytes() {
+        let replies = replies();
+        let making = Making::new(replies.clone(), 8, ReplyRoom::default());
+        assert!(making.take(MIB));
+        let mut room = making.finish();
+        assert_eq!(held(&replies), (0, 8 * MIB));
+        assert!(replies.weigh(&mut room, 6));
+        assert_eq!(held(&replies), (0, 48 * MIB));
+        assert!(!replies.weigh(&mut room, 2));
+    }
+}

@@ -1,0 +1,177 @@
+//! Replies that ask for their memory while they are made: for all of it, for no more than they keep, and what comes of it where there is
+//! none.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use rm_kv::{
+    Command, DeleteRange, KeyValue, Keyspace, Operation, Put, Query, Range, ReplyBody, ReplyMemory,
+    RequestError, SortOrder, SortTarget, StateMachine, Txn,
+};
+
+use crate::support::{Disk, everything, get, put};
+
+/// So many bytes, and no more.
+struct Purse {
+    left: Cell<usize>,
+    had: usize,
+}
+
+impl Purse {
+    fn with(bytes: usize) -> Purse {
+        Purse {
+            left: Cell::new(bytes),
+            had: bytes,
+        }
+    }
+
+    fn spent(&self) -> usize {
+        self.had - self.left.get()
+    }
+}
+
+impl ReplyMemory for Purse {
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.unwrap_or(self.left.get()));
+        left.is_some()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.set(self.left.get() + bytes);
+    }
+}
+
+const KEYS: usize = 3_000;
+
+/// A key space with [`KEYS`] keys of two lengths.
+fn filled(disk: &Disk) -> Keyspace {
+    let mut keyspace = disk.open();
+    for number in 0..KEYS {
+        let value = vec![b'v'; 10 + number % 2];
+        put(&mut keyspace, &key(number), &value);
+    }
+    keyspace
+}
+
+fn key(number: usize) -> Bytes {
+    format!("{number:06}").into()
+}
+
+/// What keys with their values take.
+fn bytes(kvs: &[KeyValue]) -> usize {
+    let of = |kv: &KeyValue| 2 * size_of::<KeyValue>() + kv.key.len() + kv.value.len();
+    kvs.iter().map(of).sum()
+}
+
+#[test]
+fn a_reply_has_taken_what_it_holds_when_it_is_made() {
+    let disk = Disk::new();
+    let keyspace = filled(&disk);
+    let sorted = |sort_target, limit| Range {
+        limit,
+        sort_order: SortOrder::Descend,
+        sort_target,
+        ..everything()
+    };
+    for range in [
+        everything(),
+        Range {
+            limit: 7,
+            ..everything()
+        },
+        Range {
+            keys_only: true,
+            ..everything()
+        },
+        Range {
+            count_only: true,
+            ..everything()
+        },
+        sorted(SortTarget::Key, 5),
+        sorted(SortTarget::Mod, 0),
+        sorted(SortTarget::Value, 5),
+        Range {
+            keys_only: true,
+            ..sorted(SortTarget::Value, 5)
+        },
+    ] {
+        let purse = Purse::with(usize::MAX);
+        let reply = keyspace.query_within(&Query::Range(range.clone()), &purse);
+        let ReplyBody::Range(reply) = reply.unwrap().unwrap().body else {
+            panic!("a range is answered by one");
+        };
+        assert_eq!(purse.spent(), bytes(&reply.kvs), "{range:?}");
+    }
+}
+
+#[test]
+fn a_query_whose_reply_finds_no_memory_is_refused() {
+    let disk = Disk::new();
+    let keyspace = filled(&disk);
+    let range = Query::Range(everything());
+    let purse = Purse::with(usize::MAX);
+    keyspace.query_within(&range, &purse).unwrap().unwrap();
+    let enough = purse.spent();
+    let refused = keyspace.query_within(&range, &Purse::with(enough - 1));
+    assert_eq!(refused.unwrap(), Err(RequestError::NoRoomForReply));
+    let txn = Query::Txn(Txn {
+        success: vec![Operation::Range(everything()); 2],
+        ..Txn::default()
+    });
+    let refused = keyspace.query_within(&txn, &Purse::with(2 * enough - 1));
+    assert_eq!(refused.unwrap(), Err(RequestError::NoRoomForReply));
+    let enough = Purse::with(2 * enough);
+    assert!(keyspace.query_within(&txn, &enough).unwrap().is_ok());
+}
+
+#[test]
+fn a_request_whose_reply_finds_no_memory_is_carried_out_and_says_so() {
+    let disk = Disk::new();
+    let mut keyspace = filled(&disk);
+    let put = Put {
+        key: key(0),
+        value: "new".into(),
+        prev_kv: true,
+        ..Put::default()
+    };
+    let read_and_put = Command::Txn(Txn {
+        success: vec![Operation::Range(everything()), Operation::Put(put.clone())],
+        ..Txn::default()
+    });
+    let delete = Command::DeleteRange(DeleteRange {
+        key: key(1),
+        range_end: key(9),
+        prev_kv: true,
+    });
+    let read = Command::Txn(Txn {
+        success: vec![Operation::Range(everything())],
+        failure: vec![Operation::Put(put)],
+        ..Txn::default()
+    });
+    let expected = [
+        (&read_and_put, RequestError::NoRoomForReplyAfterChange),
+        (&delete, RequestError::NoRoomForReplyAfterChange),
+        (&read, RequestError::NoRoomForReply),
+    ];
+    for (command, error) in expected {
+        let outcome = apply_within(&mut keyspace, command, &Purse::with(20));
+        assert_eq!(outcome, Err(error));
+    }
+    assert_eq!(get(&keyspace, &key(0)).unwrap(), Some("new".into()));
+    assert_eq!(get(&keyspace, &key(1)).unwrap(), None);
+}
+
+fn apply_within(
+    keyspace: &mut Keyspace,
+    command: &Command,
+    memory: &dyn ReplyMemory,
+) -> Result<rm_kv::Reply, RequestError> {
+    let applied = keyspace.applied();
+    let next = rm_raft::EntryId {
+        index: applied.index.next(),
+        ..applied
+    };
+    let outcome = keyspace.apply_within(next, Some(&command.encode()), Some(memory));
+    outcome.unwrap().expect("a command has an outcome")
+}

@@ -1,0 +1,291 @@
+//! Replies that clients have yet to take: on real machines they take no more memory than they may, and nobody holds it for ever.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use prost::Message;
+use rm_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse};
+use rm_tests::curl::get;
+use rm_tests::prometheus::Page;
+use rm_tests::raw::{Call, Raw};
+use rm_tests::{Client, Cluster, Settings, until};
+use tonic::{Code, Status};
+
+const MIB: usize = 1 << 20;
+
+/// What all replies of the machine may take. A quarter of it is for small ones alone.
+const REPLIES_BYTES: usize = 64 * MIB;
+
+/// The values that a whole list has, each of [`MIB`].
+const VALUES: usize = 12;
+
+/// How many whole lists fit into the memory for large replies at once.
+const LISTS: usize = 3;
+
+/// How many replies of one value fit into the memory for small ones.
+const SMALL: usize = 15;
+
+/// Longer than any test takes.
+const LONG_MS: u64 = 600_000;
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+
+const REFUSED: &str = "raftmachine: this machine holds as many replies as it may (limits.replies_bytes_max) until their clients take \
+                       them: ask again later, or for fewer keys at a time";
+
+/// A machine with a list of large values and a small key beside it.
+async fn machine(settings: Settings) -> (Cluster, Client) {
+    let cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    for number in 0..VALUES {
+        client.put(key(number), vec![b'v'; MIB]).await;
+    }
+    client.put("small", "value").await;
+    (cluster, client)
+}
+
+/// One that waits for its clients, and lets them wait, as long as a test lasts.
+fn patient() -> Settings {
+    Settings::solo()
+        .with("limits.replies_bytes_max", REPLIES_BYTES)
+        .with("timings.request_timeout_ms", LONG_MS)
+        .with("timings.reply_stall_ms", LONG_MS)
+}
+
+fn key(number: usize) -> String {
+    format!("list/{number:02}")
+}
+
+fn list() -> RangeRequest {
+    RangeRequest {
+        key: "list/".into(),
+        range_end: "list0".into(),
+        ..Default::default()
+    }
+}
+
+fn value() -> RangeRequest {
+    RangeRequest {
+        key: key(0).into(),
+        ..Default::default()
+    }
+}
+
+/// Who asks for this on a connection of its own, and takes nothing of the answer before it reads.
+async fn ask(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
+    let raw = Raw::connect(cluster.machines[0].client).await;
+    let call = raw.call(RANGE, &[], &request.encode_to_vec()).await;
+    (raw, call)
+}
+
+/// The same, who lets nothing come at all.
+async fn ask_deaf(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
+    let raw = Raw::connect_deaf(cluster.machines[0].client).await;
+    let call = raw.call(RANGE, &[], &request.encode_to_vec()).await;
+    (raw, call)
+}
+
+fn values_in(message: Result<Bytes, Status>) -> usize {
+    let response = RangeResponse::decode(message.expect("it is answered"));
+    let kvs = response.expect("it is a range").kvs;
+    assert!(kvs.iter().all(|kv| kv.value == vec![b'v'; MIB]));
+    kvs.len()
+}
+
+fn metric(cluster: &Cluster, name: &str) -> usize {
+    let url = format!("http://{}/metrics", cluster.machines[0].client);
+    let page = Page::parse(&get(&url).body).unwrap_or_else(|error| panic!("{error}"));
+    page.value(&format!("raft_machine_replies_{name}"), &[]) as usize
+}
+
+/// As many who take nothing of a list as there is room for.
+async fn fill(cluster: &Cluster) -> Vec<(Raw, Call)> {
+    let mut lists = Vec::new();
+    for _ in 0..LISTS {
+        lists.push(ask(cluster, &list()).await);
+    }
+    until("there is no room for another list", async || {
+        let held = metric(cluster, "bytes");
+        let is_full = held > LISTS * VALUES * MIB;
+        is_full.then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    lists
+}
+
+async fn until_metric(cluster: &Cluster, name: &str, expected: usize) {
+    until(&format!("{name} is {expected}"), async || {
+        let found = metric(cluster, name);
+        (found == expected).then_some(()).ok_or(found.to_string())
+    })
+    .await;
+}
+
+fn told(status: &Status) -> (Code, &str) {
+    (status.code(), status.message())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_replies_at_once_all_arrive_and_take_no_more_memory_than_they_may() {
+    const CLIENTS: usize = 30;
+    let (cluster, client) = machine(patient()).await;
+    let process = cluster.machines[0].process();
+    process.forget_peak();
+    let before = process.peak_bytes();
+    let mut asked = Vec::new();
+    for _ in 0..CLIENTS {
+        asked.push(ask(&cluster, &list()).await);
+    }
+    until_metric(&cluster, "waiting", CLIENTS - LISTS).await;
+    let held = metric(&cluster, "bytes");
+    assert!(LISTS * VALUES * MIB < held && held < REPLIES_BYTES);
+    // Nobody who wants little waits for them.
+    let small = client.get_on(0, "small", false).await;
+    assert!(small.is_ok_and(|kv| kv.is_some_and(|kv| kv.value == "value")));
+    let reading = asked.into_iter().map(|(raw, mut call)| {
+        tokio::spawn(async move {
+            let _connection = raw;
+            values_in(call.message().await)
+        })
+    });
+    for read in reading.collect::<Vec<_>>() {
+        assert_eq!(read.await.expect("it is answered"), VALUES);
+    }
+    until_metric(&cluster, "bytes", 0).await;
+    assert_eq!(metric(&cluster, "refused_total"), 0);
+    // Without a bound they take 360 MiB. The pages of the state's file count, too.
+    let grown = process.peak_bytes().saturating_sub(before);
+    let most = REPLIES_BYTES + 40 * MIB;
+    assert!(grown < most as u64, "it took {} MiB", grown >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_never_reads_is_given_up_and_others_are_served() {
+    // Twice as many as there is room for.
+    const SILENT: usize = 2 * LISTS;
+    let settings = patient().with("timings.reply_stall_ms", 2_000);
+    let (cluster, client) = machine(settings).await;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(ask(&cluster, &list()).await);
+    }
+    let (_raw, mut call) = ask(&cluster, &list()).await;
+    assert_eq!(values_in(call.message().await), VALUES);
+    until_metric(&cluster, "given_up_total", SILENT).await;
+    for (raw, call) in silent {
+        // However it ends: the machine closes it.
+        let _ = raw.ended().await;
+        drop(call);
+    }
+    until_metric(&cluster, "bytes", 0).await;
+    assert!(client.get_on(0, "small", false).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_too_late_is_told_so() {
+    // The connection is closed only after the same time again.
+    let settings = patient().with("timings.reply_stall_ms", 4_000);
+    let (cluster, _client) = machine(settings).await;
+    let (_raw, call) = ask(&cluster, &list()).await;
+    until_metric(&cluster, "given_up_total", 1).await;
+    assert_eq!(call.end().await.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_lets_not_even_little_come_is_sent_away() {
+    let settings = patient().with("timings.reply_stall_ms", 500);
+    let (cluster, client) = machine(settings).await;
+    let small = RangeRequest {
+        key: "small".into(),
+        ..Default::default()
+    };
+    let (raw, call) = ask_deaf(&cluster, &small).await;
+    let _ = raw.ended().await;
+    drop(call);
+    until_metric(&cluster, "bytes", 0).await;
+    assert!(client.get_on(0, "small", false).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_reply_has_no_room_is_refused_before_or_told_that_it_was_carried_out() {
+    let (cluster, client) = machine(patient()).await;
+    let _lists = fill(&cluster).await;
+    let delete = DeleteRangeRequest {
+        key: list().key,
+        range_end: list().range_end,
+        prev_kv: true,
+    };
+    let refused = client.kv(0).delete_range(delete).await;
+    let refused = refused.expect_err("its reply has no room");
+    let after = "raftmachine: the request was carried out, and this machine had no memory left for its reply";
+    assert_eq!(told(&refused), (Code::ResourceExhausted, after));
+    assert!(
+        client
+            .get_on(0, key(0), false)
+            .await
+            .is_ok_and(|kv| kv.is_none())
+    );
+
+    client.put(key(0), vec![b'v'; MIB]).await;
+    let mut values = Vec::new();
+    for _ in 0..=SMALL {
+        values.push(ask_deaf(&cluster, &value()).await);
+    }
+    until_metric(&cluster, "waiting", 1).await;
+    let put = PutRequest {
+        key: "small".into(),
+        value: "other".into(),
+        prev_kv: true,
+        ..Default::default()
+    };
+    let refused = client.kv(0).put(put.clone()).await;
+    let refused = refused.expect_err("not even small replies have room");
+    assert_eq!(told(&refused), (Code::ResourceExhausted, REFUSED));
+    drop(values);
+    until_metric(&cluster, "waiting", 0).await;
+    let response = client.kv(0).put(put).await.expect("there is room again");
+    let before = response.into_inner().prev_kv.expect("it was there");
+    assert_eq!(
+        before.value, "value",
+        "what was refused was not carried out"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_waits_too_long_for_room_is_refused() {
+    let settings = patient().with("timings.request_timeout_ms", 1_000);
+    let (cluster, client) = machine(settings).await;
+    let _lists = fill(&cluster).await;
+    let (_raw, call) = ask(&cluster, &list()).await;
+    let refused = call.end().await;
+    assert_eq!(metric(&cluster, "refused_total"), 1);
+    assert_eq!(told(&refused), (Code::ResourceExhausted, REFUSED));
+    assert!(client.get_on(0, "small", false).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_holds_the_memory_that_it_takes_until_it_is_read() {
+    let (cluster, _client) = machine(patient()).await;
+    let body = r#"{"key":"bGlzdC8=","range_end":"bGlzdDA=","limit":4}"#;
+    let mut stream = TcpStream::connect(cluster.machines[0].client).expect("it listens");
+    write!(
+        stream,
+        "POST /v3/kv/range HTTP/1.1\r\nHost: machine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it is open");
+    until("its memory is held", async || {
+        let held = metric(&cluster, "bytes");
+        (held > 4 * 4 * MIB).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it is answered");
+    assert!(
+        text.len() > 4 * MIB && text.ends_with("}"),
+        "{}",
+        text.len()
+    );
+    until_metric(&cluster, "bytes", 0).await;
+}
