@@ -11,26 +11,32 @@ mod asking;
 mod book;
 mod clock;
 mod counting;
+mod errands;
+mod looking;
+#[cfg(test)]
+mod model;
+mod reign;
 
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler};
-use rm_kv::{Command, Lease, LeaseChange, LeaseNews, LeaseTime, Query, ReplyBody};
+use rm_kv::LeaseNews;
 use rm_raft::{MachineId, Role, Term};
-use rm_wire::{LeaseStanding, LessorBody, LessorMessage};
+use rm_wire::{LessorBody, LessorMessage};
 use slog::debug;
 
 use self::asking::{Asking, BATCH_MAX};
 pub(crate) use self::asking::{Question, Wish};
-use self::clock::LeaseClock;
-use self::counting::Reign;
+use self::counting::Counting;
+use self::errands::look_up;
+use self::reign::Reign;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
     AskLessor, Flush, FromLessor, KeyspaceOpened, LeaderKnown, LeasesChanged, Poke, SendToLessor,
     Tick,
 };
-use crate::port::{Consistency, Port, Refusal};
+use crate::port::Port;
 use crate::roster::{Slot, Slots};
 
 /// How often to look which leases end, and what is to be asked again.
@@ -44,12 +50,8 @@ pub(crate) struct Lessor {
     machine: Machine,
     /// A door of its own, where no clients take the room.
     port: Port,
-    clock: LeaseClock,
     asking: Asking,
-    /// None while another machine leads.
-    reign: Option<Reign>,
-    /// How many reigns there were in this life: by that, what was begun in an earlier one is known.
-    reigns: u64,
+    counting: Counting,
     /// How many questions are being answered.
     served: usize,
     flush_is_due: bool,
@@ -60,13 +62,15 @@ impl Derived for Lessor {
         // Answers to an earlier life, or process, must not be taken for answers to this one.
         let (boot, life) = (machine.shared.resources.boot, machine.incarnation());
         let number = (boot & 0xffff) << 48 | (life & 0xffff) << 32;
+        let config = &machine.shared.config.config;
+        let note_ms = config.leases.checkpoint_interval_seconds;
+        let note_ms = note_ms.saturating_mul(1_000);
+        let extension_ms = config.timings.election_timeout_ms;
         Ok(Lessor {
             port: Port::new(machine.shared.clone()),
-            clock: LeaseClock::new(Instant::now()),
             asking: Asking::new(number),
+            counting: Counting::new(Instant::now(), note_ms, extension_ms),
             machine,
-            reign: None,
-            reigns: 0,
             served: 0,
             flush_is_due: false,
         })
@@ -97,15 +101,14 @@ impl Lessor {
         (raft.role == Role::Leader).then_some(raft.term)
     }
 
-    /// Whether this is the present reign, and this machine leads still.
-    fn reigns(&self, number: u64) -> bool {
-        let is_present =
-            |reign: &Reign| reign.number == number && self.leads_in() == Some(reign.term);
-        self.reign.as_ref().is_some_and(is_present)
+    /// The reign of this number, if it is the present one, and this machine leads still.
+    fn present(&mut self, number: u64) -> Option<&mut Reign> {
+        let leads_in = self.leads_in();
+        self.counting.present(number, leads_in)
     }
 
     fn now_ms(&mut self) -> u64 {
-        self.clock.look(Instant::now())
+        self.counting.look(Instant::now())
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -116,20 +119,17 @@ impl Lessor {
             self.asking.refuse();
         }
         self.look_who_leads(context);
-        self.count(context);
-        let leases = self.reign.as_ref().map_or(0, |reign| reign.book.len());
+        self.go_on(context);
+        self.note(context);
+        let leases = self.counting.reign().map_or(0, |reign| reign.book.len());
         self.machine.shared.board.meters.leases.set(leases);
         context.notify_later(Tick, TICK);
     }
 
     fn look_who_leads(&mut self, context: &mut Context<Self>) {
         let leads_in = self.leads_in();
-        if self.reign.as_ref().map(|reign| reign.term) != leads_in {
-            self.reign = None;
-            if let Some(term) = leads_in {
-                self.begin_reign(term);
-                self.count(context);
-            }
+        if self.counting.leads_in(leads_in) {
+            self.go_on(context);
         }
         let leader = self.machine.shared.board.raft().leader;
         self.asking.leader_is(leader);
@@ -179,73 +179,27 @@ impl Lessor {
             LessorBody::Standing(_) | LessorBody::NotNow => return,
         };
         let has_room = self.served < SERVED_MAX && ids.len() <= BATCH_MAX;
-        let reign = self.reign.as_mut().filter(|_| has_room);
-        let begun = reign.and_then(|reign| reign.entry().map(|entry| (reign, entry)));
-        let Some((reign, entry)) = begun else {
+        let reign = self.counting.reign_mut().filter(|_| has_room);
+        let begun = reign.and_then(|reign| Some((reign.number, reign.look(wish, ids)?)));
+        let Some((reign, looking)) = begun else {
             return self.reply(from, number, LessorBody::NotNow);
         };
-        let reserved = match wish {
-            Wish::Renew => reign.book.reserve(&ids),
-            Wish::Look => vec![true; ids.len()],
-        };
-        let reign = reign.number;
         self.served += 1;
-        let asked = ids.iter().zip(&reserved).filter(|(_, reserved)| **reserved);
-        let asked = asked.map(|(id, _)| *id).collect();
-        let look = look_up(self.port.clone(), entry, wish, asked);
+        let port = self.port.clone();
+        let look = async move { (look_up(port, &looking).await, looking) };
         let look = actix::fut::wrap_future::<_, Self>(look);
-        context.spawn(look.map(move |found, this, _| {
+        context.spawn(look.map(move |(found, looking), this, _| {
             this.served -= 1;
-            let body = match this.reigns(reign) {
-                true => this.settle(wish, &ids, &reserved, found),
-                false => LessorBody::NotNow,
-            };
+            let now_ms = this.now_ms();
+            let settled = this.present(reign);
+            let settled = settled.map(|reign| reign.settle(&looking, found, now_ms));
+            let body = settled.map_or(LessorBody::NotNow, |settled| {
+                let meters = &this.machine.shared.board.meters;
+                meters.leases_renewed.add(settled.renewed);
+                settled.body
+            });
             this.reply(from, number, body);
         }));
-    }
-
-    /// What becomes of leases that were asked about. Those that are to be renewed are, and nothing keeps them from ending any more.
-    fn settle(
-        &mut self,
-        wish: Wish,
-        ids: &[i64],
-        reserved: &[bool],
-        found: Option<Found>,
-    ) -> LessorBody {
-        let now_ms = self.now_ms();
-        let Some(reign) = &mut self.reign else {
-            return LessorBody::NotNow;
-        };
-        let is_told = found.as_ref().is_some_and(|found| found.is_told);
-        let leases = found.map(|found| found.leases).unwrap_or_default();
-        // They come in the order of the ids that were asked about, without those that are not there.
-        let mut leases = leases.iter().peekable();
-        let mut standings = Vec::with_capacity(ids.len());
-        let mut renewed = 0;
-        for (id, reserved) in ids.iter().zip(reserved) {
-            let lease = leases.next_if(|lease| *reserved && lease.grant.id == *id);
-            let left_ms = lease.map(|lease| match wish {
-                Wish::Renew => reign.book.renew(lease, now_ms),
-                Wish::Look => Ok(reign.book.left(lease, now_ms)),
-            });
-            if wish == Wish::Renew && *reserved {
-                reign.book.unreserve(*id);
-                renewed += u64::from(matches!(left_ms, Some(Ok(_))));
-            }
-            standings.push(match (reserved, lease, left_ms) {
-                (true, Some(lease), Some(Ok(left_ms))) => LeaseStanding::Held {
-                    ttl: lease.ttl,
-                    left_ms,
-                },
-                (true, None, _) => LeaseStanding::None,
-                _ => LeaseStanding::Unsettled,
-            });
-        }
-        self.machine.shared.board.meters.leases_renewed.add(renewed);
-        match is_told {
-            true => LessorBody::Standing(standings),
-            false => LessorBody::NotNow,
-        }
     }
 
     fn reply(&mut self, to: MachineId, number: u64, body: LessorBody) {
@@ -264,13 +218,10 @@ impl Lessor {
 
     fn learn(&mut self, news: &LeaseNews) {
         let now_ms = self.now_ms();
-        let Some(reign) = &mut self.reign else {
-            return; // whoever comes to lead reads them all
-        };
-        for change in &news.changes {
-            match change {
-                LeaseChange::Granted(lease) => reign.book.add(lease, now_ms, 0),
-                LeaseChange::Ended(grant) => reign.book.strike(*grant),
+        // Whoever comes to lead reads them all.
+        if let Some(reign) = self.counting.reign_mut() {
+            for change in &news.changes {
+                reign.learn(change, now_ms);
             }
         }
     }
@@ -278,49 +229,10 @@ impl Lessor {
     /// The key space was opened again, and what became of leases in the meantime may have been told to nobody; or it is not known what
     /// became of a proposal. The next tick goes on.
     fn begin_anew(&mut self) {
-        if let Some(reign) = self.reign.take() {
-            debug!(self.machine.log, "counts the time of leases anew"; "term" => reign.term.0);
-            self.begin_reign(reign.term);
+        if let Some(term) = self.counting.begin_anew() {
+            debug!(self.machine.log, "counts the time of leases anew"; "term" => term.0);
         }
     }
-}
-
-/// What a look at leases has come to.
-struct Found {
-    leases: Vec<Lease>,
-    /// Whether that may be told.
-    is_told: bool,
-}
-
-/// Which of these leases are there, once a quorum has confirmed who leads; none if that is not known. Where they are to be renewed,
-/// nothing is noted to be left of them any more: the next leader gives them their whole time. Where that cannot be written, they have
-/// their time again while this leader leads, and it is told to nobody.
-async fn look_up(port: Port, reign: u64, wish: Wish, ids: Vec<i64>) -> Option<Found> {
-    let known = port.query(Query::KnownLeases(ids), Consistency::Quorum);
-    let ReplyBody::Leases(mut leases) = known.await.ok()?.body else {
-        return None;
-    };
-    let is_noted = |lease: &&mut Lease| wish == Wish::Renew && lease.remaining.is_some();
-    let renewed = |lease: &mut Lease| {
-        lease.remaining = None;
-        LeaseTime {
-            grant: lease.grant,
-            remaining: None,
-        }
-    };
-    let times: Vec<LeaseTime> = leases.iter_mut().filter(is_noted).map(renewed).collect();
-    let is_told = match times.is_empty() {
-        true => true,
-        false => {
-            let note = port.propose(Command::NoteLeases { reign, times }).await;
-            match note.map(|reply| reply.body) {
-                Ok(ReplyBody::LeasesCounted(Some(_))) => true,
-                Ok(_) => return None,
-                Err(_) => false,
-            }
-        }
-    };
-    Some(Found { leases, is_told })
 }
 
 impl Handler<AskLessor> for Lessor {

@@ -357,6 +357,7 @@ impl LogicCenter {
         }
         self.machine.shared.board.post_followers(raft.followers());
         self.note_leader(&status, now);
+        // Before what is to be applied: whoever learns what became of a later term must find that this machine does not lead any more.
         let leader_is_new = self.post(&status);
         for effect in effects.drain(..) {
             self.perform(effect);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The most that is counted between two looks at the clock: a few ticks, and well below the shortest lease. A longer gap is a pause of
 /// the process, of the host, or of the clock: holders may have asked for their leases all the while and were not heard.
-const SPAN_MAX: Duration = Duration::from_millis(300);
+pub(super) const SPAN_MAX: Duration = Duration::from_millis(300);
 
 /// Counts.
 #[derive(Clone, Copy, Debug)]
