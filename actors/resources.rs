@@ -356,6 +356,7 @@ impl Shared {
             compaction_keep_entries: config.storage.compaction_keep_entries,
             compaction_keep_bytes: config.storage.compaction_keep_bytes,
             compaction_wait_entries: config.storage.compaction_wait_entries,
+            compaction_wait_bytes: config.storage.compaction_wait_bytes,
             compaction_step_entries: config.storage.compaction_step_entries,
             snapshot_timeout: SNAPSHOT_TIMEOUT,
         }

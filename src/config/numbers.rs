@@ -312,8 +312,18 @@ impl Rules {
         self.within("storage.checkpoint_interval_ms", interval_ms, 1..=MS_MAX);
         let bytes = storage.checkpoint_bytes as u64;
         self.within("storage.checkpoint_bytes", bytes, 1..=MEMORY_BYTES_MAX);
-        let bytes = storage.compaction_keep_bytes as u64;
-        self.within("storage.compaction_keep_bytes", bytes, 0..=MEMORY_BYTES_MAX);
+        for (key, bytes) in [
+            (
+                "storage.compaction_keep_bytes",
+                storage.compaction_keep_bytes,
+            ),
+            (
+                "storage.compaction_wait_bytes",
+                storage.compaction_wait_bytes,
+            ),
+        ] {
+            self.within(key, bytes as u64, 0..=FILE_BYTES_MAX);
+        }
         for (key, least, entries) in [
             (
                 "storage.compaction_keep_entries",

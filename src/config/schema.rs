@@ -273,6 +273,8 @@ pub struct Storage {
     /// How many entries a leader keeps at most while a machine catches up by a snapshot, so that the log still follows on it when it
     /// has arrived: more than are written while the largest snapshot is sent. A full disk ends the wait.
     pub compaction_wait_entries: usize,
+    /// About how many bytes of such entries it keeps at most. With `compaction_wait_entries` the smaller tail wins.
+    pub compaction_wait_bytes: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
     /// How often the machine that leads has the others compare their data with its own, in seconds; 0 for never. It reads all of the
@@ -292,6 +294,7 @@ impl Default for Storage {
             compaction_keep_entries: 10_000,
             compaction_keep_bytes: 64 << 20,
             compaction_wait_entries: 10_000_000,
+            compaction_wait_bytes: 16 << 30,
             compaction_step_entries: 1_000,
             corruption_check_seconds: 0,
             auto_compaction: AutoCompaction::default(),

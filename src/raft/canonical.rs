@@ -53,6 +53,7 @@ mod tests {
             compaction_keep_entries: 8,
             compaction_keep_bytes: 1 << 20,
             compaction_wait_entries: 1_000,
+            compaction_wait_bytes: 1 << 20,
             compaction_step_entries: 8,
             snapshot_timeout: Duration::from_millis(1000),
         };

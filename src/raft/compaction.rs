@@ -29,19 +29,24 @@ impl Node {
     /// The last entry that need not stay: before the smaller of the two tails, and never beyond what was handed to the state
     /// machine (so committed, and durable here) and is durable in its state. Nor, within a bound, beyond what followers need that
     /// are catching up: else they would be in need of another snapshot by the time they have the one on its way.
-    fn compactable(&mut self) -> Index {
-        let last = self.log.last().index.0;
-        let before = |tail: usize| Index(last.saturating_sub(tail as u64));
-        let by_bytes = self.log.tail_start(self.config.compaction_keep_bytes);
-        let before_tail = before(self.config.compaction_keep_entries).max(by_bytes);
+    fn compactable(&self) -> Index {
+        let config = &self.config;
+        let before_tail =
+            self.before_tail(config.compaction_keep_entries, config.compaction_keep_bytes);
         let held = match self.awaited {
             // What is compacted is space, which a full disk needs more.
-            Some(index) if !self.is_full() => {
-                index.max(before(self.config.compaction_wait_entries))
-            }
+            Some(index) if !self.is_full() => index.max(
+                self.before_tail(config.compaction_wait_entries, config.compaction_wait_bytes),
+            ),
             _ => before_tail,
         };
         before_tail.min(held).min(self.checkpoint).min(self.handed)
+    }
+
+    /// The entry before the last ones of the log that are no more than `entries`, and of about no more than `bytes`.
+    fn before_tail(&self, entries: usize, bytes: usize) -> Index {
+        let by_entries = self.log.last().index.0.saturating_sub(entries as u64);
+        Index(by_entries).max(self.log.tail_start(bytes))
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Config {
     /// How many entries to keep at most for followers that are catching up by a snapshot, so that the log still follows on it
     /// when it arrives. Of no effect below the tail that is kept anyway.
     pub compaction_wait_entries: usize,
+    /// About how many bytes of such entries to keep at most. With `compaction_wait_entries` the smaller tail wins.
+    pub compaction_wait_bytes: usize,
     /// The log is compacted by at least this many entries at once.
     pub compaction_step_entries: usize,
     /// How long a leader waits for news of a snapshot that it had sent, before it takes it for lost.
@@ -297,6 +299,7 @@ mod tests {
             compaction_keep_entries: 100,
             compaction_keep_bytes: 1 << 20,
             compaction_wait_entries: 10_000,
+            compaction_wait_bytes: 1 << 24,
             compaction_step_entries: 10,
             snapshot_timeout: Duration::from_secs(10),
         }

@@ -253,16 +253,13 @@ impl Log {
 
     /// A place such that the entries after it have at most `bytes_max` bytes: the first such place that is known. The sizes of
     /// entries that were durable before this machine started are not known, and count for nothing.
-    pub(crate) fn tail_start(&mut self, bytes_max: usize) -> Index {
+    pub(crate) fn tail_start(&self, bytes_max: usize) -> Index {
         let limit = self.end_at_last().saturating_sub(bytes_max as u64);
         if limit == 0 {
             return self.base.index;
         }
-        // What is before the tail is not asked for again: the end of the log only grows beyond it.
-        while self.marks.front().is_some_and(|&(_, end)| end < limit) {
-            self.marks.pop_front();
-        }
-        if let Some(&(index, _)) = self.marks.front() {
+        let before = self.marks.partition_point(|&(_, end)| end < limit);
+        if let Some(&(index, _)) = self.marks.get(before) {
             return index;
         }
         let before = self.window.count_by_end(|end| end < limit) as u64;

@@ -84,6 +84,7 @@ impl Machine {
             compaction_keep_entries: usize::MAX,
             compaction_keep_bytes: usize::MAX,
             compaction_wait_entries: usize::MAX,
+            compaction_wait_bytes: usize::MAX,
             compaction_step_entries: usize::MAX,
             snapshot_timeout: TIMEOUT,
         };

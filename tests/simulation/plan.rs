@@ -215,6 +215,7 @@ impl Plan {
             compaction_keep_bytes: 1 << 20,
             // Sometimes too few for a snapshot to be of use when it arrives.
             compaction_wait_entries: self.limits.compaction.0.saturating_mul(100),
+            compaction_wait_bytes: 1 << 16,
             compaction_step_entries: self.limits.compaction.1,
             snapshot_timeout: Duration::from_micros(3 * ELECTION_TIMEOUT),
             priorities: self.priorities(),

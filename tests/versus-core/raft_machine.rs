@@ -200,6 +200,7 @@ fn config(local: MachineId) -> Config {
         compaction_keep_entries: usize::MAX,
         compaction_keep_bytes: usize::MAX,
         compaction_wait_entries: usize::MAX,
+        compaction_wait_bytes: usize::MAX,
         compaction_step_entries: 1_000,
         snapshot_timeout: Duration::from_secs(60),
     }

@@ -279,4 +279,6 @@ fn the_tail_is_known_for_entries_that_left_memory() {
     assert_eq!(log.tail_start(10 * size), Index(490));
     assert_eq!(log.tail_start(3 * size), Index(497));
     assert_eq!(log.tail_start(0), Index(500));
+    // A longer tail is known all the same after a shorter one was asked for.
+    assert_eq!(log.tail_start(400 * size), Index(128));
 }

@@ -120,6 +120,7 @@ impl Simulation {
             compaction_keep_entries: if small { 10 } else { 200 },
             compaction_keep_bytes: if small { 1000 } else { 1 << 14 },
             compaction_wait_entries: if small { 1_000 } else { 20_000 },
+            compaction_wait_bytes: if small { 10_000 } else { 1 << 20 },
             compaction_step_entries: 1 + seed as usize % 20,
             snapshot_timeout: Duration::from_millis(300),
         };

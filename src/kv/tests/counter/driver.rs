@@ -367,6 +367,7 @@ fn config(local: MachineId) -> Config {
         compaction_keep_entries: 4,
         compaction_keep_bytes: 1 << 20,
         compaction_wait_entries: 1_000,
+        compaction_wait_bytes: 1 << 20,
         compaction_step_entries: 8,
         snapshot_timeout: Duration::from_secs(10),
         reads_max: 16,

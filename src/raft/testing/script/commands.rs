@@ -44,6 +44,7 @@ impl Cluster {
             compaction_keep_entries: key(args, "keep", 1 << 20)?,
             compaction_keep_bytes: key(args, "keep_bytes", 1 << 30)?,
             compaction_wait_entries: key(args, "wait", 1 << 20)?,
+            compaction_wait_bytes: key(args, "wait_bytes", 1 << 30)?,
             compaction_step_entries: key(args, "step", 1)?,
             snapshot_timeout: Duration::from_millis(5000),
         };
