@@ -29,7 +29,7 @@ use self::asking::{Asking, BATCH_MAX};
 pub(crate) use self::asking::{Question, Wish};
 use self::counting::Counting;
 use self::errands::look_up;
-use self::reign::Reign;
+use self::reign::{Measures, Reign};
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
@@ -69,7 +69,7 @@ impl Derived for Lessor {
         Ok(Lessor {
             port: Port::new(machine.shared.clone()),
             asking: Asking::new(number),
-            counting: Counting::new(Instant::now(), note_ms, extension_ms),
+            counting: Counting::new(Instant::now(), Measures::new(note_ms, extension_ms)),
             machine,
             served: 0,
             flush_is_due: false,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rm_raft::Term;
 
 use super::clock::LeaseClock;
-use super::reign::Reign;
+use super::reign::{Measures, Reign};
 
 /// A machine's count.
 pub(super) struct Counting {
@@ -15,21 +15,17 @@ pub(super) struct Counting {
     reign: Option<Reign>,
     /// How many reigns there were in this life: by that, what was begun in an earlier one is known.
     reigns: u64,
-    /// How long a lease is not renewed until it is noted what is left of it, in milliseconds.
-    note_ms: u64,
-    /// What a lease has beside its time where another counted it before, in milliseconds.
-    extension_ms: u64,
+    measures: Measures,
 }
 
 impl Counting {
     /// Begins to count at zero, without a reign.
-    pub(super) fn new(now: Instant, note_ms: u64, extension_ms: u64) -> Counting {
+    pub(super) fn new(now: Instant, measures: Measures) -> Counting {
         Counting {
             clock: LeaseClock::new(now),
             reign: None,
             reigns: 0,
-            note_ms,
-            extension_ms,
+            measures,
         }
     }
 
@@ -57,8 +53,7 @@ impl Counting {
 
     fn begin(&mut self, term: Term) {
         self.reigns += 1;
-        let (note_ms, extension_ms) = (self.note_ms, self.extension_ms);
-        self.reign = Some(Reign::new(self.reigns, term, note_ms, extension_ms));
+        self.reign = Some(Reign::new(self.reigns, term, self.measures));
     }
 
     pub(super) fn reign(&self) -> Option<&Reign> {

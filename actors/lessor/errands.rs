@@ -6,7 +6,7 @@ use slog::{debug, info};
 
 use super::Lessor;
 use super::looking::{Found, Looking};
-use super::reign::{Fate, PAGE, Proposal, Sequel, Want};
+use super::reign::{Fate, Proposal, Sequel, Want};
 use crate::port::{Consistency, Port, Refusal};
 
 impl Lessor {
@@ -31,7 +31,7 @@ impl Lessor {
     fn carry_out(&mut self, want: Want, context: &mut Context<Self>) {
         match want {
             Want::Propose(proposal) => self.propose(proposal, context),
-            Want::Read(after) => self.read(after, context),
+            Want::Read { after, count } => self.read(after, count, context),
         }
     }
 
@@ -51,11 +51,11 @@ impl Lessor {
         }));
     }
 
-    fn read(&mut self, after: Option<i64>, context: &mut Context<Self>) {
+    fn read(&mut self, after: Option<i64>, count: usize, context: &mut Context<Self>) {
         let Some(reign) = self.counting.reign().map(|reign| reign.number) else {
             return;
         };
-        let page = actix::fut::wrap_future::<_, Self>(page(self.port.clone(), after));
+        let page = actix::fut::wrap_future::<_, Self>(page(self.port.clone(), after, count));
         context.spawn(page.map(move |leases, this, context| {
             this.machine.life.progresses();
             let now_ms = this.now_ms();
@@ -99,8 +99,8 @@ async fn propose(port: Port, command: Command) -> Fate {
 }
 
 /// The next leases, as this machine has applied them.
-async fn page(port: Port, after: Option<i64>) -> Option<Vec<Lease>> {
-    let query = Query::Leases { after, limit: PAGE };
+async fn page(port: Port, after: Option<i64>, limit: usize) -> Option<Vec<Lease>> {
+    let query = Query::Leases { after, limit };
     let reply = port.query(query, Consistency::Serializable).await.ok()?;
     match reply.body {
         ReplyBody::Leases(leases) => Some(leases),

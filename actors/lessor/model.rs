@@ -17,17 +17,25 @@ use fastrand::Rng;
 use rm_kv::{Command, Lease, LeaseChange, ReplyBody};
 use rm_raft::Term;
 
-use self::machine::{Asker, Machine, News, Wait};
+use self::machine::{Asker, Machine, News, Page, Wait};
 use self::promises::Promises;
 use self::table::Table;
 use super::asking::Wish;
-use super::reign::{ENDS_MAX, Fate, NOTES_MAX, Proposal, Want};
+use super::reign::{Fate, Measures, Proposal, Want};
 
 const MACHINES: usize = 3;
 /// How long a lease is not renewed until what is left of it is noted.
 const NOTE_MS: u64 = 3_000;
 /// What a new leader adds.
 const EXTENSION_MS: u64 = 1_000;
+/// Parts so small that it takes several to read, end or note what there is.
+const MEASURES: Measures = Measures {
+    note_ms: NOTE_MS,
+    extension_ms: EXTENSION_MS,
+    page: 3,
+    ends_max: 3,
+    notes_max: 2,
+};
 /// The longest time of a lease, in seconds: some are noted, some are too short for that.
 const TTL_MAX: i64 = 12;
 /// The ids that are granted, so few that they are granted again and again.
@@ -145,14 +153,17 @@ impl World {
             return;
         };
         match want {
-            Some(Want::Read(after)) => machine.pages.push((reign, after)),
+            Some(Want::Read { after, count }) => {
+                let page = Page { after, count };
+                machine.pages.push((reign, page));
+            }
             Some(Want::Propose(proposal)) => {
                 let life = machine.life;
                 match &proposal {
                     Proposal::Begin => {}
-                    Proposal::End { grants, .. } => assert!(grants.len() <= ENDS_MAX),
+                    Proposal::End { grants, .. } => assert!(grants.len() <= MEASURES.ends_max),
                     Proposal::Note { times, .. } => {
-                        assert!(times.len() <= NOTES_MAX);
+                        assert!(times.len() <= MEASURES.notes_max);
                         let now = self.promises.moment(self.now_ms);
                         self.promises.noted((number, life, reign), times, now);
                     }

@@ -10,20 +10,40 @@ use rm_raft::Term;
 
 use super::book::Book;
 
-/// How many leases are read at a time.
-pub(super) const PAGE: usize = 1_000;
-/// The most leases that one entry ends.
-pub(super) const ENDS_MAX: usize = 100;
-/// The most leases of which one entry notes what is left.
-pub(super) const NOTES_MAX: usize = 1_000;
+/// How leases are counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measures {
+    /// How long a lease is not renewed until it is noted what is left of it, in milliseconds.
+    pub(super) note_ms: u64,
+    /// What a lease has beside its time where another counted it before, in milliseconds.
+    pub(super) extension_ms: u64,
+    /// How many leases are read at a time.
+    pub(super) page: usize,
+    /// The most leases that one entry ends.
+    pub(super) ends_max: usize,
+    /// The most leases of which one entry notes what is left.
+    pub(super) notes_max: usize,
+}
+
+impl Measures {
+    /// With parts that are large enough to cost little, and small enough to hold up nobody.
+    pub(super) fn new(note_ms: u64, extension_ms: u64) -> Measures {
+        Measures {
+            note_ms,
+            extension_ms,
+            page: 1_000,
+            ends_max: 100,
+            notes_max: 1_000,
+        }
+    }
+}
 
 /// This machine's time as the leader, or a part of it.
 pub(super) struct Reign {
     pub(super) number: u64,
     pub(super) term: Term,
     pub(super) book: Book,
-    /// What each lease that is read has beside its time, in milliseconds.
-    extension_ms: u64,
+    measures: Measures,
     stage: Stage,
     /// Whether an end of leases is on its way.
     ends: bool,
@@ -51,8 +71,8 @@ enum Stage {
 pub(super) enum Want {
     /// An entry. What becomes of it is told to [`Reign::decided`].
     Propose(Proposal),
-    /// The next [`PAGE`] of leases, after one of them. They are told to [`Reign::take_in`].
-    Read(Option<i64>),
+    /// So many of the leases after one of them. They are told to [`Reign::take_in`].
+    Read { after: Option<i64>, count: usize },
 }
 
 /// An entry that a reign wants written.
@@ -105,12 +125,12 @@ pub(super) enum Sequel {
 }
 
 impl Reign {
-    pub(super) fn new(number: u64, term: Term, note_ms: u64, extension_ms: u64) -> Reign {
+    pub(super) fn new(number: u64, term: Term, measures: Measures) -> Reign {
         Reign {
             number,
             term,
-            book: Book::new(note_ms),
-            extension_ms,
+            book: Book::new(measures.note_ms),
+            measures,
             stage: Stage::New,
             ends: false,
             notes: false,
@@ -141,11 +161,12 @@ impl Reign {
             }
             Stage::Begun { entry, after } => {
                 self.stage = Stage::Reading { entry, after };
-                Some(Want::Read(after))
+                let count = self.measures.page;
+                Some(Want::Read { after, count })
             }
             Stage::Beginning | Stage::Reading { .. } => None,
             Stage::Counting { entry } if !self.ends => {
-                let grants = self.book.begin_to_end(now_ms, ENDS_MAX);
+                let grants = self.book.begin_to_end(now_ms, self.measures.ends_max);
                 self.ends = !grants.is_empty();
                 let end = Proposal::End { entry, grants };
                 self.ends.then_some(Want::Propose(end))
@@ -158,7 +179,7 @@ impl Reign {
     pub(super) fn wants_noted(&mut self, now_ms: u64) -> Option<Want> {
         match self.stage {
             Stage::Counting { entry } if !self.notes => {
-                let times = self.book.begin_to_note(now_ms, NOTES_MAX);
+                let times = self.book.begin_to_note(now_ms, self.measures.notes_max);
                 self.notes = !times.is_empty();
                 let note = Proposal::Note { entry, times };
                 self.notes.then_some(Want::Propose(note))
@@ -177,9 +198,9 @@ impl Reign {
             return Sequel::Rests;
         };
         for lease in leases {
-            self.book.add(lease, now_ms, self.extension_ms);
+            self.book.add(lease, now_ms, self.measures.extension_ms);
         }
-        if leases.len() < PAGE {
+        if leases.len() < self.measures.page {
             self.stage = Stage::Counting { entry };
             self.book.complete();
             return Sequel::Rests;

@@ -3,7 +3,7 @@
 use rm_raft::Term;
 use rm_wire::{LeaseStanding, LessorBody};
 
-use super::machine::{Asker, Heard, Look, News, Wait};
+use super::machine::{Asker, Heard, Look, News, Page, Wait};
 use super::{EXTENSION_MS, IDS, World};
 use crate::lessor::asking::Wish;
 use crate::lessor::looking::Found;
@@ -82,8 +82,8 @@ impl World {
         if machine.applied < machine.shown {
             return;
         }
-        if let Some((reign, after)) = machine.pages.pop() {
-            let page = (!fails).then(|| machine.table.after(after));
+        if let Some((reign, Page { after, count })) = machine.pages.pop() {
+            let page = (!fails).then(|| machine.table.after(after, count));
             machine.heard.push(Heard::Page(reign, page));
         }
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rm_kv::{Grant, Lease, LeaseChange, ReplyBody};
 use rm_raft::Term;
 
+use super::MEASURES;
 use super::promises::Moment;
 use super::table::Table;
-use super::{EXTENSION_MS, NOTE_MS};
 use crate::lessor::asking::Wish;
 use crate::lessor::counting::Counting;
 use crate::lessor::looking::{Found, Looking};
@@ -44,6 +44,12 @@ pub(super) enum Heard {
     Found(u64, usize, Option<Found>),
 }
 
+/// So many leases, after one.
+pub(super) struct Page {
+    pub(super) after: Option<i64>,
+    pub(super) count: usize,
+}
+
 /// A look at leases, on its way.
 pub(super) struct Look {
     pub(super) reign: u64,
@@ -70,8 +76,8 @@ pub(super) struct Machine {
     checkpoint: (Table, usize),
     pub(super) news: VecDeque<News>,
     pub(super) heard: Vec<Heard>,
-    /// The parts of the leases that are to be read, each after a lease.
-    pub(super) pages: Vec<(u64, Option<i64>)>,
+    /// The parts of the leases that are to be read, each in a reign.
+    pub(super) pages: Vec<(u64, Page)>,
     pub(super) looks: HashMap<usize, Look>,
     began: Instant,
     /// How far its clock runs ahead of the time.
@@ -84,7 +90,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(began: Instant) -> Machine {
         Machine {
-            counting: Counting::new(began, NOTE_MS, EXTENSION_MS),
+            counting: Counting::new(began, MEASURES),
             life: 0,
             leads_in: None,
             table: Table::default(),
@@ -114,7 +120,7 @@ impl Machine {
 
     /// Its lessor dies, and another begins.
     pub(super) fn restart_lessor(&mut self, now_ms: u64) {
-        self.counting = Counting::new(self.instant(now_ms), NOTE_MS, EXTENSION_MS);
+        self.counting = Counting::new(self.instant(now_ms), MEASURES);
         self.life += 1;
         self.heard.clear();
         self.pages.clear();

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use rm_kv::{Command, Grant, Lease, LeaseChange, LeaseTime, ReplyBody};
 
-use crate::lessor::reign::PAGE;
-
 /// The most leases that an entry ends here, so that some are left for the next.
 const ENDS: usize = 2;
 
@@ -87,10 +85,10 @@ impl Table {
         known.copied().collect()
     }
 
-    /// A page of the leases after one.
-    pub(super) fn after(&self, after: Option<i64>) -> Vec<Lease> {
+    /// So many of the leases after one.
+    pub(super) fn after(&self, after: Option<i64>, count: usize) -> Vec<Lease> {
         let leases = self.leases.values();
         let leases = leases.filter(|lease| after.is_none_or(|after| lease.grant.id > after));
-        leases.take(PAGE).copied().collect()
+        leases.take(count).copied().collect()
     }
 }
