@@ -158,7 +158,11 @@ impl Properties {
             let term = status.term;
             self.committed.push(Committed { id, term });
             let counted = self.counted.partition_point(|&(up_to, _)| up_to.0 < index);
-            let (_, configuration) = &self.counted[counted];
+            let configuration = self.counted.get(counted);
+            let (_, configuration) = configuration.ok_or_else(|| Violation {
+                property: "committed is durable",
+                text: format!("entry {index} is committed since a core began, with no input"),
+            })?;
             committed_is_durable::check(id, machines, configuration)?;
         }
         if std::mem::take(&mut self.configures) {
