@@ -133,15 +133,18 @@ impl Leases {
     }
 
     /// The changes that hang on a lease: each is the newest of its key.
-    fn attached(&self, txn: &RoTxn, id: i64) -> Result<Vec<Revision>, KvError> {
+    fn attached<'t>(
+        &self,
+        txn: &'t RoTxn,
+        id: i64,
+    ) -> Result<impl Iterator<Item = Result<Revision, KvError>> + use<'t>, KvError> {
         let prefix = id.to_be_bytes();
-        let mut revisions = Vec::new();
-        for item in self.attached.prefix_iter(txn, &prefix)? {
+        let items = self.attached.prefix_iter(txn, &prefix)?;
+        Ok(items.map(move |item| {
             let (key, value) = item?;
             let ((), _) = frame::open(ATTACHED_TABLE, key, value)?;
-            revisions.push(Revision::from_key(&key[prefix.len()..])?);
-        }
-        Ok(revisions)
+            Revision::from_key(&key[prefix.len()..])
+        }))
     }
 }
 
@@ -170,10 +173,12 @@ impl View<'_> {
             keys: Vec::new(),
         };
         if keys {
-            for key in self.attached_keys(id)? {
+            self.each_attached(id, |key| {
                 self.room.take(size_of::<Bytes>() + key.len())?;
-                reply.keys.push(key);
-            }
+                reply.keys.push(Bytes::copy_from_slice(key));
+                Ok::<_, Failure>(())
+            })?;
+            reply.keys.sort();
         }
         Ok(reply)
     }
@@ -200,14 +205,28 @@ impl View<'_> {
     /// The keys that hang on a lease, in their order.
     pub(crate) fn attached_keys(&self, id: i64) -> Result<Vec<Bytes>, KvError> {
         let mut keys = Vec::new();
-        for revision in self.leases.attached(self.txn, id)? {
-            let record = self.tables.revisions.get(self.txn, revision)?;
-            let record = record.ok_or_else(|| revision.missing())?;
-            keys.push(Bytes::copy_from_slice(record.key));
-            self.progress.step(record.key.len());
-        }
+        self.each_attached(id, |key| {
+            keys.push(Bytes::copy_from_slice(key));
+            Ok::<_, KvError>(())
+        })?;
         keys.sort();
         Ok(keys)
+    }
+
+    /// Tells of each key that hangs on a lease.
+    fn each_attached<E: From<KvError>>(
+        &self,
+        id: i64,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for revision in self.leases.attached(self.txn, id)? {
+            let revision = revision?;
+            let record = self.tables.revisions.get(self.txn, revision)?;
+            let record = record.ok_or_else(|| revision.missing())?;
+            self.progress.step(record.key.len());
+            each(record.key)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 //! none.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rm_kv::{
@@ -174,4 +176,36 @@ fn apply_within(
     };
     let outcome = keyspace.apply_within(next, Some(&command.encode()), Some(memory));
     outcome.unwrap().expect("a command has an outcome")
+}
+
+#[test]
+fn the_keys_of_a_lease_ask_for_memory_as_they_are_read() {
+    let disk = Disk::new();
+    let mut keyspace = disk.open();
+    let unbounded = Purse::with(usize::MAX);
+    let grant = Command::GrantLease { id: 5, ttl: 60 };
+    apply_within(&mut keyspace, &grant, &unbounded).unwrap();
+    for number in 0..KEYS {
+        let put = Put {
+            key: key(number),
+            lease: 5,
+            ..Put::default()
+        };
+        apply_within(&mut keyspace, &Command::Put(put), &unbounded).unwrap();
+    }
+    let signs = Arc::new(AtomicUsize::new(0));
+    let counter = signs.clone();
+    keyspace.on_progress(Box::new(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }));
+    let look = Query::Lease { id: 5, keys: true };
+    let refused = keyspace.query_within(&look, &Purse::with(100));
+    assert_eq!(refused.unwrap(), Err(RequestError::NoRoomForReply));
+    assert_eq!(signs.swap(0, Ordering::Relaxed), 0, "few keys were read");
+    let all = keyspace.query_within(&look, &unbounded);
+    let ReplyBody::Lease(lease) = all.unwrap().unwrap().body else {
+        panic!("a look at a lease is answered by one");
+    };
+    assert_eq!(lease.keys, (0..KEYS).map(key).collect::<Vec<_>>());
+    assert!(signs.load(Ordering::Relaxed) > 0);
 }
