@@ -146,9 +146,14 @@ impl Port {
                 hash,
                 revision,
                 key_space,
-            } = self.proof_of(&user).await?;
+            } = tokio::time::timeout_at(deadline.into(), self.proof_of(&user))
+                .await
+                .map_err(|_| Refusal::TimedOut)??;
             let proved = match hash {
-                Some(hash) => self.verify(password.clone(), hash, from).await?,
+                Some(hash) => {
+                    let patience = deadline.saturating_duration_since(Instant::now());
+                    self.verify(password.clone(), hash, from, patience).await?
+                }
                 None => None,
             };
             let turn = proved.ok_or(Refusal::Request(AuthError::Failed.into()))?;
@@ -195,15 +200,17 @@ impl Port {
         hashed.map_err(|error| Refusal::Operator(format!("the password cannot be hashed: {error}")))
     }
 
-    /// Whether a password is the one of the hash. If so, whoever proved itself by it still has its turn.
+    /// Whether a password is the one of the hash. If so, whoever proved itself by it still has its turn, for which it has waited no longer
+    /// than that.
     async fn verify(
         &self,
         password: String,
         hash: String,
         from: Origin,
+        patience: Duration,
     ) -> Result<Option<Turn>, Refusal> {
         let line = &self.room_for_passwords.looked_at;
-        let turn = line.turn(from, self.shared.request_timeout()).await?;
+        let turn = line.turn(from, patience).await?;
         let (verified, turn) = turn.work(move || bcrypt::verify(password, &hash)).await?;
         Ok(verified.unwrap_or(false).then_some(turn))
     }
