@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use rm_kv::{Keyspace, KvError, ReplyMemory, RequestError, StateMachine};
-use rm_raft::{Entry, Index, Payload, RequestId};
+use rm_raft::{Entry, Index, Payload, Proposal, RequestId};
 use rm_store::LogError;
 use slog::{debug, error, info, trace};
 
@@ -20,7 +20,7 @@ use crate::message::{
 };
 use crate::port::Refusal;
 use crate::reads::Reads;
-use crate::replies::{Answered, Making, ReplyRoom};
+use crate::replies::{Answered, Making};
 use crate::roster::{Slot, Slots};
 use crate::work_done::WorkDone;
 
@@ -236,11 +236,14 @@ impl Applier {
             };
             let local = self.machine.shared.local();
             let asked_here = match &entry.payload {
-                Payload::Command(proposal) => proposal.request.machine == local,
-                _ => false,
+                Payload::Command(Proposal { request, .. }) if request.machine == local => {
+                    Some(request.number)
+                }
+                _ => None,
             };
             let replies = &self.machine.shared.replies;
-            let making = asked_here.then(|| Making::new(replies.clone(), 1, ReplyRoom::default()));
+            let making =
+                asked_here.map(|number| Making::new(replies.clone(), 1, replies.promised(number)));
             let memory = making.as_ref().map(|making| making as &dyn ReplyMemory);
             let reply = self.work_done.apply(keyspace, &entry, memory, self.floor)?;
             match &entry.payload {

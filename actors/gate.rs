@@ -17,7 +17,7 @@ use crate::message::{
 };
 use crate::port::Refusal;
 use crate::refusal::refusal;
-use crate::replies::Answered;
+use crate::replies::{Answered, Promise};
 use crate::roster::{Slot, Slots};
 
 /// The most commands in one message to LogicCenter.
@@ -46,6 +46,7 @@ pub(crate) struct Gate {
 
 struct Parked {
     command: Bytes,
+    _promise: Option<Promise>,
     answer: Answer<Answered>,
 }
 
@@ -110,6 +111,7 @@ impl Gate {
         });
         let parked = Parked {
             command: request.command,
+            _promise: shared.replies.promise(number, request.room),
             answer: request.answer,
         };
         self.parked.insert(number, parked);

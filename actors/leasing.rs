@@ -128,9 +128,22 @@ impl Port {
     /// As [`Port::query`].
     pub async fn leases(&self) -> Result<(Vec<i64>, ReplyRoom), Refusal> {
         self.may(Deed::Be).await?;
+        let deadline = Instant::now() + self.shared.request_timeout();
+        let mut room = ReplyRoom::default();
+        loop {
+            match self.leases_within(room).await {
+                Err(Refusal::NoRoomForReply { bytes }) => {
+                    room = self.room_for(bytes, deadline).await?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn leases_within(&self, room: ReplyRoom) -> Result<(Vec<i64>, ReplyRoom), Refusal> {
         let mut ids: Vec<i64> = Vec::new();
         let replies = self.shared.replies.clone();
-        let making = Making::new(replies, self.reply_weight, ReplyRoom::default());
+        let making = Making::new(replies, self.reply_weight, room);
         loop {
             let query = Query::ListLeases {
                 after: ids.last().copied(),

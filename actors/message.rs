@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::defragment::Replacement;
 use crate::lessor::Question;
 use crate::port::Refusal;
-use crate::replies::{Answered, Making};
+use crate::replies::{Answered, Making, ReplyRoom};
 use crate::snapshot_inbox::Installation;
 use crate::watcher::{Sending, StreamId};
 use crate::watching::NewWatcher;
@@ -34,6 +34,8 @@ pub(crate) struct WriteDown(pub(crate) Answer<i64>);
 #[rtype(result = "()")]
 pub(crate) struct Submit {
     pub(crate) command: Bytes,
+    /// For the reply.
+    pub(crate) room: ReplyRoom,
     pub(crate) answer: Answer<Answered>,
 }
 

@@ -87,24 +87,43 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`].
     pub async fn propose_held(&self, command: Command) -> Result<Answered, Refusal> {
-        let outcome = match self.require_room(&command).await {
-            Ok(()) => self.propose_once(command).await,
+        let outcome = match self.prepare(&command).await {
+            Ok(room) => self.propose_with(command, room).await,
             Err(refusal) => Err(refusal),
         };
         let outcome = outcome.and_then(|answered| self.weigh(answered));
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
             self.meters().writes_failed.add(1);
         }
+        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)) = outcome {
+            self.meters().replies_refused.add(1);
+        }
         outcome
     }
 
-    /// Refuses what could not be kept, or answered, before it is proposed.
-    async fn require_room(&self, command: &Command) -> Result<(), Refusal> {
-        if command.tells_keys() && self.shared.replies.are_full() {
-            self.meters().replies_refused.add(1);
-            return Err(Refusal::NoRoomForReply { bytes: 0 });
+    /// Refuses what could not be kept, and waits for room for the reply of what tells keys, before it is proposed.
+    async fn prepare(&self, command: &Command) -> Result<ReplyRoom, Refusal> {
+        self.require_quota(command).await?;
+        if !command.tells_keys() {
+            return Ok(ReplyRoom::default());
         }
-        self.require_quota(command).await
+        let deadline = Instant::now() + self.shared.request_timeout();
+        self.room_by(deadline, 0, self.shared.replies.wait_to_tell())
+            .await
+    }
+
+    /// What is waited for until then, for a reply that lacked so many bytes.
+    pub(crate) async fn room_by(
+        &self,
+        deadline: Instant,
+        bytes: usize,
+        wait: impl Future<Output = Option<ReplyRoom>>,
+    ) -> Result<ReplyRoom, Refusal> {
+        let room = tokio::time::timeout_at(deadline.into(), wait).await;
+        room.ok().flatten().ok_or_else(|| {
+            self.meters().replies_refused.add(1);
+            Refusal::NoRoomForReply { bytes }
+        })
     }
 
     /// Sets aside for a reply that was made what it takes beyond its own bytes.
@@ -126,8 +145,13 @@ impl Port {
     }
 
     pub(crate) async fn propose_once(&self, command: Command) -> Result<Answered, Refusal> {
-        let _room = self.admit()?;
-        self.submit(command).await
+        self.propose_with(command, ReplyRoom::default()).await
+    }
+
+    /// With what is set aside for the reply.
+    async fn propose_with(&self, command: Command, room: ReplyRoom) -> Result<Answered, Refusal> {
+        let _place = self.admit()?;
+        self.submit(command, room).await
     }
 
     /// The same, though the machine may stop: for what ends a request that was under way before, and only takes something away.
@@ -135,13 +159,13 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`].
     pub async fn wind_up(&self, command: Command) -> Result<Reply, Refusal> {
-        let room = self.room.try_acquire();
-        let _room = room.map_err(|_| Refusal::TooManyRequests)?;
-        let answered = self.submit(command).await?;
+        let place = self.room.try_acquire();
+        let _place = place.map_err(|_| Refusal::TooManyRequests)?;
+        let answered = self.submit(command, ReplyRoom::default()).await?;
         Ok(answered.reply)
     }
 
-    async fn submit(&self, command: Command) -> Result<Answered, Refusal> {
+    async fn submit(&self, command: Command, room: ReplyRoom) -> Result<Answered, Refusal> {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to apply.
@@ -152,7 +176,12 @@ impl Port {
         let _room_bytes = room_bytes.map_err(|_| Refusal::TooManyRequests)?;
         let (answer, answered) = oneshot::channel();
         let mut losses = self.shared.slots.gate.losses();
-        self.shared.slots.gate.tell(Submit { command, answer });
+        let submit = Submit {
+            command,
+            room,
+            answer,
+        };
+        self.shared.slots.gate.tell(submit);
         // Gate keeps the deadline; this one is for a Gate that hangs and that the supervisor has not left behind yet.
         let patience = self.shared.request_timeout() + GATE_GRACE;
         tokio::select! {

@@ -72,9 +72,6 @@ impl Port {
     ) -> Result<Option<Answered>, Refusal> {
         let outcome = self.read_until_answered(query, consistency).await;
         let meters = self.meters();
-        if matches!(outcome, Err(Refusal::NoRoomForReply { .. })) {
-            meters.replies_refused.add(1);
-        }
         let failed = outcome.as_ref().is_err_and(|refusal| !refusal.is_clients());
         if failed && consistency != Consistency::Serializable {
             meters.reads_failed.add(1);
@@ -110,12 +107,7 @@ impl Port {
                 }
                 Some(Err(Refusal::NoSpace)) => return Err(Refusal::Behind),
                 Some(Err(Refusal::NoRoomForReply { bytes })) => {
-                    // How much it lacked is not known: twice as much as was not enough.
-                    let wait = self.shared.replies.wait(bytes.saturating_mul(2));
-                    room = match timeout_at(deadline, wait).await {
-                        Ok(Some(room)) => room,
-                        Ok(None) | Err(_) => return Err(Refusal::NoRoomForReply { bytes }),
-                    };
+                    room = self.room_for(bytes, deadline.into_std()).await?;
                 }
                 Some(outcome) => return outcome,
                 None => return Err(Refusal::Restarted),
@@ -157,6 +149,17 @@ impl Port {
             answered = answered => Ok(answered.ok()),
             _ = losses.changed() => Ok(None),
         }
+    }
+
+    /// Waits for room for a reply for which so many bytes were not to be had. How much it takes is not known: twice as much as was not
+    /// enough.
+    pub(crate) async fn room_for(
+        &self,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<ReplyRoom, Refusal> {
+        let wait = self.shared.replies.wait(bytes.saturating_mul(2));
+        self.room_by(deadline, bytes, wait).await
     }
 
     /// How long a read waits for a machine whose disk is full.

@@ -5,7 +5,8 @@
 //! share of their own, so that none of them ever waits behind a large one.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rm_config::Limits;
 use rm_kv::{MAX_REPLY_BYTES, Reply, ReplyMemory, RequestError};
@@ -16,8 +17,12 @@ use crate::port::Refusal;
 /// One of so many parts of the memory is for small replies alone.
 const SMALL_SHARE: usize = 4;
 
-/// The most who wait for room at a time; one more is refused.
+/// The most who wait for room of one kind at a time; one more is refused.
 const WAITING_MAX: usize = 256;
+
+/// What is set aside for the reply of a write that tells keys before the write is begun, in bytes. It is small enough for as many as may be
+/// under way.
+const PROMISED_BYTES: usize = 8 << 10;
 
 /// The least and the most that a reply takes at once, in bytes.
 const STEP_BYTES_MIN: usize = 1 << 10;
@@ -30,7 +35,8 @@ pub(crate) struct Replies {
     large: Share,
     /// Up to so many bytes a reply is small.
     small_bytes_max: usize,
-    waiting: Arc<Semaphore>,
+    /// What is set aside for the replies of writes that are under way, by their numbers.
+    promised: Mutex<HashMap<u64, ReplyRoom>>,
 }
 
 /// A part of the memory.
@@ -38,6 +44,8 @@ pub(crate) struct Replies {
 struct Share {
     bytes: usize,
     free: Arc<Semaphore>,
+    /// Places to wait in.
+    places: Semaphore,
 }
 
 impl Share {
@@ -45,6 +53,7 @@ impl Share {
         Share {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
+            places: Semaphore::new(WAITING_MAX),
         }
     }
 
@@ -53,6 +62,19 @@ impl Share {
         let bytes = u32::try_from(bytes).ok()?;
         let permit = self.free.clone().try_acquire_many_owned(bytes).ok()?;
         Some(ReplyRoom(Some(permit)))
+    }
+
+    /// So many bytes, behind all who came before; none when too many wait.
+    async fn wait(&self, bytes: usize) -> Option<ReplyRoom> {
+        let _place = self.places.try_acquire().ok()?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let permit = self.free.clone().acquire_many_owned(bytes).await.ok()?;
+        Some(ReplyRoom(Some(permit)))
+    }
+
+    fn waiting(&self) -> usize {
+        WAITING_MAX - self.places.available_permits()
     }
 
     fn held_bytes(&self) -> usize {
@@ -69,7 +91,7 @@ impl Replies {
             large: Share::of(bytes - small),
             // The value of a key, and as much for what is around it.
             small_bytes_max: limits.request_bytes_max.saturating_mul(2).min(small),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            promised: Mutex::default(),
         })
     }
 
@@ -85,23 +107,41 @@ impl Replies {
 
     /// How many wait for room.
     pub(crate) fn waiting(&self) -> usize {
-        WAITING_MAX - self.waiting.available_permits()
+        self.small.waiting() + self.large.waiting()
     }
 
-    /// Whether not even a small reply finds room.
-    pub(crate) fn are_full(&self) -> bool {
-        self.small.free.available_permits() == 0
-    }
-
-    /// Waits for so many bytes, behind all who came before for a reply of this kind; none when too many wait.
+    /// Waits for so many bytes, or for the most that a reply may take, behind all who came before for a reply of this kind; none when too
+    /// many wait.
     pub(crate) async fn wait(&self, bytes: usize) -> Option<ReplyRoom> {
-        let _place = self.waiting.try_acquire().ok()?;
-        let bytes = bytes.min(self.large.bytes);
-        let free = self.share(bytes).free.clone();
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let permit = free.acquire_many_owned(bytes).await.ok()?;
-        Some(ReplyRoom(Some(permit)))
+        let bytes = bytes.min(self.reply_bytes_max());
+        self.share(bytes).wait(bytes).await
+    }
+
+    /// Waits for what a write needs that tells keys, so that it is not carried out in vain; none when too many wait.
+    pub(crate) async fn wait_to_tell(&self) -> Option<ReplyRoom> {
+        self.wait(PROMISED_BYTES.min(self.small_bytes_max)).await
+    }
+
+    /// Keeps this for the reply of the write with this number, if it is anything.
+    pub(crate) fn promise(self: &Arc<Self>, number: u64, room: ReplyRoom) -> Option<Promise> {
+        if room.bytes() == 0 {
+            return None;
+        }
+        self.promises().insert(number, room);
+        Some(Promise {
+            replies: self.clone(),
+            number,
+        })
+    }
+
+    /// What was kept for the reply of this write, if anything was.
+    pub(crate) fn promised(&self, number: u64) -> ReplyRoom {
+        self.promises().remove(&number).unwrap_or_default()
+    }
+
+    /// Nothing panics while it is locked.
+    fn promises(&self) -> MutexGuard<'_, HashMap<u64, ReplyRoom>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the memory of a reply become so many times what it is; false if there is not so much.
@@ -150,6 +190,19 @@ impl ReplyRoom {
             (Some(permit), Some(more)) => permit.merge(more),
             (_, more) => self.0 = more,
         }
+    }
+}
+
+/// That memory is kept for the reply of a write, as long as somebody waits for that.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    replies: Arc<Replies>,
+    number: u64,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        drop(self.replies.promised(self.number));
     }
 }
 
@@ -345,7 +398,6 @@ mod tests {
         assert!(made(&replies, 3 * MIB, MIB).is_none());
         let small: Vec<_> = (0..8).map_while(|_| made(&replies, 2 * MIB, MIB)).collect();
         assert_eq!(small.len(), 8);
-        assert!(replies.are_full());
         assert!(made(&replies, 1, 1).is_none());
         drop(large);
         assert!(made(&replies, 3 * MIB, 3 * MIB).is_some());
@@ -383,9 +435,49 @@ mod tests {
         }
         let one_more = replies.wait(3 * MIB).now_or_never();
         assert!(matches!(one_more, Some(None)), "it is refused");
+        let small = replies.wait(MIB).now_or_never().flatten();
+        assert!(small.is_some(), "small ones have places of their own");
         waiting.pop();
         let one_more = replies.wait(3 * MIB).now_or_never();
         assert!(one_more.is_none(), "it waits");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_more_than_a_reply_may_take() {
+        let limits = Limits {
+            replies_bytes_max: 4 * MAX_REPLY_BYTES,
+            ..Limits::default()
+        };
+        let replies = Replies::new(&limits);
+        let room = replies.wait(2 * MAX_REPLY_BYTES).await;
+        assert_eq!(room.map(|room| room.bytes()), Some(MAX_REPLY_BYTES));
+    }
+
+    #[tokio::test]
+    async fn what_is_promised_to_a_write_goes_into_its_reply_however_many_wait_for_room() {
+        let replies = replies();
+        let room = replies.wait_to_tell().await.expect("there is room");
+        let promise = replies.promise(7, room);
+        let _others = made(&replies, 2 * MIB, MIB);
+        let mut waits: Vec<_> = (0..9).map(|_| Box::pin(replies.wait(2 * MIB))).collect();
+        let ready = waits.iter_mut().filter_map(|wait| wait.now_or_never());
+        let _taken: Vec<_> = ready.collect();
+        assert!(made(&replies, 1, 1).is_none(), "they want all there is");
+        let making = Making::new(replies.clone(), 1, replies.promised(7));
+        assert!(making.take(PROMISED_BYTES));
+        assert_eq!(making.finish().bytes(), PROMISED_BYTES);
+        drop(promise);
+    }
+
+    #[tokio::test]
+    async fn what_was_promised_is_free_when_nobody_waits_for_the_reply() {
+        let replies = replies();
+        let room = replies.wait_to_tell().await.expect("there is room");
+        let promise = replies.promise(7, room);
+        assert_eq!(replies.held_bytes(), PROMISED_BYTES);
+        drop(promise);
+        assert_eq!(replies.held_bytes(), 0);
+        assert!(replies.promise(8, ReplyRoom::default()).is_none());
     }
 
     #[tokio::test]

@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use prost::Message as _;
-use rm_actors::port::{Port, Refusal, ReplyRoom};
+use rm_actors::port::{Port, Refusal};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::lease_server::Lease;
 use tokio::sync::watch;
@@ -127,8 +126,7 @@ impl Lease for LeaseService {
         response.ttl = i64::try_from(report.left.left.as_secs()).unwrap_or(i64::MAX);
         response.granted_ttl = report.left.ttl;
         response.keys = report.keys;
-        let message = Message::held(response.encode_to_vec(), report.room);
-        Ok(Outgoing::response(message, ReplyRoom::default()))
+        Ok(Outgoing::response(Message::of(&response), report.room))
     }
 
     async fn lease_leases(
@@ -142,8 +140,7 @@ impl Lease for LeaseService {
             header: Some(header_now(&self.port)),
             leases: leases.collect(),
         };
-        let message = Message::held(response.encode_to_vec(), room);
-        Ok(Outgoing::response(message, ReplyRoom::default()))
+        Ok(Outgoing::response(Message::of(&response), room))
     }
 }
 

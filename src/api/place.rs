@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rm_actors::port::{
-    Command, DeleteRange, Interest, Operation, Put, Query, Refusal, Reply, ReplyBody, Txn,
+    Command, DeleteRange, Interest, Operation, Put, Query, Range, Refusal, Reply, ReplyBody,
+    RequestError, Txn,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ use tonic::Status;
 
 use crate::error::refused;
 use crate::following::Following;
-use crate::line::{Line, created, found, own, touch, written};
+use crate::line::{Line, created, first_version, found, own, touch, written};
 use crate::patience::Patience;
 use crate::visitor::Visitor;
 
@@ -79,7 +80,7 @@ struct Place {
     visitor: Visitor,
     line: Line,
     first: First,
-    /// The revision in which this call was the last to write the key.
+    /// The revision in which this call was the last to write the key; zero where that is not known.
     written: i64,
     is_first: bool,
     /// Whether the lease was granted for it, and ends with it.
@@ -156,7 +157,13 @@ impl Place {
             Some(value) => put(value.clone()),
             None => Operation::Put(touch(key)),
         };
-        let look = [own(key), self.line.first()].map(Operation::Range);
+        // Values may be large, and are of no interest here.
+        let look = [own(key), self.line.first()].map(|range| {
+            Operation::Range(Range {
+                keys_only: true,
+                ..range
+            })
+        });
         let txn = Txn {
             compare: vec![created(key, 0)],
             success: [put(value.unwrap_or_default())]
@@ -165,8 +172,11 @@ impl Place {
                 .collect(),
             failure: [again].into_iter().chain(look).collect(),
         };
-        let reply = self.visitor.port.propose(Command::Txn(txn)).await?;
-        let (is_new, revision, replies) = outcome(reply)?;
+        let reply = self.visitor.port.propose(Command::Txn(txn)).await;
+        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)) = reply {
+            self.to_be_left = true;
+        }
+        let (is_new, revision, replies) = outcome(reply?)?;
         let mut found = replies.into_iter().skip(1).map(found);
         let (Some(Some(own)), Some(Some(first))) = (found.next(), found.next()) else {
             return Err(Refusal::Restarted);
@@ -272,7 +282,11 @@ impl Place {
                 ..DeleteRange::default()
             };
             Command::Txn(Txn {
-                compare: vec![written(key, self.written)],
+                compare: vec![match self.written {
+                    // Whoever wrote it first alone did.
+                    0 => first_version(key),
+                    revision => written(key, revision),
+                }],
                 success: vec![Operation::DeleteRange(delete)],
                 ..Txn::default()
             })

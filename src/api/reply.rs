@@ -70,6 +70,6 @@ pub(crate) fn plain(
     pace: &Arc<Pace>,
     cut: Option<Cutoff>,
 ) -> Body {
-    let (message, none) = (Message::held(bytes, room), ReplyRoom::default());
-    Body::new(ReplyBody::new(message, none, Ending::None, pace, cut))
+    let message = Message::encoded(bytes.into());
+    Body::new(ReplyBody::new(message, room, Ending::None, pace, cut))
 }

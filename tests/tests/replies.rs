@@ -5,8 +5,12 @@ use std::net::TcpStream;
 
 use bytes::Bytes;
 use prost::Message;
-use rm_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse};
+use rm_proto::etcdserverpb::{
+    DeleteRangeRequest, LeaseLeasesRequest, PutRequest, RangeRequest, RangeResponse,
+};
 use rm_tests::curl::get;
+use rm_tests::leases::{self, grant};
+use rm_tests::lines::{Lines, await_standing, refusal};
 use rm_tests::prometheus::Page;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Client, Cluster, Settings, until};
@@ -33,6 +37,9 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 
 const REFUSED: &str = "raftmachine: this machine holds as many replies as it may (limits.replies_bytes_max) until their clients take \
                        them: ask again later, or for fewer keys at a time";
+
+const AFTER: &str =
+    "raftmachine: the request was carried out, and this machine had no memory left for its reply";
 
 /// A machine with a list of large values and a small key beside it.
 async fn machine(settings: Settings) -> (Cluster, Client) {
@@ -81,8 +88,12 @@ async fn ask(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
 
 /// The same, who lets nothing come at all.
 async fn ask_deaf(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
+    call_deaf(cluster, RANGE, request).await
+}
+
+async fn call_deaf(cluster: &Cluster, path: &str, request: &impl Message) -> (Raw, Call) {
     let raw = Raw::connect_deaf(cluster.machines[0].client).await;
-    let call = raw.call(RANGE, &[], &request.encode_to_vec()).await;
+    let call = raw.call(path, &[], &request.encode_to_vec()).await;
     (raw, call)
 }
 
@@ -208,7 +219,7 @@ async fn whoever_lets_not_even_little_come_is_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_reply_has_no_room_is_refused_before_or_told_that_it_was_carried_out() {
+async fn a_write_whose_reply_turns_out_to_have_no_room_is_told_that_it_was_carried_out() {
     let (cluster, client) = machine(patient()).await;
     let _lists = fill(&cluster).await;
     let delete = DeleteRangeRequest {
@@ -218,8 +229,7 @@ async fn a_write_whose_reply_has_no_room_is_refused_before_or_told_that_it_was_c
     };
     let refused = client.kv(0).delete_range(delete).await;
     let refused = refused.expect_err("its reply has no room");
-    let after = "raftmachine: the request was carried out, and this machine had no memory left for its reply";
-    assert_eq!(told(&refused), (Code::ResourceExhausted, after));
+    assert_eq!(told(&refused), (Code::ResourceExhausted, AFTER));
     assert!(
         client
             .get_on(0, key(0), false)
@@ -227,29 +237,99 @@ async fn a_write_whose_reply_has_no_room_is_refused_before_or_told_that_it_was_c
             .is_ok_and(|kv| kv.is_none())
     );
 
-    client.put(key(0), vec![b'v'; MIB]).await;
-    let mut values = Vec::new();
-    for _ in 0..=SMALL {
-        values.push(ask_deaf(&cluster, &value()).await);
-    }
-    until_metric(&cluster, "waiting", 1).await;
-    let put = PutRequest {
+    assert_eq!(metric(&cluster, "refused_total"), 1);
+}
+
+/// A write that tells what was before.
+fn telling_put() -> PutRequest {
+    PutRequest {
         key: "small".into(),
         value: "other".into(),
         prev_kv: true,
         ..Default::default()
+    }
+}
+
+/// As many who take nothing of one value as there is room for, and one who waits.
+async fn fill_small(cluster: &Cluster) -> Vec<(Raw, Call)> {
+    let mut values = Vec::new();
+    for _ in 0..=SMALL {
+        values.push(ask_deaf(cluster, &value()).await);
+    }
+    until_metric(cluster, "waiting", 1).await;
+    values
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_room_to_tell_before_it_is_carried_out() {
+    let (cluster, client) = machine(patient()).await;
+    let values = fill_small(&cluster).await;
+    let writer = client.clone();
+    let put = tokio::spawn(async move { writer.kv(0).put(telling_put()).await });
+    until_metric(&cluster, "waiting", 2).await;
+    // What tells nothing waits for nobody.
+    client.put("other", "value").await;
+    drop(values);
+    let response = put.await.expect("it ends").expect("there is room again");
+    let before = response.into_inner().prev_kv.expect("it was there");
+    assert_eq!(before.value, "value");
+    until_metric(&cluster, "bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried_out() {
+    let settings = patient().with("timings.request_timeout_ms", 2_000);
+    let (cluster, client) = machine(settings).await;
+    let mut values = Vec::new();
+    for _ in 0..SMALL {
+        values.push(ask_deaf(&cluster, &value()).await);
+    }
+    until("no value has room beside them", async || {
+        let held = metric(&cluster, "bytes");
+        (held > SMALL * MIB).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    // Of the rest less is left than any such write wants.
+    let left = REPLIES_BYTES / 4 - metric(&cluster, "bytes");
+    client.put("rest", vec![b'v'; left - 2_048]).await;
+    let rest = RangeRequest {
+        key: "rest".into(),
+        ..Default::default()
     };
-    let refused = client.kv(0).put(put.clone()).await;
-    let refused = refused.expect_err("not even small replies have room");
+    values.push(ask_deaf(&cluster, &rest).await);
+    until("there is no room", async || {
+        let held = metric(&cluster, "bytes");
+        let is_full = REPLIES_BYTES / 4 - held < 2_048;
+        is_full.then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    let refused = client.kv(0).put(telling_put()).await;
+    let refused = refused.expect_err("there is no room");
     assert_eq!(told(&refused), (Code::ResourceExhausted, REFUSED));
     drop(values);
-    until_metric(&cluster, "waiting", 0).await;
-    let response = client.kv(0).put(put).await.expect("there is room again");
-    let before = response.into_inner().prev_kv.expect("it was there");
-    assert_eq!(
-        before.value, "value",
-        "what was refused was not carried out"
-    );
+    until_metric(&cluster, "bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_could_not_be_told_of_leaves_the_line() {
+    // Twice as long as what is left by the values of the others is.
+    let name = "l".repeat(MIB * 3 / 5);
+    let (cluster, client) = machine(patient()).await;
+    let mut values = Vec::new();
+    for _ in 0..SMALL {
+        values.push(ask_deaf(&cluster, &value()).await);
+    }
+    until("no value has room beside them", async || {
+        let held = metric(&cluster, "bytes");
+        (held > SMALL * MIB).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    grant(&client, 7, 600).await;
+    let lines = Lines::new([cluster.machines[0].client]);
+    let (code, text) = refusal(lines.lock(0, &name, 7).await);
+    assert_eq!((code, text.as_str()), (Code::ResourceExhausted, AFTER));
+    drop(values);
+    await_standing(&client, &name, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,28 +344,63 @@ async fn a_read_that_waits_too_long_for_room_is_refused() {
     assert!(client.get_on(0, "small", false).await.is_ok());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn json_holds_the_memory_that_it_takes_until_it_is_read() {
-    let (cluster, _client) = machine(patient()).await;
-    let body = r#"{"key":"bGlzdC8=","range_end":"bGlzdDA=","limit":4}"#;
+/// Asks for a document, of which nothing is taken yet.
+fn post(cluster: &Cluster, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(cluster.machines[0].client).expect("it listens");
     write!(
         stream,
-        "POST /v3/kv/range HTTP/1.1\r\nHost: machine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: machine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .expect("it is open");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_holds_the_memory_that_it_takes_until_it_is_read() {
+    const VALUES: usize = 4;
+    let (cluster, client) = machine(patient()).await;
+    let range = r#"{"key":"bGlzdC8=","range_end":"bGlzdDA=","limit":4}"#;
+    grant(&client, 7, 600).await;
+    for number in 0..VALUES {
+        let key = format!("{number}{}", "k".repeat(MIB));
+        leases::put(&client, &key, 7).await;
+    }
+    let keys = r#"{"ID":"7","keys":true}"#;
+    for (path, body) in [("/v3/kv/range", range), ("/v3/lease/timetolive", keys)] {
+        let mut stream = post(&cluster, path, body);
+        until("its memory is held", async || {
+            let held = metric(&cluster, "bytes");
+            (held > 4 * VALUES * MIB)
+                .then_some(())
+                .ok_or(held.to_string())
+        })
+        .await;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it is answered");
+        let bytes = text.len();
+        assert!(bytes > VALUES * MIB && text.ends_with("}"), "{bytes}");
+        until_metric(&cluster, "bytes", 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_leases_holds_its_memory_however_short_it_is() {
+    const LEASES: usize = 50;
+    let (cluster, client) = machine(patient()).await;
+    for id in 1..=LEASES {
+        grant(&client, id as i64, 600).await;
+    }
+    let path = "/etcdserverpb.Lease/LeaseLeases";
+    let list = call_deaf(&cluster, path, &LeaseLeasesRequest {}).await;
     until("its memory is held", async || {
         let held = metric(&cluster, "bytes");
-        (held > 4 * 4 * MIB).then_some(()).ok_or(held.to_string())
+        // 16 bytes each as they are read, and as they are encoded.
+        (held > 2 * 16 * LEASES)
+            .then_some(())
+            .ok_or(held.to_string())
     })
     .await;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it is answered");
-    assert!(
-        text.len() > 4 * MIB && text.ends_with("}"),
-        "{}",
-        text.len()
-    );
+    drop(list);
     until_metric(&cluster, "bytes", 0).await;
 }

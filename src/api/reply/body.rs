@@ -87,14 +87,22 @@ impl Rest {
     /// The next piece with its share of the memory, and whether a part ends with it.
     fn next(&mut self) -> (Bytes, ReplyRoom, bool) {
         let before = self.message.bytes();
+        let is_encoded = self.message.is_encoded();
         let piece = self.message.next(PIECE_BYTES);
-        let held = self.room.bytes() as u128;
-        // It cannot overflow, and is no more than is held.
-        let share = held * piece.len() as u128 / before.max(1) as u128;
-        let room = self.room.split(share as usize);
-        let part_is_over = self.message.bytes() <= self.part_ends;
+        let left = self.message.bytes();
+        let room = match is_encoded {
+            true if left > 0 => ReplyRoom::default(),
+            true => std::mem::take(&mut self.room),
+            false => {
+                let held = self.room.bytes() as u128;
+                // It cannot overflow, and is no more than is held.
+                let share = held * piece.len() as u128 / before.max(1) as u128;
+                self.room.split(share as usize)
+            }
+        };
+        let part_is_over = left <= self.part_ends;
         if part_is_over {
-            self.part_ends = self.message.bytes().saturating_sub(self.part_bytes);
+            self.part_ends = left.saturating_sub(self.part_bytes);
         }
         (piece, room, part_is_over)
     }

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes};
 use prost::Message as _;
-use rm_actors::port::ReplyRoom;
 use rm_proto::mvccpb;
 
 /// The most that is encoded at once, in bytes, but for a larger value of one key.
@@ -41,16 +40,12 @@ impl Message {
         Message::encoded(message.encode_to_vec().into())
     }
 
-    fn encoded(bytes: Bytes) -> Message {
+    /// One that is encoded already.
+    pub(crate) fn encoded(bytes: Bytes) -> Message {
         Message {
             bytes: bytes.len(),
             parts: VecDeque::from([Part::Encoded(bytes)]),
         }
-    }
-
-    /// One that is encoded already, and is held until the last of it is sent.
-    pub(crate) fn held(bytes: Vec<u8>, room: ReplyRoom) -> Message {
-        Message::encoded(Bytes::from_owner(Held { bytes, _room: room }))
     }
 
     /// The keys of a repeated field.
@@ -101,6 +96,12 @@ impl Message {
         self.bytes
     }
 
+    /// Whether nothing of it is left to be encoded: then all of it is in memory until the last of it has gone.
+    pub(crate) fn is_encoded(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.all(|part| matches!(part, Part::Encoded(_)))
+    }
+
     /// The next of it, no more than about so many bytes; empty when nothing is left.
     pub(crate) fn next(&mut self, bytes_max: usize) -> Bytes {
         let mut piece = Vec::with_capacity(self.bytes.min(bytes_max));
@@ -108,12 +109,7 @@ impl Message {
             && let Some(part) = self.parts.front_mut()
         {
             match part {
-                // What is large is not copied.
-                Part::Encoded(bytes) if piece.is_empty() && bytes.len() > bytes_max => {
-                    let piece = bytes.split_to(bytes_max);
-                    self.bytes -= piece.len();
-                    return piece;
-                }
+                // It is copied, so that a piece that nobody takes holds no more than itself.
                 Part::Encoded(bytes) => {
                     let fits = bytes.len().min(bytes_max - piece.len());
                     piece.extend_from_slice(&bytes.split_to(fits));
@@ -139,7 +135,10 @@ impl Message {
 
     /// All of it.
     pub(crate) fn into_bytes(mut self) -> Bytes {
-        self.next(self.bytes.max(1))
+        match self.parts.make_contiguous() {
+            [Part::Encoded(bytes)] => std::mem::take(bytes),
+            _ => self.next(self.bytes.max(1)),
+        }
     }
 }
 
@@ -149,18 +148,6 @@ fn tag(field: u32) -> u8 {
         "the tag of field {field} has more bytes"
     );
     (field << 3 | LENGTH_DELIMITED) as u8
-}
-
-/// Bytes, and the memory that they take of the replies'.
-struct Held {
-    bytes: Vec<u8>,
-    _room: ReplyRoom,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 #[cfg(test)]
