@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rm_proto::mvccpb::KeyValue;
+use rm_proto::raftmachine::v1::TransferRequest;
 use rm_tls::Dialler;
 use serde_json::json;
 use tempfile::TempDir;
@@ -157,6 +158,28 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// Moves leadership from the machine that has it to the next until another leads.
+    ///
+    /// # Panics
+    ///
+    /// When none does in time.
+    pub async fn move_leader(&self) {
+        let client = self.client();
+        let before = self.leader().await;
+        until("another machine leads", async || {
+            let leader = self.leader().await;
+            if leader != before {
+                return Ok(());
+            }
+            let to = (leader + 1) % self.machines.len();
+            let info = client.info(to).await.map_err(|it| it.to_string())?;
+            let to = info.machine_id;
+            let moved = client.admin(leader).transfer(TransferRequest { to }).await;
+            Err(format!("{moved:?}"))
+        })
+        .await;
     }
 
     /// Waits until all machines have applied the same, last entry of their logs: its index.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use rm_proto::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
 use rm_proto::mvccpb::event::EventType;
-use rm_proto::raftmachine::v1::TransferRequest;
 use rm_tests::etcd::{Etcd, etcdctl, normalised, text};
 use rm_tests::leases::{ended, grant, keep_alive, list, look, put, renew, revoke, service};
 use rm_tests::watching::{Watching, everything};
@@ -51,24 +50,6 @@ impl Keeper {
         let _ = self.stop.send(());
         self.task.await.expect("the lease was there each time")
     }
-}
-
-/// Moves leadership to the next machine until that leads.
-async fn move_leader(cluster: &Cluster) {
-    let client = cluster.client();
-    let before = cluster.leader().await;
-    until("another machine leads", async || {
-        let leader = cluster.leader().await;
-        if leader != before {
-            return Ok(());
-        }
-        let to = (leader + 1) % cluster.machines.len();
-        let info = client.info(to).await.map_err(|it| it.to_string())?;
-        let to = info.machine_id;
-        let moved = client.admin(leader).transfer(TransferRequest { to }).await;
-        Err(format!("{moved:?}"))
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +203,7 @@ async fn no_lease_ends_early_and_all_end_while_leaders_are_killed_moved_and_paus
                 cluster.leader().await;
                 cluster.machines[leader].start();
             }
-            1 => move_leader(&cluster).await,
+            1 => cluster.move_leader().await,
             _ => {
                 let paused = client.info(leader).await.expect("it runs").machine_id;
                 cluster.machines[leader].pause_whole().await;
@@ -289,7 +270,7 @@ async fn a_change_of_leader_does_not_give_a_lease_its_whole_time_again_unless_it
         })
         .await;
         assert_eq!(renew(&client, machine, 2).await.expect("is renewed"), TTL);
-        move_leader(&cluster).await;
+        cluster.move_leader().await;
         let (unrenewed, renewed) = (
             look(&client, machine, 1).await.ttl,
             look(&client, machine, 2).await.ttl,
