@@ -10,6 +10,7 @@ mod error;
 mod feed;
 mod findings;
 mod flags;
+mod headed;
 mod leases;
 mod migration;
 mod pages;

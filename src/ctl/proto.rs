@@ -10,12 +10,14 @@ pub(crate) use rm_proto::etcdserverpb::request_op;
 pub(crate) use rm_proto::etcdserverpb::watch_client::WatchClient;
 pub(crate) use rm_proto::etcdserverpb::watch_request::RequestUnion;
 pub(crate) use rm_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, AuthRoleListRequest, AuthUserListRequest,
-    AuthenticateRequest, DefragmentRequest, DeleteRangeRequest, LeaseGrantRequest,
-    LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, RangeRequest, RangeResponse, RequestOp, SnapshotRequest,
-    SnapshotResponse, StatusRequest, TxnRequest, WatchCreateRequest, WatchProgressRequest,
-    WatchRequest, WatchResponse,
+    AlarmMember, AlarmRequest, AlarmType, AuthRoleListRequest, AuthRoleListResponse,
+    AuthUserListRequest, AuthUserListResponse, AuthenticateRequest, DefragmentRequest,
+    DeleteRangeRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, SnapshotRequest, SnapshotResponse,
+    StatusRequest, TxnRequest, TxnResponse, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+    WatchResponse,
 };
 pub(crate) use rm_proto::mvccpb::event::EventType;
 pub(crate) use rm_proto::mvccpb::{Event, KeyValue};

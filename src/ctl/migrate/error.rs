@@ -143,6 +143,22 @@ pub(crate) enum MigrateError {
         "the source and the target are the same cluster, {0:x}: name the etcd with --from and the machines with --endpoints"
     )]
     Itself(u64),
+    /// Not all answers are of one cluster.
+    #[error(
+        "{endpoint} is of the cluster {found:x}, and the {which} that answered first is the cluster {first:x}: {} must name machines of \
+         one cluster, and a proxy lead to one. It was asked for nothing more.",
+        which.flag()
+    )]
+    AnotherCluster {
+        /// Which cluster.
+        which: Which,
+        /// Which of its machines, as it was thought.
+        endpoint: Endpoint,
+        /// The number of the cluster.
+        first: u64,
+        /// The number in its answer.
+        found: u64,
+    },
     /// A key would have no name.
     #[error(
         "the key {0:?} would have an empty name at the target: name a longer --dest-prefix, or a shorter --prefix"
@@ -184,7 +200,9 @@ impl MigrateError {
             MigrateError::Unreachable { .. } => 3,
             MigrateError::Refused { status, .. } if is_absence(status) => 3,
             MigrateError::SourceLost { reason, .. } => reason.exit_code(),
-            MigrateError::Itself(_) | MigrateError::NoName(_) => 2,
+            MigrateError::Itself(_)
+            | MigrateError::AnotherCluster { .. }
+            | MigrateError::NoName(_) => 2,
             _ => 1,
         }
     }

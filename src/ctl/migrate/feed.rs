@@ -7,8 +7,10 @@ use futures::channel::mpsc;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Status, Streaming};
 
+use crate::client::Endpoint;
 use crate::migrate::batch::{Batch, Write};
 use crate::migrate::error::{MigrateError, Result};
+use crate::migrate::headed::Headed;
 use crate::migrate::scope::Scope;
 use crate::migrate::side::{Side, Silence};
 use crate::proto::{
@@ -45,6 +47,8 @@ pub(crate) struct Feed<'a> {
 struct Open {
     /// The connection that it goes by.
     number: u64,
+    /// The machine that it comes from.
+    endpoint: Endpoint,
     requests: mpsc::Sender<WatchRequest>,
     responses: Streaming<WatchResponse>,
     /// What came last from them, and is not yet dealt with.
@@ -124,23 +128,29 @@ impl<'a> Feed<'a> {
                     }
                     Err(failed) => failed,
                 },
-                Some(open) => match open.told().await {
-                    Ok(Some(response)) if response.canceled => {
-                        let number = self.close();
-                        if response.compact_revision > 0 {
-                            return Err(MigrateError::Compacted(self.whole + 1));
+                Some(open) => {
+                    let told = open.told().await;
+                    if let Ok(Some(response)) = &told {
+                        self.source.is_of(&open.endpoint, response.cluster())?;
+                    }
+                    match told {
+                        Ok(Some(response)) if response.canceled => {
+                            let number = self.close();
+                            if response.compact_revision > 0 {
+                                return Err(MigrateError::Compacted(self.whole + 1));
+                            }
+                            (number, cancelled(response.cancel_reason))
                         }
-                        (number, cancelled(response.cancel_reason))
+                        Ok(Some(response)) => {
+                            self.silence.ends();
+                            self.hear(response);
+                            self.hear_what_is_there();
+                            return Ok(());
+                        }
+                        Ok(None) => (self.close(), Status::unavailable("the watch ended")),
+                        Err(status) => (self.close(), status),
                     }
-                    Ok(Some(response)) => {
-                        self.silence.ends();
-                        self.hear(response);
-                        self.hear_what_is_there();
-                        return Ok(());
-                    }
-                    Ok(None) => (self.close(), Status::unavailable("the watch ended")),
-                    Err(status) => (self.close(), status),
-                },
+                }
             };
             let (number, status) = failed;
             let waited = self
@@ -152,6 +162,7 @@ impl<'a> Feed<'a> {
 
     async fn open(&self) -> std::result::Result<Open, (u64, Status)> {
         let (link, number) = self.source.link();
+        let endpoint = link.endpoint.clone();
         let (mut requests, taken) = mpsc::channel(REQUESTS_MAX);
         let range = self.scope.source();
         let create = WatchCreateRequest {
@@ -171,6 +182,7 @@ impl<'a> Feed<'a> {
         match watch.watch(opening).await {
             Ok(responses) => Ok(Open {
                 number,
+                endpoint,
                 requests,
                 responses: responses.into_inner(),
                 next: None,

@@ -25,8 +25,9 @@ pub(crate) async fn run(
 ) -> crate::error::Result<()> {
     let scope = Scope::new(&flags);
     let source = flags.source(endpoints.timeout)?;
-    let source = Side::connect(Which::Source, source, flags.patience).await?;
-    let target = Side::connect(Which::Target, endpoints.clone(), flags.patience).await?;
+    let patience = flags.patience;
+    let source = Side::connect(Which::Source, source, patience, scope.source()).await?;
+    let target = Side::connect(Which::Target, endpoints.clone(), patience, scope.target()).await?;
     let leases = Leases::new(&source, &target, &scope);
     let migration = Migration {
         writer: Writer {

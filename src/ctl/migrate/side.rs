@@ -1,14 +1,16 @@
 //! One of the two clusters: asked at one machine, and at the next where that one does not answer, until patience ends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
-use crate::client::{Endpoints, Link};
+use crate::client::{Endpoint, Endpoints, Link};
 use crate::error::is_absence;
 use crate::migrate::error::{MigrateError, Result, Which};
+use crate::migrate::headed::Headed;
 use crate::proto::RangeRequest;
 use crate::range::KeyRange;
 
@@ -21,6 +23,10 @@ pub(crate) struct Side {
     endpoints: Endpoints,
     /// How long it is waited for once it does not answer.
     patience: Duration,
+    /// Its keys that matter, which whoever asks may read.
+    range: KeyRange,
+    /// Its number, by the first answer; zero before that.
+    cluster: Cell<u64>,
     held: RefCell<Held>,
 }
 
@@ -50,11 +56,12 @@ impl Silence {
 }
 
 impl Side {
-    /// Connects to the first endpoint that answers. Nothing is waited for: an address may be wrong.
+    /// Connects to the first endpoint that answers. Nothing is waited for: an address may be wrong. Those that answer are one cluster.
     pub(crate) async fn connect(
         which: Which,
         endpoints: Endpoints,
         patience: Duration,
+        range: KeyRange,
     ) -> crate::error::Result<Side> {
         let mut failures = Vec::new();
         for (place, endpoint) in endpoints.list.iter().enumerate() {
@@ -66,12 +73,16 @@ impl Side {
                         place,
                         number,
                     });
-                    return Ok(Side {
+                    let side = Side {
                         which,
                         endpoints,
                         patience,
+                        range,
+                        cluster: Cell::new(0),
                         held,
-                    });
+                    };
+                    side.look_whose_they_are(place).await?;
+                    return Ok(side);
                 }
                 Err(crate::error::Error::Unreachable { reason, .. }) => {
                     failures.push(format!("  {endpoint}: {reason}"));
@@ -80,6 +91,56 @@ impl Side {
             }
         }
         Err(MigrateError::Unreachable { which, failures }.into())
+    }
+
+    /// Whether this endpoint and those after it are of one cluster, as far as they answer.
+    async fn look_whose_they_are(&self, first: usize) -> Result<()> {
+        let (link, _) = self.link();
+        let others = self.endpoints.list[first + 1..].iter();
+        let told = others.map(async |endpoint| {
+            let link = self.endpoints.connect(endpoint).await.ok()?;
+            Some((endpoint, self.whose(&link).await.ok()?))
+        });
+        if let Ok(cluster) = self.whose(&link).await {
+            self.is_of(&link.endpoint, cluster)?;
+        }
+        for (endpoint, cluster) in join_all(told).await.into_iter().flatten() {
+            self.is_of(endpoint, cluster)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the cluster of which a machine is. It answers by itself, whether it knows a leader or not.
+    async fn whose(&self, link: &Link) -> std::result::Result<u64, Status> {
+        let request = RangeRequest {
+            key: self.range.key.clone().into(),
+            range_end: self.range.range_end.clone().into(),
+            serializable: true,
+            keys_only: true,
+            limit: 1,
+            ..RangeRequest::default()
+        };
+        Ok(link.kv().range(request).await?.cluster())
+    }
+
+    /// Compares the cluster that an answer names with that of the first answer.
+    ///
+    /// # Errors
+    /// [`MigrateError::AnotherCluster`].
+    pub(crate) fn is_of(&self, endpoint: &Endpoint, found: u64) -> Result<()> {
+        let first = self.cluster.get();
+        if first == 0 {
+            self.cluster.set(found);
+        }
+        match found == 0 || first == 0 || found == first {
+            true => Ok(()),
+            false => Err(MigrateError::AnotherCluster {
+                which: self.which,
+                endpoint: endpoint.clone(),
+                first,
+                found,
+            }),
+        }
     }
 
     /// The connection that is in use, and its number.
@@ -91,8 +152,8 @@ impl Side {
     /// Asks until there is an answer, or a refusal that will not pass. What is asked may be carried out more than once.
     ///
     /// # Errors
-    /// The refusal, or the last failure once patience has ended.
-    pub(crate) async fn ask<T>(
+    /// The refusal, or the last failure once patience has ended; [`MigrateError::AnotherCluster`].
+    pub(crate) async fn ask<T: Headed>(
         &self,
         what: &'static str,
         ask: impl AsyncFn(Link) -> std::result::Result<T, Status>,
@@ -100,8 +161,12 @@ impl Side {
         let mut silence = Silence::default();
         loop {
             let (link, number) = self.link();
+            let endpoint = link.endpoint.clone();
             match ask(link).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.is_of(&endpoint, answer.cluster())?;
+                    return Ok(answer);
+                }
                 Err(status) => self.wait_out(&mut silence, number, what, status).await?,
             }
         }
@@ -122,8 +187,7 @@ impl Side {
             return Err(self.refused(what, status));
         }
         sleep(PAUSE).await;
-        self.turn_to_the_next(number).await;
-        Ok(())
+        self.turn_to_the_next(number).await
     }
 
     fn refused(&self, what: &'static str, status: Status) -> MigrateError {
@@ -135,26 +199,35 @@ impl Side {
         }
     }
 
-    /// Connects to the machine after the one that failed, unless somebody has already.
-    async fn turn_to_the_next(&self, failed: u64) {
+    /// Connects to the machine after the one that failed, unless somebody has already. It must answer, and as the same cluster: what is
+    /// written at another's machine is written before its answer tells whose it is.
+    async fn turn_to_the_next(&self, failed: u64) -> Result<()> {
         let place = {
             let held = self.held.borrow();
             if held.number != failed {
-                return;
+                return Ok(());
             }
             (held.place + 1) % self.endpoints.list.len()
         };
-        let connected = self.endpoints.connect(&self.endpoints.list[place]).await;
+        let endpoint = &self.endpoints.list[place];
+        let connected = match self.endpoints.connect(endpoint).await {
+            Ok(link) => self.whose(&link).await.ok().map(|cluster| (link, cluster)),
+            Err(_) => None,
+        };
+        if let Some((_, cluster)) = &connected {
+            self.is_of(endpoint, *cluster)?;
+        }
         let mut held = self.held.borrow_mut();
         if held.number != failed {
-            return;
+            return Ok(());
         }
         held.place = place;
         // Else the old connection is tried again, which dials anew by itself.
-        if let Ok(link) = connected {
+        if let Some((link, _)) = connected {
             held.link = link;
             held.number += 1;
         }
+        Ok(())
     }
 
     /// The newest revision, how many keys there are in a range, and the cluster's number.

@@ -59,24 +59,26 @@ impl Writer<'_> {
             let mut kv = link.kv();
             match part {
                 // A pair that just fits into a request does not fit into a transaction.
-                [Write::Put(put)] => kv.put(put.clone()).await.map(drop),
+                [Write::Put(put)] => kv.put(put.clone()).await.map(|it| it.into_inner().header),
                 [Write::Delete(key)] => {
                     let request = DeleteRangeRequest {
                         key: key.clone(),
                         ..DeleteRangeRequest::default()
                     };
-                    kv.delete_range(request).await.map(drop)
+                    kv.delete_range(request)
+                        .await
+                        .map(|it| it.into_inner().header)
                 }
                 part => {
                     let request = TxnRequest {
                         success: part.iter().map(Write::operation).collect(),
                         ..TxnRequest::default()
                     };
-                    kv.txn(request).await.map(drop)
+                    kv.txn(request).await.map(|it| it.into_inner().header)
                 }
             }
         };
-        self.target.ask("writing keys", send).await
+        self.target.ask("writing keys", send).await.map(drop)
     }
 }
 
