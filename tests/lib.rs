@@ -6,6 +6,7 @@
 pub mod asks;
 pub mod authority;
 pub mod behind;
+pub mod between;
 pub mod binary;
 pub mod checker;
 pub mod client;
@@ -43,6 +44,7 @@ pub mod workload;
 pub mod writers;
 
 pub use behind::Behind;
+pub use between::Between;
 pub use client::Client;
 pub use cluster::Cluster;
 pub use lone_etcd::LoneEtcd;

@@ -6,13 +6,17 @@
 mod batch;
 mod copy;
 mod difference;
+mod done;
 mod error;
 mod feed;
 mod findings;
 mod flags;
+mod guarded;
 mod headed;
+mod interrupts;
 mod leases;
 mod migration;
+mod ours;
 mod pages;
 mod progress;
 mod report;

@@ -30,6 +30,11 @@ impl Write {
         })
     }
 
+    /// Whether the key is there afterwards.
+    pub(crate) fn is_put(&self) -> bool {
+        matches!(self, Write::Put(_))
+    }
+
     /// Which key.
     pub(crate) fn key(&self) -> &Bytes {
         match self {
@@ -73,8 +78,8 @@ impl From<Difference> for Write {
     /// What takes the difference away.
     fn from(difference: Difference) -> Write {
         match difference {
-            Difference::Missing(pair) | Difference::Changed(pair) => Write::put(pair),
-            Difference::Extra(key) => Write::Delete(key),
+            Difference::Missing(pair) | Difference::Changed { pair, .. } => Write::put(pair),
+            Difference::Extra { key, .. } => Write::Delete(key),
         }
     }
 }

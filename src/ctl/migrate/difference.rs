@@ -18,19 +18,39 @@ pub(crate) enum Difference {
     /// The target has not this pair.
     Missing(KeyValue),
     /// It has the key with another value, or on another lease.
-    Changed(KeyValue),
+    Changed {
+        /// As it is to be.
+        pair: KeyValue,
+        /// The key's mod revision at the target.
+        held: i64,
+    },
     /// It has a key that the source has not.
-    Extra(Bytes),
+    Extra {
+        /// The key.
+        key: Bytes,
+        /// Its mod revision at the target.
+        held: i64,
+    },
 }
 
 impl Difference {
+    /// The key, and its mod revision at the target; zero where it is not there.
+    pub(crate) fn held(&self) -> (&Bytes, i64) {
+        match self {
+            Difference::Missing(pair) => (&pair.key, 0),
+            Difference::Changed { pair, held } => (&pair.key, *held),
+            Difference::Extra { key, held } => (key, *held),
+        }
+    }
+
     /// A line about it.
     pub(crate) fn line(&self) -> String {
-        let (key, what) = match self {
-            Difference::Missing(pair) => (&pair.key, "is missing"),
-            Difference::Changed(pair) => (&pair.key, "has another value, or another lease"),
-            Difference::Extra(key) => (key, "is not in the source"),
+        let what = match self {
+            Difference::Missing(_) => "is missing",
+            Difference::Changed { .. } => "has another value, or another lease",
+            Difference::Extra { .. } => "is not in the source",
         };
+        let (key, _) = self.held();
         let key = Shown {
             bytes: key,
             hex: false,
@@ -93,7 +113,10 @@ impl<'a> Comparison<'a> {
                 Ordering::Equal | Ordering::Greater => self.target.take(),
             };
             if order == Ordering::Greater {
-                return Ok(target.map(|pair| Difference::Extra(pair.key)));
+                return Ok(target.map(|pair| Difference::Extra {
+                    key: pair.key,
+                    held: pair.mod_revision,
+                }));
             }
             let Some((mut pair, name)) = self.source.take().zip(name) else {
                 continue;
@@ -104,7 +127,8 @@ impl<'a> Comparison<'a> {
             match target {
                 None => return Ok(Some(Difference::Missing(pair))),
                 Some(held) if held.value != pair.value || held.lease != pair.lease => {
-                    return Ok(Some(Difference::Changed(pair)));
+                    let held = held.mod_revision;
+                    return Ok(Some(Difference::Changed { pair, held }));
                 }
                 Some(_) => {}
             }

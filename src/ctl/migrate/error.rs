@@ -4,6 +4,7 @@ use tonic::Status;
 
 use crate::client::Endpoint;
 use crate::error::{advice, describe, is_absence};
+use crate::migrate::done::Done;
 
 /// What a step of a migration ends with.
 pub(crate) type Result<T> = std::result::Result<T, MigrateError>;
@@ -91,6 +92,27 @@ pub(crate) enum MigrateError {
          --dest-prefix name what was meant? To empty the range is for `rmctl del`."
     )]
     NothingToMove(u64),
+    /// The target has a key of somebody else, where ours is to be.
+    #[error(
+        "somebody else has written {key} at the target, in its revision {revision}: without --force nothing of theirs is overwritten or \
+         deleted. Let nobody else write into the target's range, see what they wrote, and run the same with --force, which has the \
+         range become as the source's and deletes what is not there; --dest-prefix moves to another place."
+    )]
+    Theirs {
+        /// The key, as it is shown.
+        key: String,
+        /// Its mod revision.
+        revision: i64,
+    },
+    /// A key is changed by somebody else whenever we are about to.
+    #[error(
+        "somebody else goes on writing {key} at the target, or keys that are written with it: have them stop, then run the same again \
+         with --force"
+    )]
+    Contended {
+        /// The first key of those that are written together, as it is shown.
+        key: String,
+    },
     /// A lease of this number is there, and would end at another time.
     #[error(
         "the target has a lease {id:x} of {held} s, and the source's has {wanted} s: it would end at another time. Revoke it there \
@@ -186,11 +208,19 @@ pub(crate) enum MigrateError {
         /// The largest that is read.
         bytes_max: usize,
     },
+    /// It was stopped where it had written something.
+    #[error("{reason}\nUp to then {done}.")]
+    Stopped {
+        /// What had been done.
+        done: Done,
+        /// Why.
+        reason: Box<MigrateError>,
+    },
     /// The operator ended it.
     #[error(
-        "interrupted: the target holds a part of the source; run the same again to go on, with --force where the source has changed since"
+        "interrupted: {0}. Run the same again to go on, with --force where the source has changed since."
     )]
-    Interrupted,
+    Interrupted(Done),
 }
 
 impl MigrateError {
@@ -199,7 +229,9 @@ impl MigrateError {
         match self {
             MigrateError::Unreachable { .. } => 3,
             MigrateError::Refused { status, .. } if is_absence(status) => 3,
-            MigrateError::SourceLost { reason, .. } => reason.exit_code(),
+            MigrateError::SourceLost { reason, .. } | MigrateError::Stopped { reason, .. } => {
+                reason.exit_code()
+            }
             MigrateError::Itself(_)
             | MigrateError::AnotherCluster { .. }
             | MigrateError::NoName(_) => 2,
@@ -207,9 +239,24 @@ impl MigrateError {
         }
     }
 
+    /// Whether nobody has answered.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.status().is_some_and(is_absence)
+    }
+
     /// Whether the two need only be compared anew, and what differs be written.
     pub(crate) fn is_mended_by_a_copy(&self) -> bool {
         matches!(self, MigrateError::Compacted(_) | MigrateError::LeasesLost)
+    }
+
+    /// Whether it ends the whole wherever it is met, so that it is to be told what was done up to then.
+    pub(crate) fn is_met_amid(&self) -> bool {
+        matches!(
+            self,
+            MigrateError::Theirs { .. }
+                | MigrateError::Contended { .. }
+                | MigrateError::AnotherCluster { .. }
+        )
     }
 
     /// Whether the source does not answer.

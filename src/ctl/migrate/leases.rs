@@ -20,6 +20,7 @@ use tonic::Status;
 
 use crate::client::Link;
 use crate::migrate::error::{MigrateError, Result};
+use crate::migrate::ours::Ours;
 use crate::migrate::scope::Scope;
 use crate::migrate::side::Side;
 use crate::migrate::signal::Signal;
@@ -49,6 +50,7 @@ pub(crate) struct Leases<'a> {
     target: &'a Side,
     /// Which keys move, and with them the leases on which they hang; with all keys all leases do.
     scope: &'a Scope,
+    ours: &'a Ours,
     /// The shortest time that the target grants, in seconds, once it was asked.
     shortest: OnceCell<i64>,
     book: RefCell<BTreeMap<i64, Held>>,
@@ -79,11 +81,17 @@ impl Held {
 
 impl<'a> Leases<'a> {
     /// None is moved yet.
-    pub(crate) fn new(source: &'a Side, target: &'a Side, scope: &'a Scope) -> Leases<'a> {
+    pub(crate) fn new(
+        source: &'a Side,
+        target: &'a Side,
+        scope: &'a Scope,
+        ours: &'a Ours,
+    ) -> Leases<'a> {
         Leases {
             source,
             target,
             scope,
+            ours,
             shortest: OnceCell::new(),
             book: RefCell::default(),
             open: Signal::new(),
@@ -290,19 +298,32 @@ impl<'a> Leases<'a> {
     }
 
     /// Ends a lease that has ended at the source, with its keys: those that have another lease by then are told of by the source. One
-    /// on which keys hang that do not move is another's too: it is left to its time, and the source tells of the keys that move.
+    /// on which keys hang that do not move, or that others have put on it, is another's too: it is left to its time, and the source tells
+    /// of the keys that move.
     async fn end(&self, id: i64) -> Result<()> {
         self.book.borrow_mut().remove(&id);
-        let range = self.scope.target();
-        let is_ours = self.scope.is_everything()
-            || keys(self.target, id)
-                .await?
-                .iter()
-                .all(|key| range.holds(key));
-        match is_ours {
+        match self.takes_nothing_of_others(id).await? {
             true => self.revoke(id).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether all that hangs on a lease at the target moves, and is as we have written it.
+    async fn takes_nothing_of_others(&self, id: i64) -> Result<bool> {
+        if self.ours.all_may_go() && self.scope.is_everything() {
+            return Ok(true);
+        }
+        let range = self.scope.target();
+        for key in keys(self.target, id).await? {
+            let revision = match self.target.pair(&key).await? {
+                _ if !range.holds(&key) => return Ok(false),
+                pair => pair.map_or(0, |pair| pair.mod_revision),
+            };
+            if !self.ours.may_change(revision) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn revoke(&self, id: i64) -> Result<()> {

@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::migrate::difference::Comparison;
+use crate::migrate::done::Done;
 use crate::migrate::error::{MigrateError, Result};
 use crate::migrate::feed::Feed;
 use crate::migrate::flags::MigrateFlags;
 use crate::migrate::leases::Leases;
+use crate::migrate::ours::Ours;
 use crate::migrate::progress::Progress;
 use crate::migrate::report::{Left, Report};
 use crate::migrate::scope::Scope;
@@ -34,13 +36,14 @@ pub(super) struct Migration<'a> {
     pub(super) source: &'a Side,
     pub(super) target: &'a Side,
     pub(super) leases: &'a Leases<'a>,
+    pub(super) ours: &'a Ours,
     pub(super) writer: Writer<'a>,
     pub(super) flags: &'a MigrateFlags,
     pub(super) progress: Progress,
     /// It is to catch up with the source, and end.
     pub(super) ending: Signal,
-    /// Whether what stands in the target's range may go.
-    pub(super) may_overwrite: Cell<bool>,
+    /// Whether it is known that what stood in the target's range is ours.
+    pub(super) is_looked_at: Cell<bool>,
     /// How many copies were begun.
     pub(super) copies: Cell<u32>,
     /// How many of them in a row came to nothing.
@@ -133,11 +136,9 @@ impl Migration<'_> {
         self.progress.following();
         let mut goal = None;
         loop {
-            let operations_max = self.flags.max_txn_ops.into();
+            let operations_max = self.writer.operations_at_ease();
             while let Some(writes) = feed.take(goal.unwrap_or(i64::MAX), operations_max) {
-                let count = writes.len() as u64;
-                self.writer.write(writes).await?;
-                self.followed.set(self.followed.get() + count);
+                self.writer.write(writes, &self.followed).await?;
                 self.anew.set(0);
                 self.progress.at(feed.taken(), feed.behind());
             }
@@ -177,6 +178,16 @@ impl Migration<'_> {
     /// Of the two, with the source as of a revision.
     pub(super) fn comparison(&self, revision: i64) -> Comparison<'_> {
         Comparison::new(self.scope, self.source, self.target, revision)
+    }
+
+    /// What was done up to now.
+    pub(super) fn done(&self) -> Done {
+        Done {
+            written: self.written.get(),
+            followed: self.followed.get(),
+            unanswered: self.writer.under_way(),
+            position: self.position.get(),
+        }
     }
 
     async fn report(&self, revision: i64, verified: &Verified) -> Result<Report> {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -11,7 +12,7 @@ use crate::client::{Endpoint, Endpoints, Link};
 use crate::error::is_absence;
 use crate::migrate::error::{MigrateError, Result, Which};
 use crate::migrate::headed::Headed;
-use crate::proto::RangeRequest;
+use crate::proto::{KeyValue, RangeRequest};
 use crate::range::KeyRange;
 
 /// The pause before a cluster is asked again.
@@ -228,6 +229,17 @@ impl Side {
             held.number += 1;
         }
         Ok(())
+    }
+
+    /// One key as it is.
+    pub(crate) async fn pair(&self, key: &Bytes) -> Result<Option<KeyValue>> {
+        let request = RangeRequest {
+            key: key.clone(),
+            ..RangeRequest::default()
+        };
+        let read = async |link: Link| link.kv().range(request.clone()).await;
+        let answer = self.ask("looking at a key", read).await?.into_inner();
+        Ok(answer.kvs.into_iter().next())
     }
 
     /// The newest revision, how many keys there are in a range, and the cluster's number.
