@@ -24,9 +24,9 @@ use crate::range::KeyRange;
 
 /// How often in a row a copy is begun anew before it is given up.
 const ANEW_MAX: u32 = 5;
-/// How often the two are compared once the target has caught up: an old etcd's notice of progress may come before the changes that it
-/// stands for (etcd #15220).
-const COMPARISONS_MAX: u32 = 3;
+/// How often what differs at the end is written: an old etcd's notice of progress may come before the changes that it stands for
+/// (etcd #15220), so that the target has not all of them. One copy as of the same revision has them all.
+const MENDS_MAX: u32 = 2;
 /// How often a source that changes nothing is asked how far it is, once the end is wanted.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -110,24 +110,30 @@ impl Migration<'_> {
 
     /// Follows the source if that is asked for, and compares the two.
     async fn finish(&self, mut revision: i64) -> Result<Report> {
-        let mut feed = Feed::new(self.source, self.scope, revision);
-        let mut comparisons = 0;
+        if self.flags.follow {
+            let mut feed = Feed::new(self.source, self.scope, revision);
+            revision = self.follow(&mut feed).await?;
+        }
+        let mut mends = 0;
         loop {
-            if self.flags.follow {
-                revision = self.follow(&mut feed).await?;
-            }
             let verified = self.compare(revision).await?;
-            comparisons += 1;
-            if verified.findings.count == 0 {
+            let found = verified.findings.count;
+            if found == 0 {
                 return self.report(revision, &verified).await;
             }
-            if !self.flags.follow || comparisons == COMPARISONS_MAX {
+            if !self.flags.follow || mends == MENDS_MAX {
                 return Err(MigrateError::Different {
                     revision,
-                    found: verified.findings.count,
+                    found,
                     samples: verified.findings.samples,
                 });
             }
+            mends += 1;
+            self.progress.note(&format!(
+                "at revision {revision} of the source {found} differences are left: it may have said too early that it has told all. \
+                 They are written, and the two compared again"
+            ));
+            self.copy_as_of(revision).await?;
         }
     }
 

@@ -27,7 +27,8 @@ pub(crate) struct Report {
     pub(crate) written: u64,
     /// How many changes followed.
     pub(crate) followed: u64,
-    /// How often the copy was begun, since the source compacted what was being read.
+    /// How often a copy was begun: more than once where the source compacted what was being read, leases were lost, or something differed
+    /// after all was followed.
     pub(crate) copies: u32,
     /// What is to be made anew by hand.
     pub(crate) users_and_roles: Left,
