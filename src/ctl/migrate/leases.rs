@@ -27,7 +27,7 @@ use crate::migrate::signal::Signal;
 use crate::proto::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
 };
-use told::{is_gone, is_there, keys, seconds};
+use told::{Living, is_gone, is_there, keys, living, seconds};
 
 /// The time of a lease that has ended at the source, whose keys were read before that: long enough for what deletes them to come.
 const ENDED_SECONDS: i64 = 30;
@@ -35,6 +35,8 @@ const ENDED_SECONDS: i64 = 30;
 const TICK: Duration = Duration::from_millis(250);
 /// How often the source is asked which leases there are.
 const LISTING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a lease that has time left at the source is not asked about there. It may have been revoked: its keys are told of then.
+const TRUST_MAX: Duration = Duration::from_secs(60);
 /// How many leases are asked about at a time.
 const QUESTIONS_MAX: usize = 16;
 /// How many leases are renewed by one stream.
@@ -69,9 +71,23 @@ struct Held {
     renewed: Instant,
     /// Whether it lives at the source.
     lives: bool,
+    /// Until when the source need not be asked: unless it is revoked it lives for so long.
+    trusted: Instant,
 }
 
 impl Held {
+    /// This one, of which the source has just told how it stands with it.
+    fn new(seconds: i64, at_the_source: Option<Living>) -> Held {
+        let now = Instant::now();
+        let left = at_the_source.and_then(|living| u64::try_from(living.left).ok());
+        Held {
+            seconds,
+            renewed: now,
+            lives: at_the_source.is_some(),
+            trusted: now + Duration::from_secs(left.unwrap_or(0)).min(TRUST_MAX),
+        }
+    }
+
     /// Whether a third of its time is over.
     fn is_due(&self) -> bool {
         let seconds = u64::try_from(self.seconds).unwrap_or(0);
@@ -156,18 +172,14 @@ impl<'a> Leases<'a> {
     }
 
     async fn move_one(&self, id: i64) -> Result<()> {
-        let wanted = seconds(self.source, id).await?;
-        let ttl = wanted.unwrap_or(ENDED_SECONDS);
-        let renewed = Instant::now();
+        let wanted = living(self.source, id).await?;
+        let ttl = wanted.map_or(ENDED_SECONDS, |living| living.seconds);
+        let mut held = Held::new(ttl, wanted);
         let request = LeaseGrantRequest { ttl, id };
         let grant = async |link: Link| link.lease().lease_grant(request).await;
         match self.target.ask("granting a lease", grant).await {
             Ok(granted) => {
-                let held = Held {
-                    seconds: granted.into_inner().ttl,
-                    renewed,
-                    lives: wanted.is_some(),
-                };
+                held.seconds = granted.into_inner().ttl;
                 self.book.borrow_mut().insert(id, held);
                 Ok(())
             }
@@ -177,21 +189,17 @@ impl<'a> Leases<'a> {
     }
 
     /// Takes over a lease that an earlier run has left, and has it live for its whole time again.
-    async fn adopt(&self, id: i64, wanted: Option<i64>) -> Result<()> {
+    async fn adopt(&self, id: i64, at_the_source: Option<Living>) -> Result<()> {
         let Some(held) = seconds(self.target, id).await? else {
             // It has ended this moment: the put that needs it is refused, and comes again.
             return Ok(());
         };
-        if let Some(wanted) = wanted
+        if let Some(wanted) = at_the_source.map(|living| living.seconds)
             && !self.is_time_of(wanted, held).await?
         {
             return Err(MigrateError::LeaseInTheWay { id, held, wanted });
         }
-        let adopted = Held {
-            seconds: held,
-            renewed: Instant::now(),
-            lives: wanted.is_some(),
-        };
+        let adopted = Held::new(held, at_the_source);
         self.book.borrow_mut().insert(id, adopted);
         self.renew(&[id]).await
     }
@@ -267,9 +275,10 @@ impl<'a> Leases<'a> {
                 // Who may read a part may not read what hangs on all leases, which a list asks for.
                 false => None,
             };
-            let is_doubtful = |id: &i64, held: &Held| {
-                let listed = listed.as_ref();
-                listed.is_none_or(|listed| listed.contains(id) != held.lives)
+            let now = Instant::now();
+            let is_doubtful = |id: &i64, held: &Held| match &listed {
+                Some(listed) => listed.contains(id) != held.lives,
+                None => now >= held.trusted,
             };
             let doubtful = before
                 .into_iter()
@@ -285,15 +294,21 @@ impl<'a> Leases<'a> {
 
     /// Asks the source's leader how it stands with a lease, since a list is what one machine has: it may lag, and have none of the latest.
     async fn settle(&self, id: i64, held: Held) -> Result<()> {
-        match (held.lives, self.has_ended(id).await?) {
-            (true, true) => self.end(id).await,
+        match (held.lives, living(self.source, id).await?) {
+            (true, None) => self.end(id).await,
             // Its number was granted anew, or it was read of just before: it is moved again, with its own time.
-            (false, false) => {
+            (false, Some(_)) => {
                 self.end(id).await?;
                 self.lost.raise();
                 Ok(())
             }
-            _ => Ok(()),
+            (true, Some(living)) => {
+                if let Some(held) = self.book.borrow_mut().get_mut(&id) {
+                    held.trusted = Held::new(held.seconds, Some(living)).trusted;
+                }
+                Ok(())
+            }
+            (false, None) => Ok(()),
         }
     }
 

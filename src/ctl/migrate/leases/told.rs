@@ -8,11 +8,28 @@ use crate::migrate::error::Result;
 use crate::migrate::side::Side;
 use crate::proto::{LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
 
-/// What a lease was granted, in seconds; none if it has ended.
-pub(super) async fn seconds(side: &Side, id: i64) -> Result<Option<i64>> {
+/// A lease that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Living {
+    /// What it was granted, in seconds.
+    pub(super) seconds: i64,
+    /// How much of that is left, in seconds, unless it is renewed.
+    pub(super) left: i64,
+}
+
+/// How it stands with a lease; none if it has ended.
+pub(super) async fn living(side: &Side, id: i64) -> Result<Option<Living>> {
     let told = look(side, LeaseTimeToLiveRequest { id, keys: false }).await?;
     let told = told.filter(|told| told.ttl >= 0 && told.granted_ttl > 0);
-    Ok(told.map(|told| told.granted_ttl))
+    Ok(told.map(|told| Living {
+        seconds: told.granted_ttl,
+        left: told.ttl,
+    }))
+}
+
+/// What a lease was granted, in seconds; none if it has ended.
+pub(super) async fn seconds(side: &Side, id: i64) -> Result<Option<i64>> {
+    Ok(living(side, id).await?.map(|living| living.seconds))
 }
 
 /// What hangs on a lease.
