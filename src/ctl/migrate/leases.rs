@@ -330,10 +330,11 @@ impl<'a> Leases<'a> {
         }
         let range = self.scope.target();
         for key in keys(self.target, id).await? {
-            let revision = match self.target.pair(&key).await? {
-                _ if !range.holds(&key) => return Ok(false),
-                pair => pair.map_or(0, |pair| pair.mod_revision),
-            };
+            if !range.holds(&key) {
+                return Ok(false);
+            }
+            let pair = self.target.pair(&key).await?;
+            let revision = pair.map_or(0, |pair| pair.mod_revision);
             if !self.ours.may_change(revision) {
                 return Ok(false);
             }
