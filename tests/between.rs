@@ -49,6 +49,7 @@ struct Tricks(Arc<Told>);
 struct Told {
     to: Channel,
     is_gone: watch::Sender<bool>,
+    refusals: AtomicUsize,
     holds_events: watch::Sender<bool>,
     /// The cluster that it says it is; zero for the true one.
     cluster: AtomicU64,
@@ -73,6 +74,7 @@ impl Between {
         let tricks = Tricks(Arc::new(Told {
             to: to.expect("an address makes a URI").connect_lazy(),
             is_gone: watch::Sender::new(false),
+            refusals: AtomicUsize::new(0),
             holds_events: watch::Sender::new(false),
             cluster: AtomicU64::new(0),
             holding: AtomicUsize::new(0),
@@ -103,6 +105,16 @@ impl Between {
     /// It serves nobody any more.
     pub fn go_away(&self) {
         self.tricks.0.is_gone.send_replace(true);
+    }
+
+    /// It is here again.
+    pub fn come_back(&self) {
+        self.tricks.0.is_gone.send_replace(false);
+    }
+
+    /// How many calls have found it gone.
+    pub fn refusals(&self) -> usize {
+        self.tricks.0.refusals.load(Ordering::Relaxed)
     }
 
     /// It says from now on that it is this cluster.
@@ -206,7 +218,10 @@ impl Tricks {
 
     fn is_here(&self) -> Result<(), Status> {
         match *self.0.is_gone.borrow() {
-            true => Err(gone()),
+            true => {
+                self.0.refusals.fetch_add(1, Ordering::Relaxed);
+                Err(gone())
+            }
             false => Ok(()),
         }
     }
@@ -245,7 +260,8 @@ impl Tricks {
                 request.request_union,
                 Some(RequestUnion::ProgressRequest(_))
             );
-            let passed = match is_question && *self.0.holds_events.borrow() {
+            let is_early = is_question && *self.0.holds_events.borrow();
+            let passed = match is_early {
                 true => tell.send(self.early_notice().await).await.is_ok(),
                 false => on.send(request).await.is_ok(),
             };

@@ -1,5 +1,6 @@
 //! The binary `rmctl`, run as an operator runs it.
 
+use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::binary::rmctl;
 use crate::machine::die_with_the_test;
+use crate::wait::PATIENCE;
 
 /// Runs a command of rmctl to its end.
 ///
@@ -57,6 +59,31 @@ impl Running {
         let process = i32::try_from(self.0.id()).expect("process numbers are small");
         let process = Pid::from_raw(process).expect("no process has number zero");
         kill_process(process, signal).expect("it runs");
+    }
+
+    /// Waits until it says this on standard error; what it has said up to then is told no more.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn says(&mut self, wanted: &'static str) {
+        let mut error = self.0.stderr.take().expect("it is piped");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
+            let mut byte = [0];
+            while !String::from_utf8_lossy(&said).contains(wanted) {
+                match error.read(&mut byte) {
+                    Ok(1) => said.push(byte[0]),
+                    end => panic!("{end:?} after {}", String::from_utf8_lossy(&said)),
+                }
+            }
+            error
+        });
+        let reading = tokio::time::timeout(PATIENCE, reading).await;
+        let error = reading
+            .expect("it says so in time")
+            .expect("reading does not panic");
+        self.0.stderr = Some(error);
     }
 
     /// Waits for its end: all that it has printed.

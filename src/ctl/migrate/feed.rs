@@ -144,8 +144,7 @@ impl<'a> Feed<'a> {
                         Ok(Some(response)) => {
                             self.silence.ends();
                             self.hear(response);
-                            self.hear_what_is_there();
-                            return Ok(());
+                            return self.hear_what_is_there();
                         }
                         Ok(None) => (self.close(), Status::unavailable("the watch ended")),
                         Err(status) => (self.close(), status),
@@ -192,19 +191,21 @@ impl<'a> Feed<'a> {
     }
 
     /// Changes that come one by one are written together where they come faster than they are written.
-    fn hear_what_is_there(&mut self) {
+    fn hear_what_is_there(&mut self) -> Result<()> {
         let mut room = ENOUGH_BYTES;
         while let Some(open) = &mut self.stream
             && let Some(response) = open.told_already()
         {
+            self.source.is_of(&open.endpoint, response.cluster())?;
             let pairs = response.events.iter().filter_map(|it| it.kv.as_ref());
             let bytes: usize = pairs.map(|pair| pair.key.len() + pair.value.len()).sum();
             self.hear(response);
             match room.checked_sub(bytes.max(SMALLEST_CHANGE)) {
                 Some(rest) => room = rest,
-                None => return,
+                None => break,
             }
         }
+        Ok(())
     }
 
     /// Gives the watch up. A revision that was heard in part is told again by the next one.
