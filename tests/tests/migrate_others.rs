@@ -100,6 +100,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     // A key that goes.
     let run = follow(&from, &to, &[]);
     arrives(&source, &target, "third marker", "1").await;
+    arrives(&source, &target, "a", "what an earlier run has left").await;
     target.put("b", "theirs").await;
     delete(&source, "b").await;
     assert_refused(&says(run, 1).await, "b");

@@ -242,6 +242,20 @@ impl Side {
         Ok(answer.kvs.into_iter().next())
     }
 
+    /// Some key of the range with its mod revision, and without its value; none if the range has none.
+    pub(crate) async fn any_key(&self) -> Result<Option<KeyValue>> {
+        let request = RangeRequest {
+            key: self.range.key.clone().into(),
+            range_end: self.range.range_end.clone().into(),
+            keys_only: true,
+            limit: 1,
+            ..RangeRequest::default()
+        };
+        let read = async |link: Link| link.kv().range(request.clone()).await;
+        let answer = self.ask("looking at a key", read).await?.into_inner();
+        Ok(answer.kvs.into_iter().next())
+    }
+
     /// The newest revision, how many keys there are in a range, and the cluster's number.
     pub(crate) async fn standing(&self, range: &KeyRange) -> Result<Standing> {
         let request = RangeRequest {

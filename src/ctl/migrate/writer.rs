@@ -184,10 +184,23 @@ impl<'a> Writer<'a> {
             .collect();
         let has_room = writes.len() < self.operations_max && form == Form::Whole;
         let anchor = match has_room && Guarded::only_makes_keys(&writes) {
-            true => self.ours.anchor(),
+            true => self.anchor().await?,
             false => None,
         };
         Ok((!writes.is_empty()).then_some(Guarded { writes, anchor }))
+    }
+
+    /// A key of ours that is there, if any is. Where none has been written yet, an earlier run may have left one.
+    async fn anchor(&self) -> Result<Option<Anchor>> {
+        if let Some(anchor) = self.ours.anchor() {
+            return Ok(Some(anchor));
+        }
+        let found = self.target.any_key().await?;
+        let ours = found.filter(|pair| self.ours.may_change(pair.mod_revision));
+        Ok(ours.map(|pair| Anchor {
+            key: pair.key,
+            revision: pair.mod_revision,
+        }))
     }
 
     /// Sends a part: whether it is there by now. If not, its keys are known as they are.
