@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::binary::rmctl;
 use crate::machine::die_with_the_test;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, until};
 
 /// Runs a command of rmctl to its end.
 ///
@@ -84,6 +84,19 @@ impl Running {
             .expect("it says so in time")
             .expect("reading does not panic");
         self.0.stderr = Some(error);
+    }
+
+    /// Waits until it has ended, for what should end soon.
+    ///
+    /// # Panics
+    ///
+    /// When it has not in time.
+    pub async fn ends_soon(&mut self) {
+        until("rmctl ends", async || {
+            let ended = self.0.try_wait().expect("a child can be looked at");
+            ended.map(drop).ok_or("it runs".to_owned())
+        })
+        .await;
     }
 
     /// Waits for its end: all that it has printed.

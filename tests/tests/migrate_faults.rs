@@ -42,7 +42,8 @@ async fn arrives(source: &Client, target: &Client, key: &'static str) {
 }
 
 /// What a run says that ends with this exit code.
-async fn says(run: Running, code: i32) -> String {
+async fn says(mut run: Running, code: i32) -> String {
+    run.ends_soon().await;
     let output = run.end().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{said}");
