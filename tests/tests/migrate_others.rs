@@ -92,6 +92,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     // A key that we have written.
     let run = follow(&from, &to, &[]);
     arrives(&source, &target, "second marker", "1").await;
+    arrives(&source, &target, "a", "ours").await;
     target.put("a", "theirs").await;
     source.put("a", "2").await;
     assert_refused(&says(run, 1).await, "a");
