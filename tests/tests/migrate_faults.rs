@@ -128,13 +128,14 @@ async fn a_proxy_that_leads_to_another_cluster_by_and_by_ends_it() {
     theirs.go_away();
     let to = format!("{},{}", ours.endpoint(), theirs.endpoint());
     let from = etcd.endpoint();
-    // So few that no anchor would keep a write from what is empty.
-    let more = ["--force", "--patience", "60", "--max-txn-ops", "1"];
-    let run = follow(&from, &to, &more);
-    arrives(&source, &target, "second marker").await;
-    ours.go_away();
+    for number in 0..2_000 {
+        source.put(format!("key/{number:05}"), "value").await;
+    }
+    // So few that no anchor keeps a write from what is empty.
+    let run = follow(&from, &to, &["--force", "--max-txn-ops", "1"]);
+    arrives(&source, &target, "key/00000").await;
     theirs.come_back();
-    source.put("last", "value").await;
+    ours.go_away();
     let said = says(run, 2).await;
     let named = format!("{} is of the cluster", theirs.endpoint());
     assert!(said.contains(&named), "{said}");
