@@ -192,7 +192,7 @@ mod tests {
         for number in 1..=CHANGES {
             // The key space begins with revision one.
             let at = number + 1;
-            let before = progress.steps();
+            let before = progress.done();
             let mut found = None;
             view.walk(Span::One(KEY), at, |key, revision, _| {
                 found = Some((revision.main, view.value(revision, key)?));
@@ -202,7 +202,7 @@ mod tests {
             let value = number.to_string();
             let expected = (number % LIFE != 0).then_some((at, value.as_bytes()));
             assert_eq!(found, expected, "change {number}");
-            let steps = progress.steps() - before;
+            let steps = progress.since(before).steps;
             // Beside the records on the way there, the key and the value are steps.
             let most = 3 * u64::from(CHANGES.ilog2()) + 2;
             assert!(steps <= most, "{steps} steps to change {number}");

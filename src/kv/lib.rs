@@ -30,6 +30,7 @@ mod permit;
 mod progress;
 mod range;
 mod ranges;
+mod reading;
 mod revision;
 mod role;
 mod room;
@@ -60,6 +61,8 @@ pub use keyspace::{CheckpointReport, Keyspace, MAX_TXN_OPERATIONS, Outcome, Size
 pub use kind::Kind;
 pub use lease::{LEASE_SECONDS_MAX, LEASES_MAX, LeaseChange, LeaseNews};
 pub use peek::{Peek, peek};
+pub use progress::Work;
+pub use reading::{Reading, Slice, Unsorted};
 pub use role::{PERMISSIONS_OF_ROLE_MAX, ROLE_BYTES_MAX};
 pub use room::{MAX_REPLY_BYTES, ReplyMemory, Unbounded};
 pub use scrub::Compaction;

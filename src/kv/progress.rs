@@ -8,9 +8,28 @@ const STEPS: u64 = 1_024;
 /// So many bytes that are read or written are a step of their own, in bytes.
 const STEP_BYTES: usize = 64 << 10;
 
+/// How much work was done, or may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Keys and changes that were looked at.
+    pub steps: u64,
+    /// Bytes of keys and values that were read or written.
+    pub bytes: u64,
+}
+
+impl Work {
+    /// More than there is.
+    pub const UNBOUNDED: Work = Work {
+        steps: u64::MAX,
+        bytes: u64::MAX,
+    };
+}
+
 /// Counts the steps of the work: each key that is looked at or changed is one.
 pub(crate) struct Progress {
-    steps: Cell<u64>,
+    done: Cell<Work>,
+    /// The steps, those among them that only stand for many bytes.
+    signs: Cell<u64>,
     report: Box<dyn Fn() + Send>,
 }
 
@@ -18,25 +37,62 @@ impl Progress {
     /// Calls `report` every [`STEPS`] steps.
     pub(crate) fn new(report: Box<dyn Fn() + Send>) -> Progress {
         Progress {
-            steps: Cell::new(0),
+            done: Cell::default(),
+            signs: Cell::new(0),
             report,
         }
     }
 
     /// Notes a key that was looked at or changed, and how many bytes were read or written for it.
     pub(crate) fn step(&self, bytes: usize) {
-        let before = self.steps.get();
+        let done = self.done.get();
+        self.done.set(Work {
+            steps: done.steps + 1,
+            bytes: done.bytes + bytes as u64,
+        });
+        let before = self.signs.get();
         let now = before + 1 + (bytes / STEP_BYTES) as u64;
-        self.steps.set(now);
+        self.signs.set(now);
         if before / STEPS != now / STEPS {
             (self.report)();
         }
     }
 
-    /// How many steps there were.
-    #[cfg(test)]
-    pub(crate) fn steps(&self) -> u64 {
-        self.steps.get()
+    /// How much was done.
+    pub(crate) fn done(&self) -> Work {
+        self.done.get()
+    }
+
+    /// How much was done since.
+    pub(crate) fn since(&self, before: Work) -> Work {
+        let done = self.done.get();
+        Work {
+            steps: done.steps - before.steps,
+            bytes: done.bytes - before.bytes,
+        }
+    }
+}
+
+/// A part of some work that may be interrupted: it is over when its budget is spent.
+pub(crate) struct Turn<'t> {
+    progress: &'t Progress,
+    before: Work,
+    budget: Work,
+}
+
+impl<'t> Turn<'t> {
+    pub(crate) fn new(progress: &'t Progress, budget: Work) -> Turn<'t> {
+        Turn {
+            progress,
+            before: progress.done(),
+            budget,
+        }
+    }
+
+    /// Whether the rest must wait. A turn in which nothing was done is never over, so that each comes to something.
+    pub(crate) fn is_over(&self) -> bool {
+        let done = self.progress.since(self.before);
+        done.steps > 0 && (done.steps >= self.budget.steps || done.bytes >= self.budget.bytes)
     }
 }
 

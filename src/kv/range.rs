@@ -1,177 +1,246 @@
-//! What etcd's Range makes of the key space.
+//! What etcd's Range makes of the key space, bit by bit.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::command::{KeyValue, Range, RangeReply, SortOrder, SortTarget};
-use crate::error::Failure;
+use crate::error::{Failure, RequestError};
+use crate::progress::Turn;
 use crate::revision::{Meta, Revision};
 use crate::room::key_value_bytes;
 use crate::span::Span;
 use crate::view::View;
 
-/// How many keys a sorted range holds beyond its limit, at least, before it forgets those that are too many.
-const SURPLUS: usize = 1_024;
-
-impl View<'_> {
-    /// Answers a range that stands alone.
-    pub(crate) fn range(&self, range: &Range) -> Result<RangeReply, Failure> {
-        self.revision_to_read(range.revision)?;
-        self.range_unchecked(range)
-    }
-
-    /// Answers a range whose revision is known to be there.
-    pub(crate) fn range_unchecked(&self, range: &Range) -> Result<RangeReply, Failure> {
-        let at = if range.revision <= 0 {
-            self.revision
-        } else {
-            range.revision
-        };
-        let mut gathered = Gathered::new(self, range);
-        let mut count = 0;
-        self.walk(
-            Span::new(&range.key, &range.range_end),
-            at,
-            |key, revision, meta| {
-                count += 1;
-                if !range.count_only && passes(range, revision, &meta) {
-                    gathered.add(key, revision, &meta)?;
-                }
-                Ok::<_, Failure>(ControlFlow::Continue(()))
-            },
-        )?;
-        gathered.finish(count)
-    }
-}
-
-/// A key that exists at the revision that is read; without its value unless it is sorted by that.
-struct Found {
-    revision: Revision,
-    kv: KeyValue,
-}
-
-/// The keys of a reply, while the range is walked.
-struct Gathered<'g> {
-    view: &'g View<'g>,
-    range: &'g Range,
+/// A range that is being read. Its keys are those of one revision, fixed when it began: whatever is written while it is read, it comes
+/// to what it would have come to at that moment, as long as the key space is not compacted beyond it.
+#[derive(Debug)]
+pub(crate) struct RangeReading {
+    range: Range,
+    /// The revision that is read.
+    at: i64,
+    /// By what the reply is sorted; none for the order in which keys are read.
+    order: Option<Order>,
     limit: usize,
-    sorted: bool,
-    by_value: bool,
-    found: Vec<Found>,
+    /// The key to go on from; none once all were looked at.
+    next: Option<Bytes>,
+    count: i64,
     more: bool,
+    /// The keys of the reply so far, not sorted.
+    kvs: Vec<KeyValue>,
+    /// Where there are both an order and a limit: those of all keys so far that come first.
+    first: BinaryHeap<Ranked>,
+    /// What became of them once all keys were looked at. Only now it is known whose values are wanted.
+    chosen: Vec<Ranked>,
 }
 
-impl<'g> Gathered<'g> {
-    fn new(view: &'g View<'g>, range: &'g Range) -> Gathered<'g> {
-        let sorted = !is_key_order(range);
-        Gathered {
-            view,
-            range,
+impl RangeReading {
+    /// Begins a range that stands alone.
+    pub(crate) fn begin(view: &View, range: &Range) -> Result<RangeReading, RequestError> {
+        view.revision_to_read(range.revision)?;
+        Ok(RangeReading::begin_checked(view, range))
+    }
+
+    /// Begins a range whose revision is known to be there.
+    pub(crate) fn begin_checked(view: &View, range: &Range) -> RangeReading {
+        RangeReading {
+            range: range.clone(),
+            at: if range.revision <= 0 {
+                view.revision
+            } else {
+                range.revision
+            },
+            order: Order::of(range),
             limit: usize::try_from(range.limit)
                 .ok()
                 .filter(|&limit| limit > 0)
                 .unwrap_or(usize::MAX),
-            sorted,
-            by_value: sorted && range.sort_target == SortTarget::Value,
-            found: Vec::new(),
+            next: Some(range.key.clone()),
+            count: 0,
             more: false,
+            kvs: Vec::new(),
+            first: BinaryHeap::new(),
+            chosen: Vec::new(),
         }
     }
 
-    fn add(&mut self, key: &[u8], revision: Revision, meta: &Meta) -> Result<(), Failure> {
-        if !self.sorted && self.found.len() == self.limit {
+    /// Whether some of what is to be read may be gone.
+    pub(crate) fn is_compacted(&self, compact_revision: i64) -> bool {
+        self.at < compact_revision
+    }
+
+    /// Reads for as long as the turn lasts; true when all is read.
+    pub(crate) fn read(&mut self, view: &View, turn: &Turn) -> Result<bool, Failure> {
+        if let Some(from) = self.next.take() {
+            let end = self.range.range_end.clone();
+            let next = view.walk_for(
+                turn,
+                Span::new(&from, &end),
+                self.at,
+                |key, revision, meta| {
+                    self.count += 1;
+                    if !self.range.count_only && passes(&self.range, revision, &meta) {
+                        self.add(view, key, revision, &meta)?;
+                    }
+                    Ok::<_, Failure>(ControlFlow::Continue(()))
+                },
+            )?;
+            self.next = next.map(Bytes::from);
+            if self.next.is_some() {
+                return Ok(false);
+            }
+            self.chosen = std::mem::take(&mut self.first).into_vec();
+        }
+        while let Some(mut ranked) = self.chosen.pop() {
+            view.progress.step(0);
+            if !self.range.keys_only && !self.is_by_value() {
+                let value = view.value(ranked.revision, &ranked.kv.key)?;
+                view.room.take(value.len())?;
+                ranked.kv.value = Bytes::copy_from_slice(value);
+            }
+            self.kvs.push(ranked.kv);
+            if turn.is_over() && !self.chosen.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn add(
+        &mut self,
+        view: &View,
+        key: &[u8],
+        revision: Revision,
+        meta: &Meta,
+    ) -> Result<(), Failure> {
+        let is_ranked = self.order.is_some() && self.limit < usize::MAX;
+        if !is_ranked && self.kvs.len() == self.limit {
             self.more = true;
             return Ok(());
         }
-        self.view.room.take(key_value_bytes(key, &[]))?;
+        let value = match self.is_by_value() || !self.range.keys_only && !is_ranked {
+            true => view.value(revision, key)?,
+            false => &[],
+        };
+        view.room.take(key_value_bytes(key, value))?;
         // The one key of a point read is shared with the request.
         let key = if self.range.range_end.is_empty() {
             self.range.key.clone()
         } else {
             Bytes::copy_from_slice(key)
         };
-        let mut found = Found {
-            revision,
-            kv: meta.key_value(key, revision, Bytes::new()),
-        };
-        if self.by_value {
-            self.fill(&mut found)?;
-        }
-        self.found.push(found);
-        if self.sorted && self.found.len() / 2 >= self.limit.max(SURPLUS) {
-            self.sort();
+        let kv = meta.key_value(key, revision, Bytes::copy_from_slice(value));
+        match self.order.filter(|_| is_ranked) {
+            None => self.kvs.push(kv),
+            Some(order) => {
+                self.first.push(Ranked {
+                    order,
+                    revision,
+                    kv,
+                });
+                if self.first.len() > self.limit
+                    && let Some(Ranked { kv, .. }) = self.first.pop()
+                {
+                    self.more = true;
+                    view.room.give_back(key_value_bytes(&kv.key, &kv.value));
+                }
+            }
         }
         Ok(())
     }
 
-    fn finish(mut self, count: i64) -> Result<RangeReply, Failure> {
-        if self.sorted {
-            self.sort();
+    fn is_by_value(&self) -> bool {
+        self.order
+            .is_some_and(|order| order.target == SortTarget::Value)
+    }
+
+    /// How many keys are yet to be sorted.
+    pub(crate) fn unsorted(&self) -> usize {
+        self.order.map_or(0, |_| self.kvs.len())
+    }
+
+    /// The reply, once all is read. Is told how many bytes it does not keep after all.
+    pub(crate) fn finish(mut self, give_back: &dyn Fn(usize)) -> RangeReply {
+        if let Some(order) = self.order {
+            self.kvs.sort_unstable_by(|a, b| order.compare(a, b));
         }
-        let mut found = std::mem::take(&mut self.found);
-        match (self.range.keys_only, self.by_value) {
-            (false, false) => {
-                for found in &mut found {
-                    self.fill(found)?;
-                }
+        if self.is_by_value() && self.range.keys_only {
+            for kv in &mut self.kvs {
+                give_back(std::mem::take(&mut kv.value).len());
             }
-            (true, true) => {
-                for found in &mut found {
-                    let value = std::mem::take(&mut found.kv.value);
-                    self.view.room.give_back(value.len());
-                }
-            }
-            (true, false) | (false, true) => {}
         }
-        let mut kvs: Vec<KeyValue> = found.into_iter().map(|found| found.kv).collect();
-        kvs.shrink_to_fit();
-        Ok(RangeReply {
-            kvs,
+        self.kvs.shrink_to_fit();
+        RangeReply {
+            kvs: self.kvs,
             more: self.more,
-            count,
-        })
-    }
-
-    fn fill(&self, found: &mut Found) -> Result<(), Failure> {
-        let value = self.view.value(found.revision, &found.kv.key)?;
-        self.view.room.take(value.len())?;
-        found.kv.value = Bytes::copy_from_slice(value);
-        Ok(())
-    }
-
-    /// Sorts as asked and forgets what is beyond the limit. What compares equal stays in the order of the keys, which
-    /// etcd leaves open. A target other than the key without an order means ascending, as in etcd.
-    fn sort(&mut self) {
-        let compare: fn(&KeyValue, &KeyValue) -> Ordering = match self.range.sort_target {
-            SortTarget::Key => |a, b| a.key.cmp(&b.key),
-            SortTarget::Version => |a, b| a.version.cmp(&b.version),
-            SortTarget::Create => |a, b| a.create_revision.cmp(&b.create_revision),
-            SortTarget::Mod => |a, b| a.mod_revision.cmp(&b.mod_revision),
-            SortTarget::Value => |a, b| a.value.cmp(&b.value),
-        };
-        let progress = self.view.progress;
-        let descending = self.range.sort_order == SortOrder::Descend;
-        self.found.sort_by(|a, b| {
-            progress.step(0);
-            if descending {
-                compare(&b.kv, &a.kv)
-            } else {
-                compare(&a.kv, &b.kv)
-            }
-        });
-        if self.found.len() > self.limit {
-            self.more = true;
-            for forgotten in self.found.drain(self.limit..) {
-                let kv = forgotten.kv;
-                self.view
-                    .room
-                    .give_back(key_value_bytes(&kv.key, &kv.value));
-            }
+            count: self.count,
         }
     }
 }
+
+/// An order other than the one in which keys are read.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    target: SortTarget,
+    descending: bool,
+}
+
+impl Order {
+    /// A target other than the key without an order means ascending, as in etcd.
+    fn of(range: &Range) -> Option<Order> {
+        let order = Order {
+            target: range.sort_target,
+            descending: range.sort_order == SortOrder::Descend,
+        };
+        (order.target != SortTarget::Key || order.descending).then_some(order)
+    }
+
+    /// What compares equal stays in the order of the keys, which etcd leaves open.
+    fn compare(self, a: &KeyValue, b: &KeyValue) -> Ordering {
+        let ordering = match self.target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        };
+        match self.descending {
+            true => ordering.reverse(),
+            false => ordering,
+        }
+        .then_with(|| a.key.cmp(&b.key))
+    }
+}
+
+/// A key by its place in the reply. Its value is only there where it decides that.
+#[derive(Debug)]
+struct Ranked {
+    order: Order,
+    revision: Revision,
+    kv: KeyValue,
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> Ordering {
+        self.order.compare(&self.kv, &other.kv)
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Ranked) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
 
 fn passes(range: &Range, revision: Revision, meta: &Meta) -> bool {
     let within = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
@@ -184,9 +253,4 @@ fn passes(range: &Range, revision: Revision, meta: &Meta) -> bool {
         range.min_create_revision,
         range.max_create_revision,
     )
-}
-
-/// Whether the order that is asked for is the one in which keys are read.
-fn is_key_order(range: &Range) -> bool {
-    range.sort_target == SortTarget::Key && range.sort_order != SortOrder::Descend
 }

@@ -64,6 +64,11 @@ impl<'r> ReplyRoom<'r> {
         Ok(())
     }
 
+    /// How many bytes the reply may still take, whether there is memory for them or not.
+    pub(crate) fn left(&self) -> usize {
+        self.left.get()
+    }
+
     pub(crate) fn give_back(&self, bytes: usize) {
         self.left.set(self.left.get() + bytes);
         self.memory.give_back(bytes);

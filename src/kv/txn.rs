@@ -9,6 +9,8 @@ use crate::command::{
     ReplyBody, Txn, TxnReply,
 };
 use crate::error::{Failure, KvError};
+use crate::progress::{Turn, Work};
+use crate::range::RangeReading;
 use crate::span::Span;
 use crate::view::View;
 
@@ -73,8 +75,8 @@ impl<'t> Plan<'t> {
 
     /// Does the steps.
     pub(crate) fn execute(&self, change: &mut Change) -> Result<TxnReply, KvError> {
-        self.reply(|step| {
-            Ok(match step {
+        let reply = |step: &Step<'t>| {
+            Ok::<_, KvError>(match step {
                 Step::Range(range) => match change.answer(|view| read(view, range))? {
                     Some(reply) => {
                         change.tally.ranges += 1;
@@ -87,57 +89,88 @@ impl<'t> Plan<'t> {
                 },
                 Step::Put(put) => change.put(put)?,
                 Step::DeleteRange(delete) => change.delete_range(delete)?,
-                Step::Txn(plan) => nested(plan.execute(change)?),
+                Step::Txn(plan) => nested(ReplyBody::Txn(plan.execute(change)?)),
             })
+        };
+        Ok(TxnReply {
+            succeeded: self.succeeded,
+            replies: self.steps.iter().map(reply).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Does the steps of a transaction that only reads.
+    /// What there is to read, in order, in a transaction that only reads, and how it stands in the reply.
     ///
     /// # Panics
     /// If it writes: [`crate::Query::check`] refuses that.
-    pub(crate) fn execute_reads(&self, view: &View) -> Result<TxnReply, Failure> {
-        self.reply(|step| match step {
-            Step::Range(range) => read(view, range),
-            Step::Txn(plan) => Ok(nested(plan.execute_reads(view)?)),
+    pub(crate) fn outline(&self, ranges: &mut Vec<&'t Range>) -> Outline {
+        let outline = |step: &Step<'t>| match step {
+            Step::Range(range) => {
+                ranges.push(range);
+                Outline::Range
+            }
+            Step::Txn(plan) => plan.outline(ranges),
             Step::Put(_) | Step::DeleteRange(_) => {
                 unreachable!("a query that writes was refused by its check")
             }
-        })
-    }
-
-    /// How many ranges are to be read.
-    pub(crate) fn ranges(&self) -> u64 {
-        let of = |step: &Step| match step {
-            Step::Range(_) => 1,
-            Step::Txn(plan) => plan.ranges(),
-            Step::Put(_) | Step::DeleteRange(_) => 0,
         };
-        self.steps.iter().map(of).sum()
-    }
-
-    fn reply<E>(&self, each: impl FnMut(&Step<'t>) -> Result<Reply, E>) -> Result<TxnReply, E> {
-        let replies = self.steps.iter().map(each).collect::<Result<_, _>>()?;
-        Ok(TxnReply {
+        Outline::Txn {
             succeeded: self.succeeded,
-            replies,
-        })
+            steps: self.steps.iter().map(outline).collect(),
+        }
+    }
+}
+
+/// How the ranges of a reply stand in it.
+#[derive(Debug)]
+pub(crate) enum Outline {
+    /// One.
+    Range,
+    /// Those of a transaction.
+    Txn {
+        /// Whether every comparison held.
+        succeeded: bool,
+        /// What was done.
+        steps: Vec<Outline>,
+    },
+}
+
+impl Outline {
+    /// The reply with what the ranges came to, which are given in order.
+    pub(crate) fn fill(
+        &self,
+        revision: i64,
+        ranges: &mut impl Iterator<Item = RangeReply>,
+    ) -> Reply {
+        let body = match self {
+            Outline::Range => ReplyBody::Range(ranges.next().unwrap_or_default()),
+            Outline::Txn { succeeded, steps } => ReplyBody::Txn(TxnReply {
+                succeeded: *succeeded,
+                replies: steps
+                    .iter()
+                    .map(|step| match (step.fill(revision, ranges), step) {
+                        (reply, Outline::Range) => reply,
+                        (reply, Outline::Txn { .. }) => nested(reply.body),
+                    })
+                    .collect(),
+            }),
+        };
+        Reply { revision, body }
     }
 }
 
 fn read(view: &View, range: &Range) -> Result<Reply, Failure> {
+    let mut reading = RangeReading::begin_checked(view, range);
+    let all = Turn::new(view.progress, Work::UNBOUNDED);
+    while !reading.read(view, &all)? {}
     Ok(Reply {
         revision: view.revision,
-        body: ReplyBody::Range(view.range_unchecked(range)?),
+        body: ReplyBody::Range(reading.finish(&|bytes| view.room.give_back(bytes))),
     })
 }
 
 /// The reply of a nested transaction: etcd leaves the revision of its header zero.
-fn nested(reply: TxnReply) -> Reply {
-    Reply {
-        revision: 0,
-        body: ReplyBody::Txn(reply),
-    }
+fn nested(body: ReplyBody) -> Reply {
+    Reply { revision: 0, body }
 }
 
 /// Whether a comparison holds for every key that it names. When there is none, it is judged as if there were one with all

@@ -10,7 +10,7 @@ use crate::command::{KeyValue, Range};
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::{Entry, Head};
 use crate::lease::Leases;
-use crate::progress::Progress;
+use crate::progress::{Progress, Turn, Work};
 use crate::revision::{Meta, Revision};
 use crate::room::{ReplyRoom, key_value_bytes};
 use crate::span::Span;
@@ -82,8 +82,20 @@ impl<'v> View<'v> {
         &self,
         span: Span,
         at: i64,
-        mut each: impl FnMut(&[u8], Revision, Meta) -> Result<ControlFlow<()>, E>,
+        each: impl FnMut(&[u8], Revision, Meta) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
+        let all = Turn::new(self.progress, Work::UNBOUNDED);
+        self.walk_for(&all, span, at, each).map(drop)
+    }
+
+    /// The same for as long as a turn lasts. What comes back is the key to go on from, if the turn was over before the span was.
+    pub(crate) fn walk_for<E: From<KvError>>(
+        &self,
+        turn: &Turn,
+        span: Span,
+        at: i64,
+        mut each: impl FnMut(&[u8], Revision, Meta) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
         if let Span::One(key) = span {
             self.progress.step(0);
             if let Some(head) = self.tables.index.get(self.txn, key)?
@@ -92,18 +104,21 @@ impl<'v> View<'v> {
                 // There is no other key to go on to.
                 let _ = each(key, revision, meta)?;
             }
-            return Ok(());
+            return Ok(None);
         }
         let mut scan = self.tables.index.scan(self.txn, span)?;
         while let Some(Entry { key, head }) = scan.next()? {
-            self.progress.step(0);
+            if turn.is_over() {
+                return Ok(Some(key.into_owned()));
+            }
+            self.progress.step(key.len());
             if let Some((revision, meta)) = self.existing_at(&head, at)?
                 && each(&key, revision, meta)?.is_break()
             {
-                return Ok(());
+                return Ok(None);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The change that made a key what it is at the revision `at`, if the key exists there.
@@ -136,6 +151,7 @@ pub(crate) fn revision_to_read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::range::RangeReading;
     use crate::room::Unbounded;
     use crate::testing::Disk;
 
@@ -188,7 +204,7 @@ mod tests {
                 "revision {revision}"
             );
             assert_eq!(
-                view.range(&at(revision)).is_ok(),
+                RangeReading::begin(&view, &at(revision)).is_ok(),
                 alone.is_ok(),
                 "revision {revision}"
             );

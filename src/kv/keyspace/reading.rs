@@ -5,8 +5,9 @@ use crate::auth_command::{AuthQuery, AuthReply};
 use crate::command::{Query, Reply, ReplyBody};
 use crate::error::{Failure, KvError, RequestError};
 use crate::permit::Judge;
+use crate::progress::{Turn, Work};
+use crate::reading::{Reading, Slice};
 use crate::room::{ReplyMemory, ReplyRoom};
-use crate::tally::Tally;
 use crate::txn::Plan;
 use crate::view::View;
 
@@ -21,14 +22,53 @@ impl Keyspace {
         query: &Query,
         memory: &dyn ReplyMemory,
     ) -> Result<Result<Reply, RequestError>, KvError> {
-        match self.read(query, memory) {
-            Ok(reply) => Ok(Ok(reply)),
-            Err(Failure::Request(error)) => Ok(Err(error)),
-            Err(Failure::Store(error)) => Err(error),
+        let mut slice = self.begin(query, memory, Work::UNBOUNDED)?;
+        loop {
+            slice = match slice {
+                Err(error) => return Ok(Err(error)),
+                Ok(Slice::Answered(reply)) => return Ok(Ok(reply)),
+                Ok(Slice::Unsorted(unsorted)) => return Ok(Ok(unsorted.sort(memory))),
+                Ok(Slice::Unfinished(reading)) => self.go_on(reading, memory, Work::UNBOUNDED)?,
+                Ok(Slice::Overtaken(_)) => return Ok(Err(RequestError::Compacted)),
+            }
         }
     }
 
-    fn read(&self, query: &Query, memory: &dyn ReplyMemory) -> Result<Reply, Failure> {
+    /// Begins to answer a query, with no more than so much work if it is one that can be answered in slices: a range, or a transaction.
+    /// Permission is judged here and not again.
+    ///
+    /// # Errors
+    /// As [`Keyspace::query_within`].
+    pub fn begin(
+        &self,
+        query: &Query,
+        memory: &dyn ReplyMemory,
+        budget: Work,
+    ) -> Result<Result<Slice, RequestError>, KvError> {
+        answer(self.begin_slice(query, memory, budget))
+    }
+
+    /// Goes on with one that was begun, on this key space or on one that had applied the same entries, and with the same memory.
+    ///
+    /// # Errors
+    /// As [`Keyspace::query_within`].
+    pub fn go_on(
+        &self,
+        reading: Reading,
+        memory: &dyn ReplyMemory,
+        budget: Work,
+    ) -> Result<Result<Slice, RequestError>, KvError> {
+        let turn = Turn::new(&self.progress, budget);
+        answer(self.read_slice(reading, memory, &turn))
+    }
+
+    fn begin_slice(
+        &self,
+        query: &Query,
+        memory: &dyn ReplyMemory,
+        budget: Work,
+    ) -> Result<Slice, Failure> {
+        let turn = Turn::new(&self.progress, budget);
         query.check(MAX_TXN_OPERATIONS)?;
         let room = ReplyRoom::new(self.reply_bytes_max, memory);
         let view = self.view(&room)?;
@@ -46,22 +86,11 @@ impl Keyspace {
         judge.query(query)?;
         let body = match query {
             Query::Range(range) => {
-                let reply = view.range(range)?;
-                self.count(Tally {
-                    ranges: 1,
-                    ..Tally::default()
-                });
-                ReplyBody::Range(reply)
+                return self.read_slice(Reading::range(&view, range)?, memory, &turn);
             }
             Query::Txn(txn) => {
                 let plan = Plan::new(&view, txn)?;
-                let reply = plan.execute_reads(&view)?;
-                self.count(Tally {
-                    ranges: plan.ranges(),
-                    txns: 1,
-                    ..Tally::default()
-                });
-                ReplyBody::Txn(reply)
+                return self.read_slice(Reading::txn(&view, &plan), memory, &turn);
             }
             Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
             Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
@@ -71,10 +100,26 @@ impl Keyspace {
             Query::Auth(query) => ReplyBody::Auth(self.answer_auth(query)?),
             Query::Signed { .. } => return Err(RequestError::SignedTwice.into()),
         };
-        Ok(Reply {
+        Ok(Slice::Answered(Reply {
             revision: view.revision,
             body,
-        })
+        }))
+    }
+
+    fn read_slice(
+        &self,
+        reading: Reading,
+        memory: &dyn ReplyMemory,
+        turn: &Turn,
+    ) -> Result<Slice, Failure> {
+        let room = ReplyRoom::new(reading.reply_bytes_left(), memory);
+        let view = self.view(&room)?;
+        let tally = reading.tally();
+        let slice = reading.read(&view, turn, memory)?;
+        if matches!(slice, Slice::Answered(_) | Slice::Unsorted(_)) {
+            self.count(tally);
+        }
+        Ok(slice)
     }
 
     fn answer_auth(&self, query: &AuthQuery) -> Result<AuthReply, RequestError> {
@@ -100,5 +145,14 @@ impl Keyspace {
             progress: &self.progress,
             room,
         })
+    }
+}
+
+/// Tells the client's errors from our own.
+fn answer<T>(outcome: Result<T, Failure>) -> Result<Result<T, RequestError>, KvError> {
+    match outcome {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(Failure::Request(error)) => Ok(Err(error)),
+        Err(Failure::Store(error)) => Err(error),
     }
 }

@@ -10,6 +10,7 @@ mod long_keys;
 mod long_work;
 mod reply_memory;
 mod scripts;
+mod slices;
 mod steps;
 mod support;
 mod tally;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use rm_kv::{
     Command, DeleteRange, KeyValue, Keyspace, Operation, Put, Query, Range, ReplyBody, ReplyMemory,
-    RequestError, SortOrder, SortTarget, StateMachine, Txn,
+    RequestError, Slice, SortOrder, SortTarget, StateMachine, Txn, Work,
 };
 
 use crate::support::{Disk, everything, get, put};
@@ -60,6 +60,23 @@ fn key(number: usize) -> Bytes {
     format!("{number:06}").into()
 }
 
+/// Answers a query in slices.
+fn in_slices(keyspace: &Keyspace, query: &Query, memory: &dyn ReplyMemory) {
+    let budget = Work {
+        steps: 100,
+        ..Work::UNBOUNDED
+    };
+    let mut slice = keyspace.begin(query, memory, budget).unwrap();
+    while let Ok(Slice::Unfinished(reading)) = slice {
+        slice = keyspace.go_on(reading, memory, budget).unwrap();
+    }
+    match slice {
+        Ok(Slice::Answered(_)) => {}
+        Ok(Slice::Unsorted(unsorted)) => drop(unsorted.sort(memory)),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What keys with their values take.
 fn bytes(kvs: &[KeyValue]) -> usize {
     let of = |kv: &KeyValue| 2 * size_of::<KeyValue>() + kv.key.len() + kv.value.len();
@@ -104,6 +121,9 @@ fn a_reply_has_taken_what_it_holds_when_it_is_made() {
             panic!("a range is answered by one");
         };
         assert_eq!(purse.spent(), bytes(&reply.kvs), "{range:?}");
+        let purse = Purse::with(usize::MAX);
+        in_slices(&keyspace, &Query::Range(range.clone()), &purse);
+        assert_eq!(purse.spent(), bytes(&reply.kvs), "{range:?} in slices");
     }
 }
 

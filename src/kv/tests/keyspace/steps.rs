@@ -21,13 +21,13 @@ pub(crate) enum Step {
 }
 
 /// Few keys, so that requests meet; among them keys around the lengths at which the index divides them.
-pub(crate) fn key() -> impl Strategy<Value = Bytes> {
+pub(crate) fn keys() -> Vec<Bytes> {
     let long = |count: usize, tail: &'static [u8]| {
         let mut key = vec![b'k'; count];
         key.extend_from_slice(tail);
         Bytes::from(key)
     };
-    let keys: Vec<Bytes> = [&b"a"[..], b"b", b"bb", b"c", b"k", b"l", b"\0", b"\xff\xff"]
+    [&b"a"[..], b"b", b"bb", b"c", b"k", b"l", b"\0", b"\xff\xff"]
         .map(Bytes::from_static)
         .into_iter()
         .chain([
@@ -42,8 +42,11 @@ pub(crate) fn key() -> impl Strategy<Value = Bytes> {
             long(1_001, b"x"),
             long(600, b"\xff"),
         ])
-        .collect();
-    prop::sample::select(keys)
+        .collect()
+}
+
+pub(crate) fn key() -> impl Strategy<Value = Bytes> {
+    prop::sample::select(keys())
 }
 
 pub(crate) fn range_end() -> impl Strategy<Value = Bytes> {
@@ -223,4 +226,55 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         let users = users.into_iter().map(|command| Step::Apply(None, command));
         users.chain(steps).collect()
     })
+}
+
+/// A range, or a transaction of ranges. Half of the ranges are of all keys, so that there is much to read.
+pub(crate) fn read() -> impl Strategy<Value = Query> {
+    let range = || {
+        (range(), any::<bool>()).prop_map(|(range, of_all)| Range {
+            key: if of_all {
+                Bytes::from_static(&[0])
+            } else {
+                range.key
+            },
+            range_end: if of_all {
+                Bytes::from_static(&[0])
+            } else {
+                range.range_end
+            },
+            ..range
+        })
+    };
+    let txn = |operation: BoxedStrategy<Operation>| {
+        let operations = || prop::collection::vec(operation.clone(), 0..4);
+        let compares = prop::collection::vec(compare(), 0..2);
+        (compares, operations(), operations()).prop_map(|(compare, success, failure)| Txn {
+            compare,
+            success,
+            failure,
+        })
+    };
+    let flat = range().prop_map(Operation::Range).boxed();
+    let nested = txn(flat.clone()).prop_map(Operation::Txn);
+    prop_oneof![
+        2 => range().prop_map(Query::Range),
+        1 => txn(prop_oneof![2 => flat, 1 => nested].boxed()).prop_map(Query::Txn),
+    ]
+}
+
+/// What happens to keys one after the other, in a key space that asks for no permissions.
+pub(crate) fn changes(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let command = prop_oneof![
+        8 => put().prop_map(Command::Put),
+        2 => delete().prop_map(Command::DeleteRange),
+        4 => txn().prop_map(Command::Txn),
+        1 => compact(),
+        3 => scrub(),
+    ];
+    let step = prop_oneof![
+        20 => command.prop_map(|command| Step::Apply(None, command)),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 0..most)
 }
