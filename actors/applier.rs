@@ -18,7 +18,6 @@ use crate::message::{
     Answers, Apply, Ask, Attach, Attached, Changed, Flush, Follow, KeyspaceOpened, Poke, Retire,
     Serve, Switch, Tick, WriteDown,
 };
-use crate::port::Refusal;
 use crate::reads::Reads;
 use crate::replies::{Answered, Making};
 use crate::roster::{Slot, Slots};
@@ -28,8 +27,6 @@ use crate::work_done::WorkDone;
 const BATCH_MAX: usize = 256;
 /// The most entries that are applied before other messages get a turn.
 const SLICE_ENTRIES: usize = 1_024;
-/// The most reads that are answered before other messages get a turn.
-const SLICE_READS: usize = 64;
 /// How often to look whether a checkpoint is due, or whether there is space again.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -43,7 +40,7 @@ pub(crate) struct Applier {
     /// Up to where to apply.
     target: Index,
     ahead: Ahead,
-    reads: Reads,
+    pub(crate) reads: Reads,
     /// What an earlier life, or this one with an earlier key space, may have shown: nothing older is served.
     pub(crate) floor: Index,
     pub(crate) checkpoint_at: Instant,
@@ -60,7 +57,7 @@ pub(crate) struct Applier {
     pub(crate) answered: Option<Ask>,
     /// A change of members that a client of this machine waits for, and that has not left the joint state.
     change: Option<RequestId>,
-    work_done: WorkDone,
+    pub(crate) work_done: WorkDone,
 }
 
 impl Derived for Applier {
@@ -292,39 +289,8 @@ impl Applier {
         self.plan_work(context);
     }
 
-    /// Answers a slice of the reads that can be answered.
-    fn answer_slice(&mut self, context: &mut Context<Self>) {
-        for _ in 0..SLICE_READS {
-            let Some(keyspace) = &self.keyspace else {
-                return;
-            };
-            let Some(read) = self.reads.next() else {
-                return;
-            };
-            self.machine.life.progresses();
-            let answer = match &read.query {
-                None => Ok(None),
-                Some(query) => match self.work_done.answer(keyspace, query, &read.making) {
-                    Ok(Ok(reply)) => Ok(Some(Answered {
-                        reply,
-                        room: read.making.finish(),
-                    })),
-                    Ok(Err(error)) => Err(read.making.refusal(error)),
-                    Err(error) => {
-                        let text = error.to_string();
-                        error!(self.machine.log, "a read found damage"; "error" => &text);
-                        self.recover(error.into(), context);
-                        Err(Refusal::Damaged(text))
-                    }
-                },
-            };
-            // A client that has gone away needs no answer.
-            let _ = read.answer.send(answer);
-        }
-    }
-
     fn tick(&mut self, context: &mut Context<Self>) {
-        self.reads.sweep();
+        self.sweep_reads();
         if self.keyspace.is_none() {
             self.reopen(context);
         }

@@ -7,6 +7,7 @@ mod addresses;
 mod admission;
 mod ahead;
 mod alarms;
+mod answering;
 mod applier;
 mod auto_compaction;
 mod board;

@@ -140,6 +140,8 @@ pub(crate) struct Read {
     pub(crate) query: Option<Query>,
     /// Where the memory for its reply comes from.
     pub(crate) making: Making,
+    /// How often a compaction had it begin anew.
+    pub(crate) overtaken: u32,
     pub(crate) answer: Answer<Option<Answered>>,
 }
 

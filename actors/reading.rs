@@ -127,6 +127,7 @@ impl Port {
         let read = Read {
             query,
             making: Making::new(self.shared.replies.clone(), self.reply_weight, room),
+            overtaken: 0,
             answer,
         };
         let mut losses = self.shared.slots.logic_center.losses();

@@ -241,6 +241,11 @@ impl Making {
         }
     }
 
+    /// The same for another attempt at the reply; this one holds what it has taken until it is dropped.
+    pub(crate) fn anew(&self) -> Making {
+        Making::new(self.replies.clone(), self.weight, ReplyRoom::default())
+    }
+
     /// The memory of a reply that was made.
     pub(crate) fn finish(self) -> ReplyRoom {
         let Taken { mut room, bytes } = self.taken.into_inner();

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rm_kv::{
-    Keyspace, Kind, KvError, Outcome, Query, Reply, ReplyBody, ReplyMemory, RequestError, Tally,
+    Keyspace, Kind, KvError, Outcome, Query, Reading, ReplyBody, ReplyMemory, RequestError, Slice,
+    Tally, Work,
 };
 use rm_raft::{Entry, Index};
 
 use crate::entry::apply_entry;
 use crate::machine::Shared;
+use crate::message::Read;
 use crate::meters::KeyspaceMeters;
 
 /// What was done by one life of the Applier.
@@ -30,7 +32,7 @@ impl WorkDone {
         }
     }
 
-    fn meters(&self) -> &KeyspaceMeters {
+    pub(crate) fn meters(&self) -> &KeyspaceMeters {
         &self.shared.board.meters.keyspace
     }
 
@@ -64,20 +66,51 @@ impl WorkDone {
         Ok(outcome)
     }
 
-    /// Answers a query.
-    pub(crate) fn answer(
+    /// Begins to answer a query, with so much work at most.
+    pub(crate) fn begin(
         &self,
         keyspace: &Keyspace,
-        query: &Query,
-        memory: &dyn ReplyMemory,
-    ) -> Result<Result<Reply, RequestError>, KvError> {
-        let began = Instant::now();
-        let outcome = keyspace.query_within(query, memory);
-        let succeeded = matches!(outcome, Ok(Ok(_)));
-        let took = began.elapsed();
-        self.meters().read(query.is_range(), succeeded, took);
-        self.meters().count(&keyspace.take_tally());
+        (query, read): (&Query, &Read),
+        began: Instant,
+        budget: Work,
+    ) -> Result<Result<Slice, RequestError>, KvError> {
+        let outcome = keyspace.begin(query, &read.making, budget);
+        self.note(keyspace, read, began, &outcome);
         outcome
+    }
+
+    /// Goes on with a read that was begun at `began`.
+    pub(crate) fn go_on(
+        &self,
+        keyspace: &Keyspace,
+        reading: Reading,
+        read: &Read,
+        began: Instant,
+        budget: Work,
+    ) -> Result<Result<Slice, RequestError>, KvError> {
+        self.meters().read_slices.add(1);
+        let outcome = keyspace.go_on(reading, &read.making, budget);
+        self.note(keyspace, read, began, &outcome);
+        outcome
+    }
+
+    fn note(
+        &self,
+        keyspace: &Keyspace,
+        read: &Read,
+        began: Instant,
+        outcome: &Result<Result<Slice, RequestError>, KvError>,
+    ) {
+        let succeeded = match outcome {
+            Ok(Ok(Slice::Unfinished(_))) => return,
+            Ok(Ok(Slice::Overtaken(_))) => return self.meters().reads_overtaken.add(1),
+            Ok(Ok(Slice::Answered(_) | Slice::Unsorted(_))) => true,
+            Ok(Err(_)) | Err(_) => false,
+        };
+        let took = began.elapsed();
+        let is_range = read.query.as_ref().is_some_and(Query::is_range);
+        self.meters().read(is_range, succeeded, took);
+        self.meters().count(&keyspace.take_tally());
     }
 
     /// Posts what was applied: before anyone learns of the entries, so that a later life counts what this one has not posted.

@@ -37,7 +37,15 @@ pub struct KeyspaceMeters {
     pub range_times: [Histogram; 2],
     /// How long each kind of command took: those that failed, and those that did not.
     pub command_times: Vec<(Kind, [Histogram; 2])>,
-    /// Commands, ranges and transactions that took longer than 100 ms.
+    /// Reads of which a part is done.
+    pub reads_begun: Meter,
+    /// The parts of reads beyond the first of each.
+    pub read_slices: Meter,
+    /// Reads of which a part was done when nobody waited for them any more.
+    pub reads_abandoned: Meter,
+    /// Reads of which a part was done when a compaction passed their revision.
+    pub reads_overtaken: Meter,
+    /// Commands, ranges and transactions that took longer than 100 ms, what was done between the parts of a long read included.
     pub slow: Meter,
     /// How long each step of a scrub held up all else.
     pub scrub_pauses: Histogram,
@@ -67,6 +75,10 @@ impl Default for KeyspaceMeters {
             txns: Meter::default(),
             range_times: both(),
             command_times: Kind::ALL.map(|kind| (kind, both())).into(),
+            reads_begun: Meter::default(),
+            read_slices: Meter::default(),
+            reads_abandoned: Meter::default(),
+            reads_overtaken: Meter::default(),
             slow: Meter::default(),
             scrub_pauses: Histogram::of_times_in_ms(&PAUSE_US),
             scrubbed: Meter::default(),

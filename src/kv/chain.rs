@@ -202,7 +202,7 @@ mod tests {
             let value = number.to_string();
             let expected = (number % LIFE != 0).then_some((at, value.as_bytes()));
             assert_eq!(found, expected, "change {number}");
-            let steps = progress.since(before).steps;
+            let steps = progress.done().since(before).steps;
             // Beside the records on the way there, the key and the value are steps.
             let most = 3 * u64::from(CHANGES.ilog2()) + 2;
             assert!(steps <= most, "{steps} steps to change {number}");

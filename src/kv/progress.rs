@@ -23,6 +23,19 @@ impl Work {
         steps: u64::MAX,
         bytes: u64::MAX,
     };
+
+    /// How much more it is than what was done before.
+    pub fn since(self, before: Work) -> Work {
+        Work {
+            steps: self.steps - before.steps,
+            bytes: self.bytes - before.bytes,
+        }
+    }
+
+    /// Whether it is all that may be done.
+    pub fn spends(self, budget: Work) -> bool {
+        self.steps >= budget.steps || self.bytes >= budget.bytes
+    }
 }
 
 /// Counts the steps of the work: each key that is looked at or changed is one.
@@ -62,15 +75,6 @@ impl Progress {
     pub(crate) fn done(&self) -> Work {
         self.done.get()
     }
-
-    /// How much was done since.
-    pub(crate) fn since(&self, before: Work) -> Work {
-        let done = self.done.get();
-        Work {
-            steps: done.steps - before.steps,
-            bytes: done.bytes - before.bytes,
-        }
-    }
 }
 
 /// A part of some work that may be interrupted: it is over when its budget is spent.
@@ -91,8 +95,8 @@ impl<'t> Turn<'t> {
 
     /// Whether the rest must wait. A turn in which nothing was done is never over, so that each comes to something.
     pub(crate) fn is_over(&self) -> bool {
-        let done = self.progress.since(self.before);
-        done.steps > 0 && (done.steps >= self.budget.steps || done.bytes >= self.budget.bytes)
+        let done = self.progress.done().since(self.before);
+        done.steps > 0 && done.spends(self.budget)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod compaction;
 mod disks;
+mod long_reads;
 #[expect(unreachable_pub, reason = "another crate offers it to all")]
 #[path = "../../../tests/ports.rs"]
 mod ports;

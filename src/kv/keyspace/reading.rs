@@ -62,6 +62,11 @@ impl Keyspace {
         answer(self.read_slice(reading, memory, &turn))
     }
 
+    /// How much was read and written since the key space was opened.
+    pub fn work(&self) -> Work {
+        self.progress.done()
+    }
+
     fn begin_slice(
         &self,
         query: &Query,

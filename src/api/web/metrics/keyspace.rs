@@ -13,6 +13,7 @@ const SUCCEEDED: [&str; 2] = ["false", "true"];
 pub(super) fn write(page: &mut Page, port: &Port, report: &Report) {
     operations(page, port);
     times(page, port);
+    long_reads(page, port);
     revisions(page, port, report);
     compaction(page, port);
     watches(page, port);
@@ -85,6 +86,30 @@ fn times(page: &mut Page, port: &Port) {
         "Commands and reads that took longer than 100 ms.",
     )
     .is(meters.slow.read());
+}
+
+fn long_reads(page: &mut Page, port: &Port) {
+    let meters = &port.meters().keyspace;
+    page.gauge(
+        "raft_machine_long_reads",
+        "Reads of many keys of which a part is done.",
+    )
+    .is(meters.reads_begun.read());
+    page.counter(
+        "raft_machine_long_read_slices_total",
+        "The parts of such reads beyond the first of each, between which others are served.",
+    )
+    .is(meters.read_slices.read());
+    page.counter(
+        "raft_machine_long_reads_abandoned_total",
+        "Such reads that were dropped before their end, since nobody waited for them any more.",
+    )
+    .is(meters.reads_abandoned.read());
+    page.counter(
+        "raft_machine_long_reads_overtaken_total",
+        "How often a compaction had such a read begin anew, or be refused.",
+    )
+    .is(meters.reads_overtaken.read());
 }
 
 fn revisions(page: &mut Page, port: &Port, report: &Report) {
