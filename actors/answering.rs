@@ -143,6 +143,11 @@ impl Applier {
                 reply,
                 room: read.making.finish(),
             })),
+            Ok(Ok(Slice::Refused(reading, error))) => {
+                let refusal = read.making.refusal(error);
+                aside(move || drop((reading, read.making)));
+                Err(refusal)
+            }
             Ok(Err(error)) => Err(read.making.refusal(error)),
             Err(error) => {
                 let text = error.to_string();

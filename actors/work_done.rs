@@ -89,7 +89,7 @@ impl WorkDone {
         budget: Work,
     ) -> Result<Result<Slice, RequestError>, KvError> {
         self.meters().read_slices.add(1);
-        let outcome = keyspace.go_on(reading, &read.making, budget);
+        let outcome = keyspace.go_on(reading, &read.making, budget).map(Ok);
         self.note(keyspace, read, began, &outcome);
         outcome
     }
@@ -105,7 +105,7 @@ impl WorkDone {
             Ok(Ok(Slice::Unfinished(_))) => return,
             Ok(Ok(Slice::Overtaken(_))) => return self.meters().reads_overtaken.add(1),
             Ok(Ok(Slice::Answered(_) | Slice::Unsorted(_))) => true,
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Ok(Slice::Refused(..)) | Err(_)) | Err(_) => false,
         };
         let took = began.elapsed();
         let is_range = read.query.as_ref().is_some_and(Query::is_range);

@@ -2,7 +2,7 @@
 //! began.
 
 use crate::command::{Range, Reply};
-use crate::error::{Failure, RequestError};
+use crate::error::{Failure, KvError, RequestError};
 use crate::progress::Turn;
 use crate::range::RangeReading;
 use crate::room::ReplyMemory;
@@ -13,7 +13,7 @@ use crate::view::View;
 /// So many keys are sorted as a part of a slice.
 const SORTED_AT_ONCE_MAX: usize = 1_024;
 
-/// How far a query is.
+/// How far a query is. What was read of one that comes to nothing is given back, since it may take long only to let go of its memory.
 #[derive(Debug)]
 pub enum Slice {
     /// It is answered.
@@ -25,6 +25,8 @@ pub enum Slice {
     /// The key space was compacted beyond what was being read, which is of no more use. Whoever asks again is answered as of then, or
     /// refused if the revision was named.
     Overtaken(Reading),
+    /// It cannot be answered, for want of room for the reply.
+    Refused(Reading, RequestError),
 }
 
 /// A query, or a transaction that only reads, of which a part is read.
@@ -92,17 +94,21 @@ impl Reading {
         view: &View,
         turn: &Turn,
         memory: &dyn ReplyMemory,
-    ) -> Result<Slice, Failure> {
+    ) -> Result<Slice, KvError> {
         let mut left = self.ranges[self.read..].iter();
         if left.any(|range| range.is_compacted(view.compact_revision)) {
             return Ok(Slice::Overtaken(self));
         }
         while let Some(range) = self.ranges.get_mut(self.read) {
-            if !range.read(view, turn)? {
-                self.reply_bytes_left = view.room.left();
-                return Ok(Slice::Unfinished(self));
+            match range.read(view, turn) {
+                Ok(true) => self.read += 1,
+                Ok(false) => {
+                    self.reply_bytes_left = view.room.left();
+                    return Ok(Slice::Unfinished(self));
+                }
+                Err(Failure::Request(error)) => return Ok(Slice::Refused(self, error)),
+                Err(Failure::Store(error)) => return Err(error),
             }
-            self.read += 1;
         }
         let unsorted: usize = self.ranges.iter().map(RangeReading::unsorted).sum();
         let unsorted_is_much = unsorted > SORTED_AT_ONCE_MAX;

@@ -28,8 +28,11 @@ impl Keyspace {
                 Err(error) => return Ok(Err(error)),
                 Ok(Slice::Answered(reply)) => return Ok(Ok(reply)),
                 Ok(Slice::Unsorted(unsorted)) => return Ok(Ok(unsorted.sort(memory))),
-                Ok(Slice::Unfinished(reading)) => self.go_on(reading, memory, Work::UNBOUNDED)?,
+                Ok(Slice::Unfinished(reading)) => {
+                    Ok(self.go_on(reading, memory, Work::UNBOUNDED)?)
+                }
                 Ok(Slice::Overtaken(_)) => return Ok(Err(RequestError::Compacted)),
+                Ok(Slice::Refused(_, error)) => return Ok(Err(error)),
             }
         }
     }
@@ -45,21 +48,25 @@ impl Keyspace {
         memory: &dyn ReplyMemory,
         budget: Work,
     ) -> Result<Result<Slice, RequestError>, KvError> {
-        answer(self.begin_slice(query, memory, budget))
+        match self.begin_slice(query, memory, budget) {
+            Ok(slice) => Ok(Ok(slice)),
+            Err(Failure::Request(error)) => Ok(Err(error)),
+            Err(Failure::Store(error)) => Err(error),
+        }
     }
 
     /// Goes on with one that was begun, on this key space or on one that had applied the same entries, and with the same memory.
     ///
     /// # Errors
-    /// As [`Keyspace::query_within`].
+    /// As [`Keyspace::query_within`], but for the client's, which are in the slice.
     pub fn go_on(
         &self,
         reading: Reading,
         memory: &dyn ReplyMemory,
         budget: Work,
-    ) -> Result<Result<Slice, RequestError>, KvError> {
+    ) -> Result<Slice, KvError> {
         let turn = Turn::new(&self.progress, budget);
-        answer(self.read_slice(reading, memory, &turn))
+        self.read_slice(reading, memory, &turn)
     }
 
     /// How much was read and written since the key space was opened.
@@ -91,11 +98,11 @@ impl Keyspace {
         judge.query(query)?;
         let body = match query {
             Query::Range(range) => {
-                return self.read_slice(Reading::range(&view, range)?, memory, &turn);
+                return Ok(self.read_slice(Reading::range(&view, range)?, memory, &turn)?);
             }
             Query::Txn(txn) => {
                 let plan = Plan::new(&view, txn)?;
-                return self.read_slice(Reading::txn(&view, &plan), memory, &turn);
+                return Ok(self.read_slice(Reading::txn(&view, &plan), memory, &turn)?);
             }
             Query::Lease { id, keys } => ReplyBody::Lease(view.lease(*id, *keys)?),
             Query::KnownLeases(ids) => ReplyBody::Leases(view.known_leases(ids)?),
@@ -116,7 +123,7 @@ impl Keyspace {
         reading: Reading,
         memory: &dyn ReplyMemory,
         turn: &Turn,
-    ) -> Result<Slice, Failure> {
+    ) -> Result<Slice, KvError> {
         let room = ReplyRoom::new(reading.reply_bytes_left(), memory);
         let view = self.view(&room)?;
         let tally = reading.tally();
@@ -150,14 +157,5 @@ impl Keyspace {
             progress: &self.progress,
             room,
         })
-    }
-}
-
-/// Tells the client's errors from our own.
-fn answer<T>(outcome: Result<T, Failure>) -> Result<Result<T, RequestError>, KvError> {
-    match outcome {
-        Ok(answer) => Ok(Ok(answer)),
-        Err(Failure::Request(error)) => Ok(Err(error)),
-        Err(Failure::Store(error)) => Err(error),
     }
 }

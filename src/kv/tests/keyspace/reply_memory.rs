@@ -68,7 +68,7 @@ fn in_slices(keyspace: &Keyspace, query: &Query, memory: &dyn ReplyMemory) {
     };
     let mut slice = keyspace.begin(query, memory, budget).unwrap();
     while let Ok(Slice::Unfinished(reading)) = slice {
-        slice = keyspace.go_on(reading, memory, budget).unwrap();
+        slice = Ok(keyspace.go_on(reading, memory, budget).unwrap());
     }
     match slice {
         Ok(Slice::Answered(_)) => {}

@@ -43,14 +43,17 @@ fn in_slices(
     budget: Work,
 ) -> (Result<Reply, RequestError>, u64) {
     let mut slices = 1;
-    let mut slice = keyspace.begin(query, memory, budget).unwrap();
+    let mut slice = match keyspace.begin(query, memory, budget).unwrap() {
+        Ok(slice) => slice,
+        Err(error) => return (Err(error), slices),
+    };
     loop {
         slice = match slice {
-            Err(error) => return (Err(error), slices),
-            Ok(Slice::Answered(reply)) => return (Ok(reply), slices),
-            Ok(Slice::Unsorted(unsorted)) => return (Ok(unsorted.sort(memory)), slices),
-            Ok(Slice::Unfinished(reading)) => keyspace.go_on(reading, memory, budget).unwrap(),
-            Ok(Slice::Overtaken(_)) => panic!("nothing is compacted"),
+            Slice::Answered(reply) => return (Ok(reply), slices),
+            Slice::Unsorted(unsorted) => return (Ok(unsorted.sort(memory)), slices),
+            Slice::Unfinished(reading) => keyspace.go_on(reading, memory, budget).unwrap(),
+            Slice::Refused(_, error) => return (Err(error), slices),
+            Slice::Overtaken(_) => panic!("nothing is compacted"),
         };
         slices += 1;
     }
@@ -154,7 +157,7 @@ proptest! {
                 if let Some(step) = between.next() {
                     machine.happens(step);
                 }
-                slice = machine.keyspace().go_on(reading, &Unbounded, budget).unwrap();
+                slice = Ok(machine.keyspace().go_on(reading, &Unbounded, budget).unwrap());
             }
             match slice {
                 Err(error) => prop_assert_eq!(Err(error), expected, "{:?}", query),
