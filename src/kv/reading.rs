@@ -100,7 +100,12 @@ impl Reading {
             return Ok(Slice::Overtaken(self));
         }
         while let Some(range) = self.ranges.get_mut(self.read) {
-            match range.read(view, turn) {
+            // A transaction may be of many short ranges.
+            let outcome = match turn.is_over() {
+                true => Ok(false),
+                false => range.read(view, turn),
+            };
+            match outcome {
                 Ok(true) => self.read += 1,
                 Ok(false) => {
                     self.reply_bytes_left = view.room.left();

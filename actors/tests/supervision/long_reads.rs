@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rm_actors::port::{
     Command, Consistency, Failure, Interest, KeyValue, NewWatcher, Notice, Operation, Port, Put,
-    Query, Range, Refusal, Reply, ReplyBody, RequestError, Txn,
+    Query, Range, Refusal, Reply, ReplyBody, RequestError, SortOrder, Txn,
 };
 use rm_config::Config;
 use tokio::task::JoinHandle;
@@ -301,4 +301,17 @@ async fn a_long_read_begins_anew_with_another_state_or_another_applier() {
         let revision = list.revision;
         assert!(kvs(list) == list_at(&port, revision).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_is_sorted_as_it_was_asked_for() {
+    let solo = filled(|_| ()).await;
+    let descending = Range {
+        sort_order: SortOrder::Descend,
+        ..all()
+    };
+    let list = amid(&solo, &descending).await;
+    let list = list.await.expect("no panic").expect("it is answered");
+    let keys = kvs(list).into_iter().map(|kv| kv.key);
+    assert!(keys.eq((0..KEYS).rev().map(key)), "it is not");
 }

@@ -227,6 +227,19 @@ fn no_slice_is_longer_than_its_budget_whatever_is_asked() {
     });
     let (_, slices) = in_slices(&keyspace, &twice, &Unbounded, steps(STEPS));
     assert!(slices >= 2 * all / STEPS, "{slices} slices");
+    let points = Query::Txn(Txn {
+        success: (0..KEYS)
+            .map(|number| {
+                Operation::Range(Range {
+                    key: key(number),
+                    ..Range::default()
+                })
+            })
+            .collect(),
+        ..Txn::default()
+    });
+    let (_, slices) = in_slices(&keyspace, &points, &Unbounded, steps(STEPS));
+    assert!(slices >= 2 * all / STEPS, "{slices} slices");
     // Keys that are deleted are looked at, too.
     let delete = DeleteRange {
         key: everything().key,
