@@ -1,14 +1,17 @@
-//! Requests that come in parts: how much of them a machine holds until they are whole, and how long it waits for the rest.
+//! The bytes of requests: how much of them a machine holds, how long it waits for the rest of one, and who gives way.
 //!
-//! HTTP/2's windows bound neither. A client gets leave for more bytes as soon as a frame is handed on, and whoever makes a message of the
-//! frames holds them until the last has come. So what has come of a message that is not whole is counted here, over all connections. Where
-//! it becomes too much, the message that began first gives way: one that is sent without a pause is whole long before that, and whoever
-//! sends slowly, or stops in the middle, holds up nobody.
+//! HTTP/2's windows bound none of that. A client gets leave for more bytes as soon as a frame is handed on; whoever makes a message of the
+//! frames holds them until the last has come, and then the message as long as it waits: for a leader, a place, a lock, a password's turn.
+//! So what has come of all messages is counted here, over all connections, until they are answered. Where it becomes too much, the message
+//! that began first and is not whole gives way: one that is sent without a pause is whole long before that, and whoever sends slowly, or
+//! stops in the middle, holds up nobody. What is whole gives way no more: it may have been carried out. Where all that is held is whole,
+//! whatever comes is refused.
 
 mod body;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -25,7 +28,14 @@ use crate::error::refused;
 /// How long a message may take to come. What comes more slowly holds memory for nothing.
 const TIME: Duration = Duration::from_secs(30);
 
-/// What has come of all messages that are not whole.
+/// Up to so many bytes a message is small.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// One of so many parts of the room there is once more, for small messages alone: large ones that wait, as for a leader, keep nobody from
+/// asking how the machine is.
+const SMALL_SHARE: usize = 8;
+
+/// What is held of all messages.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     bytes_max: usize,
@@ -37,8 +47,10 @@ pub(crate) struct Arrivals {
 struct State {
     /// Those that may have to give way, the one that began first in front.
     begun: BTreeMap<u64, Part>,
-    /// How much is held, of those that are whole and not done with, too.
-    bytes: usize,
+    /// How much is held of these.
+    arriving: usize,
+    /// How much is held of those that are whole and not done with.
+    whole: usize,
     next: u64,
     given_up: u64,
 }
@@ -75,14 +87,38 @@ impl Arrivals {
         Arriving::new(body, shape, arrival)
     }
 
-    /// How much is held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.state().bytes
+    /// For a message that will be held when it is whole.
+    pub(crate) fn keep(self: &Arc<Arrivals>) -> Kept {
+        let keeping = Keeping {
+            all: self.clone(),
+            bytes: AtomicUsize::new(0),
+        };
+        Kept {
+            keeping: Arc::new(keeping),
+        }
     }
 
-    /// How many messages had to give way.
+    /// How much is held of messages that are not whole.
+    pub(crate) fn arriving(&self) -> usize {
+        self.state().arriving
+    }
+
+    /// How much is held of those that are.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().whole
+    }
+
+    /// How many messages had to give way, or found no room.
     pub(crate) fn given_up(&self) -> u64 {
         self.state().given_up
+    }
+
+    /// How much may be held with a message of so many bytes.
+    fn bytes_max_with(&self, bytes: usize) -> usize {
+        match bytes <= SMALL_BYTES {
+            true => self.bytes_max.saturating_add(self.bytes_max / SMALL_SHARE),
+            false => self.bytes_max,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,14 +129,36 @@ impl Arrivals {
 impl State {
     /// Has those give way that began first, until no more is held than there may be.
     fn make_room(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max
+        while self.arriving + self.whole > bytes_max
             && let Some((_, part)) = self.begun.pop_first()
         {
-            self.bytes -= part.bytes;
+            self.arriving -= part.bytes;
             self.given_up += 1;
             if let Some(waker) = part.waker {
                 waker.wake();
             }
+        }
+    }
+}
+
+/// What of a request is held when that is whole, by whoever is to answer it and by whoever goes on for it. It counts until all of them are
+/// done.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    keeping: Arc<Keeping>,
+}
+
+#[derive(Debug)]
+struct Keeping {
+    all: Arc<Arrivals>,
+    bytes: AtomicUsize,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        if bytes > 0 {
+            self.all.state().whole -= bytes;
         }
     }
 }
@@ -129,9 +187,7 @@ impl Arrival {
     /// # Errors
     /// It had to give way.
     fn part(&mut self, bytes: usize) -> Result<(), Status> {
-        if matches!(self.held, Held::Whole(_)) {
-            self.done();
-        }
+        self.done_with_whole();
         let all = self.all.clone();
         let mut state = all.state();
         let number = match self.held {
@@ -147,8 +203,8 @@ impl Arrival {
         };
         if let Some(part) = state.begun.get_mut(&number) {
             let before = std::mem::replace(&mut part.bytes, bytes);
-            state.bytes = state.bytes - before + bytes;
-            state.make_room(all.bytes_max);
+            state.arriving = state.arriving - before + bytes;
+            state.make_room(all.bytes_max_with(bytes));
         }
         match state.begun.contains_key(&number) {
             true => Ok(()),
@@ -156,21 +212,67 @@ impl Arrival {
         }
     }
 
+    /// Holds so many bytes of a message that is whole with them.
+    ///
+    /// # Errors
+    /// It had to give way.
+    fn whole_with(&mut self, bytes: usize) -> Result<(), Status> {
+        if matches!(self.held, Held::Nothing) {
+            let mut state = self.all.state();
+            // Most messages come at once, and find room.
+            if state.arriving + state.whole + bytes <= self.all.bytes_max_with(bytes) {
+                state.whole += bytes;
+                drop(state);
+                self.held = Held::Whole(bytes);
+                return Ok(());
+            }
+        }
+        self.part(bytes)?;
+        self.whole();
+        Ok(())
+    }
+
     /// The message is whole, and held on to.
     fn whole(&mut self) {
         self.clock = None;
         if let Held::Part(number) = self.held {
-            let part = self.all.state().begun.remove(&number);
-            self.held = part.map_or(Held::Nothing, |part| Held::Whole(part.bytes));
+            let mut state = self.all.state();
+            self.held = match state.begun.remove(&number) {
+                Some(part) => {
+                    state.arriving -= part.bytes;
+                    state.whole += part.bytes;
+                    Held::Whole(part.bytes)
+                }
+                None => Held::Nothing,
+            };
+        }
+    }
+
+    /// The message is whole, and held on to by whoever keeps it.
+    fn hand_to(&mut self, kept: &Kept) {
+        self.whole();
+        if let Held::Whole(bytes) = std::mem::replace(&mut self.held, Held::Nothing) {
+            kept.keeping.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what is held is whole.
+    fn is_whole(&self) -> bool {
+        matches!(self.held, Held::Whole(_))
+    }
+
+    /// What is whole is held no more.
+    fn done_with_whole(&mut self) {
+        if let Held::Whole(bytes) = self.held {
+            self.held = Held::Nothing;
+            self.all.state().whole -= bytes;
         }
     }
 
     /// Nothing is held any more.
     fn done(&mut self) {
         self.whole();
-        if let Held::Whole(bytes) = std::mem::replace(&mut self.held, Held::Nothing) {
-            self.all.state().bytes -= bytes;
-        }
+        self.done_with_whole();
     }
 
     /// Ready when the rest of a message is waited for no longer; with why.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures::{FutureExt, TryFutureExt};
 use http::{Extensions, HeaderMap, Request, Response};
+use http_body_util::BodyExt;
 use rm_actors::port::Port;
 use rm_proto::etcdserverpb::kv_server::{self, KvServer};
 use rm_proto::etcdserverpb::{
@@ -21,7 +22,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::service::Routes;
 use tonic_health::pb::health_server;
 
-use crate::arrival::{Arrivals, Arriving, Shape};
+use crate::arrival::{Arrivals, Arriving, Kept, Shape};
 use crate::calls::{Call, Calls};
 use crate::connection::{Client, Cutoff};
 use crate::deadline::Deadline;
@@ -98,36 +99,48 @@ impl Services {
             false => Shape::Messages,
         };
         let received = call.as_ref().and_then(Call::received);
-        let count = |body| self.arrivals.count(body, shape).counted_by(received);
+        let kept = (shape == Shape::One).then(|| self.arrivals.keep());
+        let count = |body| {
+            let arriving = self.arrivals.count(body, shape);
+            arriving.counted_by(received).kept_by(kept.clone())
+        };
         let mut request = request.map(count);
         // Also where nobody needs permissions: a stream may live to see that they are asked for.
         if let Some(proof) = Proof::of(&request) {
             request.extensions_mut().insert(proof);
         }
+        // For what goes on after its client is gone; keys and values of KV go nowhere else.
+        if let Some(kept) = kept.clone().filter(|_| !is_of_kv(&request)) {
+            request.extensions_mut().insert(kept);
+        }
         let answer = match self.port.asks_for_permissions() {
             Some(false) if !is_judged_by_now(request.uri().path()) => self.ask(request),
             _ => self.recognise_and_ask(request),
         };
-        Box::pin(in_time(deadline, answer, call))
+        Box::pin(in_time(deadline, answer, call, kept))
     }
 
     /// Asks the service for whoever it is that asks.
     fn recognise_and_ask(
         &self,
-        mut request: Request<Arriving>,
+        request: Request<Arriving>,
     ) -> BoxFuture<Response<Body>, Infallible> {
         let mut services = self.clone();
         Box::pin(async move {
-            match recognise(&services.port, &mut request).await {
-                Ok(()) => services.ask(request).await,
-                Err(refusal) => Ok(refused(refusal).into_http()),
+            let (head, mut body) = request.into_parts();
+            let mut head = Request::from_parts(head, ());
+            let recognised = recognise(&services.port, &mut head);
+            match body.while_waiting_for(recognised).await {
+                Ok(Ok(())) => services.ask(head.map(|()| body)).await,
+                Ok(Err(refusal)) => Ok(refused(refusal).into_http()),
+                Err(status) => Ok(status.into_http()),
             }
         })
     }
 
     fn ask(&mut self, request: Request<Arriving>) -> BoxFuture<Response<Body>, Infallible> {
         let service = service_name(request.uri().path());
-        if service == kv_server::SERVICE_NAME {
+        if is_of_kv(&request) {
             self.kv.call(request)
         } else if SERVED.contains(&service) || crate::reflection::NAMES.contains(&service) {
             Box::pin(self.others.call(request))
@@ -137,11 +150,13 @@ impl Services {
     }
 }
 
-/// The answer, if it comes before the deadline. What it would have taken to give it is dropped then.
+/// The answer, if it comes before the deadline. What it would have taken to give it is dropped then. The request is kept until it is
+/// answered.
 async fn in_time(
     deadline: Option<Deadline>,
     answer: BoxFuture<Response<Body>, Infallible>,
     call: Option<Call>,
+    kept: Option<Kept>,
 ) -> Result<Response<Body>, Infallible> {
     let response = match deadline {
         None => answer.await?,
@@ -154,7 +169,25 @@ async fn in_time(
             passed = deadline.passed() => passed.into_http(),
         },
     };
+    let response = match call.as_ref().is_some_and(Call::answers_once) {
+        true => response,
+        false => kept_to_the_end(response, kept),
+    };
     Ok(counted(call, in_etcds_words(response)))
+}
+
+/// Whoever tells one thing after the other may rest on the request for as long.
+fn kept_to_the_end(response: Response<Body>, kept: Option<Kept>) -> Response<Body> {
+    let Some(kept) = kept else {
+        return response;
+    };
+    let body = |body: Body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &kept;
+            frame
+        }))
+    };
+    response.map(body)
 }
 
 /// Notes how a call was answered.
@@ -167,6 +200,11 @@ fn counted(call: Option<Call>, response: Response<Body>) -> Response<Body> {
 
 fn ready(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
     Box::pin(future::ready(Ok(response)))
+}
+
+/// Whether it is for the service that matters for speed.
+fn is_of_kv<B>(request: &Request<B>) -> bool {
+    service_name(request.uri().path()) == kv_server::SERVICE_NAME
 }
 
 /// The service in a path of the form `/service/method`.

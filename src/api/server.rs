@@ -99,8 +99,8 @@ pub struct Listeners {
 /// Needs a tokio runtime with time and I/O; one of a single thread spends a third less CPU on a request than one of
 /// several, because a connection and its requests then need not wake each other across threads. What clients send is
 /// bounded by the config: `request_bytes_max` for one request, `client_streams_max` for one connection,
-/// `client_connections_max` for all, and `requests_bytes_max` for what has come of requests that are not whole. What a
-/// service does not take yet, as while it finds out who asks, is bounded by the windows of each connection.
+/// `client_connections_max` for all, and `requests_bytes_max` for what has come of requests that are not answered. What a
+/// stream does not take yet, as while it finds out who asks, is bounded by the windows of each connection.
 ///
 /// # Errors
 /// As [`ServeError`] says. After [`ServeError::CutOff`] the connections that are left close with the runtime.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rm_actors::port::{Command, Port, Refusal};
 use tonic::Extensions;
 
+use crate::arrival::Kept;
 use crate::recognition::{Caller, signed};
 
 /// The pause after what passes, before it is tried again.
@@ -16,6 +17,8 @@ pub(crate) struct Visitor {
     /// On its behalf.
     pub(crate) port: Port,
     caller: Caller,
+    /// What of its request is held, for as long as anybody goes on for it.
+    _kept: Option<Kept>,
 }
 
 impl Visitor {
@@ -27,6 +30,7 @@ impl Visitor {
         Visitor {
             port: port.signed(by),
             caller,
+            _kept: extensions.get::<Kept>().cloned(),
         }
     }
 

@@ -171,8 +171,8 @@ pub struct Limits {
     pub transaction_operations_max: usize,
     /// The most requests of clients that one machine holds at a time; beyond it they are refused.
     pub requests_max: usize,
-    /// The most bytes of clients' writes that one machine holds at a time; beyond it they are refused. At least
-    /// `request_bytes_max`.
+    /// The most bytes of clients' requests that one machine holds at a time, until they are answered, and an eighth more for small ones;
+    /// as much again of the writes that are proposed. Beyond it they are refused. At least `request_bytes_max`.
     pub requests_bytes_max: usize,
     /// The most bytes of memory that the replies of one machine take which clients have not taken yet. A reply for which none is left
     /// waits, then is refused. One reply takes three quarters of it at most. At least eight times `request_bytes_max`.

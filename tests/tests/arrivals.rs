@@ -1,7 +1,12 @@
-//! Requests of which only a part ever comes: all clients together hold no more by them than the config says, and hold up nobody.
+//! Requests of which only a part ever comes, and those that are whole and wait: all clients together hold no more by them than the config
+//! says, and hold up nobody.
 
 use std::net::SocketAddr;
 
+use prost::Message;
+use rm_proto::etcdserverpb as pb;
+use rm_proto::v3electionpb::CampaignRequest;
+use rm_proto::v3lockpb::LockRequest;
 use rm_tests::curl::get;
 use rm_tests::prometheus::Page;
 use rm_tests::raw::Raw;
@@ -19,11 +24,20 @@ const ROOM: usize = 8;
 /// How many come at a time.
 const REQUESTS: usize = 32;
 
-async fn start() -> Cluster {
-    let settings = Settings::solo()
+/// How many bytes the key, the value or the name has that makes a message large.
+const LARGE_BYTES: usize = 255_000;
+
+/// Longer than any test takes.
+const LONG_MS: u64 = 600_000;
+
+fn with_little_room(settings: Settings) -> Settings {
+    settings
         .with("limits.request_bytes_max", REQUEST_BYTES)
-        .with("limits.requests_bytes_max", ROOM * REQUEST_BYTES);
-    let cluster = Cluster::start(settings).await;
+        .with("limits.requests_bytes_max", ROOM * REQUEST_BYTES)
+}
+
+async fn start() -> Cluster {
+    let cluster = Cluster::start(with_little_room(Settings::solo())).await;
     cluster.client().put("key", "value").await;
     cluster
 }
@@ -125,4 +139,163 @@ async fn requests_of_the_gateway_that_never_become_whole_give_way_to_others() {
         (held == 0).then_some(()).ok_or(held.to_string())
     })
     .await;
+}
+
+/// How many bytes of requests are held that are whole.
+fn waiting(machine: SocketAddr) -> usize {
+    let answer = get(&format!("http://{machine}/metrics"));
+    let page = Page::parse(&answer.body).unwrap_or_else(|error| panic!("{error}"));
+    page.value("raft_machine_requests_waiting_bytes", &[]) as usize
+}
+
+async fn until_waiting(machine: SocketAddr, expected: usize) {
+    until("so much waits", async || {
+        let waiting = waiting(machine);
+        let is_expected = waiting == expected;
+        is_expected.then_some(()).ok_or(waiting.to_string())
+    })
+    .await;
+}
+
+/// A call with a large message, of each service that waits for a leader in its own way.
+fn large_calls() -> [(&'static str, Vec<u8>); 6] {
+    let large = || vec![b'k'; LARGE_BYTES];
+    let range = pb::RangeRequest {
+        key: large().into(),
+        ..Default::default()
+    };
+    let compare = pb::Compare {
+        key: large().into(),
+        ..Default::default()
+    };
+    let txn = pb::TxnRequest {
+        compare: vec![compare],
+        ..Default::default()
+    };
+    let proof = pb::AuthenticateRequest {
+        name: String::from_utf8(large()).expect("it is text"),
+        ..Default::default()
+    };
+    let lock = LockRequest {
+        name: large().into(),
+        ..Default::default()
+    };
+    let campaign = CampaignRequest {
+        name: "name".into(),
+        value: large().into(),
+        ..Default::default()
+    };
+    let watcher = pb::WatchCreateRequest {
+        key: large().into(),
+        ..Default::default()
+    };
+    let watch = pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(watcher)),
+    };
+    [
+        ("/etcdserverpb.KV/Range", range.encode_to_vec()),
+        ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
+        ("/etcdserverpb.Auth/Authenticate", proof.encode_to_vec()),
+        ("/v3lockpb.Lock/Lock", lock.encode_to_vec()),
+        ("/v3electionpb.Election/Campaign", campaign.encode_to_vec()),
+        ("/etcdserverpb.Watch/Watch", watch.encode_to_vec()),
+    ]
+}
+
+/// The same as the first of them, by the gateway.
+fn range_in_json() -> Vec<u8> {
+    // Three bytes of the key in four.
+    let key = "a2tr".repeat(LARGE_BYTES / 3);
+    let document = format!(r#"{{"key":"{key}"}}"#);
+    let length = document.len();
+    format!(
+        "POST /v3/kv/range HTTP/1.1\r\nHost: machine\r\nContent-Length: {length}\r\n\r\n{document}"
+    )
+    .into_bytes()
+}
+
+/// What a message takes, with what stands before it.
+fn framed(message: &[u8]) -> usize {
+    message.len() + 5
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_a_leader_hold_no_more_than_they_may_and_keep_no_small_ones_out() {
+    let settings = with_little_room(Settings::trio()).with("timings.request_timeout_ms", LONG_MS);
+    let mut cluster = Cluster::prepare(settings).await;
+    // It never has a leader, and does not know yet whether permissions are asked for.
+    cluster.machines[0].start();
+    let address = cluster.machines[0].client;
+    until("it serves", async || {
+        let connected = TcpStream::connect(address).await;
+        connected.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    let raw = Raw::connect(address).await;
+    let (mut calls, mut held) = (Vec::new(), 0);
+    // Its document is done with when it is a message.
+    let message = &large_calls()[0].1;
+    let mut browsers = Vec::new();
+    for _ in 0..2 {
+        let mut browser = TcpStream::connect(address).await.expect("it listens");
+        let sent = browser.write_all(&range_in_json()).await;
+        sent.expect("it is taken");
+        browsers.push(browser);
+        held += framed(message);
+        until_waiting(address, held).await;
+    }
+    for (path, message) in large_calls() {
+        held += framed(&message);
+        calls.push(raw.call(path, &[], &message).await);
+        until_waiting(address, held).await;
+    }
+    let room = ROOM * REQUEST_BYTES - held;
+    assert!(room < LARGE_BYTES, "there is room for one more: {room}");
+    for (path, message) in large_calls() {
+        let status = raw.call(path, &[], &message).await.end().await;
+        let told = (status.code(), status.message());
+        let expected = (Code::ResourceExhausted, "etcdserver: too many requests");
+        assert_eq!(told, expected, "{path}");
+    }
+    let status = cluster.client().status(0).await;
+    status.expect("it tells how it is");
+    assert_eq!(waiting(address), held);
+    drop((calls, browsers));
+    until_waiting(address, 0).await;
+}
+
+/// A place in line is taken, and left, though its client is gone: what that takes counts as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_counts_as_long_as_somebody_goes_on_for_it() {
+    let settings = with_little_room(Settings::trio()).with("timings.request_timeout_ms", LONG_MS);
+    let mut cluster = Cluster::start(settings).await;
+    cluster.client().put("key", "value").await;
+    cluster.converged().await;
+    for machine in &mut cluster.machines[1..] {
+        machine.kill();
+    }
+    let address = cluster.machines[0].client;
+    let client = cluster.client();
+    until("it knows of no leader", async || {
+        let leader = client.status(0).await.map(|status| status.leader);
+        let is_none = leader.as_ref().is_ok_and(|leader| *leader == 0);
+        is_none.then_some(()).ok_or(format!("{leader:?}"))
+    })
+    .await;
+    let raw = Raw::connect(address).await;
+    let [range, _, _, lock, campaign, _] = large_calls();
+    let mut calls = Vec::new();
+    for (path, message) in [&range, &lock, &campaign] {
+        calls.push(raw.call(path, &[], message).await);
+    }
+    let held_by_places = framed(&lock.1) + framed(&campaign.1);
+    until_waiting(address, held_by_places + framed(&range.1)).await;
+    // The range is cancelled last.
+    while calls.pop().is_some() {}
+    until_waiting(address, held_by_places).await;
+    for machine in &mut cluster.machines[1..] {
+        machine.start();
+    }
+    until_waiting(address, 0).await;
+    cluster.assert_nobody_panicked();
 }

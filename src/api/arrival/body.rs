@@ -1,6 +1,8 @@
 //! The body of a request, and what of it must be held because it is not whole.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -8,18 +10,16 @@ use http_body::{Body as _, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::Arrival;
+use super::{Arrival, Kept};
 use crate::calls::Received;
 use crate::cut::Cut;
 
 /// What a request is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// One message, of which nothing is taken before the request has ended. It is done with as soon as it is whole.
+    /// One message, of which nothing is taken before the request has ended. When it is whole it is held by whoever keeps it, or done with.
     One,
-    /// The same, and it is held as long as this body.
-    OneHeld,
-    /// Messages of gRPC, each taken and done with when it is whole.
+    /// Messages of gRPC, each taken when it is whole, and done with when the next is asked for.
     Messages,
     /// Something else. Whoever takes it says what is done with.
     Other,
@@ -30,12 +30,16 @@ pub(crate) enum Shape {
 pub(crate) struct Arriving {
     body: Body,
     shape: Shape,
+    /// What has come before anybody asked for it.
+    early: VecDeque<Frame<Bytes>>,
     /// What has come of what is not whole.
     bytes: usize,
     cut: Cut,
     /// Where the messages are counted, if there may be many.
     received: Option<Received>,
     arrival: Arrival,
+    /// Who keeps a message that is whole.
+    kept: Option<Kept>,
     refusal: Option<Status>,
 }
 
@@ -44,10 +48,12 @@ impl Arriving {
         Arriving {
             body,
             shape,
+            early: VecDeque::new(),
             bytes: 0,
             cut: Cut::default(),
             received: None,
             arrival,
+            kept: None,
             refusal: None,
         }
     }
@@ -57,14 +63,47 @@ impl Arriving {
         Arriving { received, ..self }
     }
 
+    /// Has its only message counted for as long as it is kept.
+    pub(crate) fn kept_by(self, kept: Option<Kept>) -> Arriving {
+        Arriving { kept, ..self }
+    }
+
+    /// Waits for something, and takes meanwhile what comes of a single message: what nobody takes waits below, where only the windows of
+    /// each connection bound it.
+    ///
+    /// # Errors
+    /// The rest of the message is waited for no longer.
+    pub(crate) async fn while_waiting_for<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+    ) -> Result<T, Status> {
+        let mut other = pin!(other);
+        let mut is_open = self.shape == Shape::One;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = other.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            while is_open {
+                match ready!(self.poll_next(cx)?) {
+                    Some(frame) => self.early.push_back(frame),
+                    None => is_open = false,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Why the rest is waited for no longer, if so.
     pub(crate) fn refusal(&self) -> Option<Status> {
         self.refusal.clone()
     }
 
-    /// Something is whole, and what has come counts until it is told what is held.
-    pub(crate) fn whole(&mut self) {
-        self.arrival.whole();
+    /// Something is whole, and what has come counts for as long as that is kept.
+    pub(crate) fn whole(&mut self) -> Kept {
+        let kept = self.arrival.all.keep();
+        self.arrival.hand_to(&kept);
+        kept
     }
 
     /// So many bytes are held, of what is not whole.
@@ -78,41 +117,87 @@ impl Arriving {
             return Ok(());
         }
         let held = self.arrival.part(bytes);
+        self.noting(held)
+    }
+
+    /// So many bytes are held, and with them something is whole.
+    fn holds_whole(&mut self, bytes: usize) -> Result<(), Status> {
+        let held = self.arrival.whole_with(bytes);
+        self.noting(held)
+    }
+
+    fn noting(&mut self, held: Result<(), Status>) -> Result<(), Status> {
         self.refusal = held.clone().err();
         held
     }
 
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
+        let bytes = self.bytes + data.len();
         match self.shape {
-            Shape::One if self.body.is_end_stream() => self.holds(0),
-            Shape::One | Shape::OneHeld | Shape::Other => self.holds(self.bytes + data.len()),
+            Shape::One if self.body.is_end_stream() => {
+                self.holds_whole(bytes)?;
+                self.end();
+                Ok(())
+            }
+            Shape::One | Shape::Other => self.holds(bytes),
             Shape::Messages => {
-                let (ended, bytes) = self.cut.take(data);
-                if ended > 0 {
-                    self.arrival.done();
-                }
+                let (ended, begun) = self.cut.take(data);
                 if let Some(received) = &self.received {
                     received.count(ended);
                 }
-                self.holds(bytes)
+                if ended == 0 {
+                    return self.holds(begun);
+                }
+                self.bytes = begun;
+                self.holds_whole(bytes)
             }
         }
     }
 
+    /// More is asked for, so that all messages that were whole are done with.
+    fn is_asked_for_more(&mut self) -> Result<(), Status> {
+        if self.shape == Shape::Messages && self.arrival.is_whole() {
+            return self.holds(self.bytes);
+        }
+        Ok(())
+    }
+
     /// No more comes.
     fn end(&mut self) {
-        match self.shape {
-            Shape::One | Shape::Messages => self.arrival.done(),
-            Shape::OneHeld | Shape::Other => self.arrival.whole(),
+        match (self.shape, &self.kept) {
+            (Shape::One, Some(kept)) => self.arrival.hand_to(kept),
+            (Shape::One | Shape::Messages, _) => self.arrival.done(),
+            (Shape::Other, _) => self.arrival.whole(),
         }
     }
 
     /// Whether something is not whole, and more is to come.
     fn is_awaited(&self) -> bool {
         match self.shape {
-            Shape::One | Shape::OneHeld => !self.body.is_end_stream(),
+            Shape::One => !self.body.is_end_stream(),
             Shape::Messages | Shape::Other => self.bytes > 0,
         }
+    }
+
+    /// What comes next, or that nothing does.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Status>> {
+        self.is_asked_for_more()?;
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() && self.is_awaited() {
+            let over = ready!(self.arrival.poll_over(cx));
+            self.refusal = Some(over.clone());
+            return Poll::Ready(Err(over));
+        }
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.take(data)?;
+                }
+            }
+            Poll::Ready(_) => self.end(),
+            Poll::Pending => {}
+        }
+        polled.map(Option::transpose)
     }
 }
 
@@ -124,40 +209,33 @@ impl http_body::Body for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_pending() && self.is_awaited() {
-            let over = ready!(self.arrival.poll_over(cx));
-            self.refusal = Some(over.clone());
-            return Poll::Ready(Some(Err(over)));
+        if let Some(frame) = self.early.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         }
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.take(data)?;
-                }
-            }
-            Poll::Ready(_) => self.end(),
-            Poll::Pending => {}
-        }
-        polled
+        self.poll_next(cx).map(Result::transpose)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.early.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.early.is_empty() {
+            true => self.body.size_hint(),
+            false => SizeHint::default(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use futures::channel::mpsc::{UnboundedSender, unbounded};
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use tokio::sync::oneshot;
     use tonic::Code;
 
-    use super::super::Arrivals;
+    use super::super::{Arrivals, SMALL_BYTES};
     use super::*;
 
     const SHORT: std::time::Duration = std::time::Duration::from_millis(20);
@@ -199,7 +277,7 @@ mod tests {
             send(client, &[0; 4]);
             assert_eq!(next(body).await, Ok(Some(4)));
         }
-        assert_eq!((arrivals.bytes(), arrivals.given_up()), (8, 0));
+        assert_eq!((arrivals.arriving(), arrivals.given_up()), (8, 0));
         // It hears of it though nothing comes for it.
         let waits = tokio::spawn(async move { next(&mut first).await });
         tokio::task::yield_now().await;
@@ -207,43 +285,113 @@ mod tests {
         assert_eq!(next(&mut third).await, Ok(Some(4)));
         let gave_way = waits.await.expect("it never panics");
         assert_eq!(gave_way, Err(Code::ResourceExhausted));
-        assert_eq!((arrivals.bytes(), arrivals.given_up()), (8, 1));
+        assert_eq!((arrivals.arriving(), arrivals.given_up()), (8, 1));
         // One that gave way before it heard of it.
         send(&to_third, &[0; 4]);
         assert_eq!(next(&mut third).await, Ok(Some(4)));
         send(&to_second, &[0; 1]);
         assert_eq!(next(&mut second).await, Err(Code::ResourceExhausted));
-        assert_eq!((arrivals.bytes(), arrivals.given_up()), (8, 2));
+        assert_eq!((arrivals.arriving(), arrivals.given_up()), (8, 2));
         to_third.close_channel();
         assert_eq!(next(&mut third).await, Ok(None));
-        assert_eq!(arrivals.bytes(), 0, "done with");
+        assert_eq!(arrivals.arriving(), 0, "done with");
         drop((second, third));
-        assert_eq!(arrivals.bytes(), 0);
+        assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, 0));
     }
 
     #[tokio::test]
-    async fn what_is_whole_is_held_and_gives_way_no_more() {
+    async fn what_is_whole_counts_until_nobody_keeps_it_and_gives_way_no_more() {
         let arrivals = Arrivals::within(10, LONG);
-        let (mut whole, client) = request(&arrivals, Shape::OneHeld);
-        send(&client, &[0; 8]);
+        for in_one_frame in [true, false] {
+            let kept = arrivals.keep();
+            let (whole, client) = request(&arrivals, Shape::One);
+            let mut whole = whole.kept_by(Some(kept.clone()));
+            if in_one_frame {
+                whole.body = Body::new(Full::new(Bytes::from_static(&[0; 8])));
+            } else {
+                send(&client, &[0; 8]);
+                client.close_channel();
+            }
+            assert_eq!(next(&mut whole).await, Ok(Some(8)));
+            assert_eq!(next(&mut whole).await, Ok(None));
+            drop(whole);
+            assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, 8));
+            let (mut other, client) = request(&arrivals, Shape::One);
+            send(&client, &[0; 4]);
+            assert_eq!(next(&mut other).await, Err(Code::ResourceExhausted));
+            let goes_on = kept.clone();
+            drop(kept);
+            assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, 8));
+            drop(goes_on);
+            assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn small_requests_find_room_where_large_ones_wait() {
+        let bytes_max = 8 * SMALL_BYTES;
+        let arrivals = Arrivals::within(bytes_max, LONG);
+        let kept = arrivals.keep();
+        let one = |bytes: usize| {
+            let body = Body::new(Full::new(Bytes::from(vec![0; bytes])));
+            let arriving = arrivals.count(body, Shape::One);
+            arriving.kept_by(Some(kept.clone()))
+        };
+        assert_eq!(next(&mut one(bytes_max)).await, Ok(Some(bytes_max)));
+        for (bytes, expected) in [
+            (SMALL_BYTES + 1, Err(Code::ResourceExhausted)),
+            (SMALL_BYTES - 1, Ok(Some(SMALL_BYTES - 1))),
+            (2, Err(Code::ResourceExhausted)),
+            (1, Ok(Some(1))),
+            (1, Err(Code::ResourceExhausted)),
+        ] {
+            assert_eq!(next(&mut one(bytes)).await, expected, "{bytes}");
+        }
+        assert_eq!(arrivals.waiting(), bytes_max + SMALL_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_single_message_is_taken_while_something_else_is_waited_for() {
+        let arrivals = Arrivals::within(100, LONG);
+        let (body, client) = request(&arrivals, Shape::One);
+        let kept = arrivals.keep();
+        let mut body = body.kept_by(Some(kept.clone()));
+        let (done, waits) = oneshot::channel();
+        let waits = body.while_waiting_for(waits);
+        let mut waits = Box::pin(waits);
+        for sent in [40, 30] {
+            send(&client, &vec![0; sent]);
+            assert!(waits.as_mut().now_or_never().is_none());
+        }
+        assert_eq!((arrivals.arriving(), arrivals.waiting()), (70, 0));
         client.close_channel();
-        assert_eq!(next(&mut whole).await, Ok(Some(8)));
-        assert_eq!(next(&mut whole).await, Ok(None));
-        let (mut other, client) = request(&arrivals, Shape::One);
-        send(&client, &[0; 4]);
-        assert_eq!(next(&mut other).await, Err(Code::ResourceExhausted));
-        assert_eq!(arrivals.bytes(), 8);
-        drop(whole);
-        assert_eq!(arrivals.bytes(), 0);
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, 70));
+        done.send(7).expect("it is waited for");
+        assert_eq!(waits.await.expect("it has room"), Ok(7));
+        assert!(!body.is_end_stream());
+        for expected in [Some(40), Some(30), None] {
+            assert_eq!(next(&mut body).await, Ok(expected));
+        }
+        drop((body, kept));
+        assert_eq!(arrivals.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_gives_way_ends_the_wait_for_something_else() {
+        let arrivals = Arrivals::within(10, LONG);
+        let (mut body, client) = request(&arrivals, Shape::One);
+        send(&client, &[0; 12]);
+        let waits = body.while_waiting_for(std::future::pending::<()>()).await;
+        let code = waits.map_err(|status| status.code());
+        assert_eq!(code, Err(Code::ResourceExhausted));
     }
 
     #[tokio::test]
     async fn a_request_that_does_not_come_whole_in_time_is_waited_for_no_longer() {
         let arrivals = Arrivals::within(100, SHORT);
-        for shape in [Shape::One, Shape::OneHeld] {
-            let (mut silent, _client) = request(&arrivals, shape);
-            assert_eq!(next(&mut silent).await, Err(Code::DeadlineExceeded));
-        }
+        let (mut silent, _client) = request(&arrivals, Shape::One);
+        assert_eq!(next(&mut silent).await, Err(Code::DeadlineExceeded));
         for shape in [Shape::One, Shape::Messages, Shape::Other] {
             let (mut broken, client) = request(&arrivals, shape);
             send(&client, &message(9)[..7]);
@@ -259,21 +407,22 @@ mod tests {
         let arrivals = Arrivals::within(100, SHORT);
         let (mut body, client) = request(&arrivals, Shape::Messages);
         let messages = [message(9), message(9)].concat();
-        for piece in [&messages[..20], &messages[20..]] {
+        for (piece, held) in [(&messages[..20], 20), (&messages[20..], 14)] {
             send(&client, piece);
             next(&mut body).await.expect("it has come");
+            assert_eq!((arrivals.arriving(), arrivals.waiting()), (0, held));
         }
-        assert_eq!(arrivals.bytes(), 0, "done with");
         let more = tokio::time::timeout(3 * SHORT, next(&mut body)).await;
         assert!(more.is_err(), "it still waits");
+        assert_eq!(arrivals.waiting(), 0, "more is asked for");
     }
 
     #[tokio::test]
     async fn the_time_of_a_message_begins_when_the_one_before_is_whole() {
-        let arrivals = Arrivals::within(100, LONG);
+        let arrivals = Arrivals::within(98, LONG);
         let (mut body, client) = request(&arrivals, Shape::Messages);
         let (mut other, to_other) = request(&arrivals, Shape::Messages);
-        let messages = [message(9), message(75)].concat();
+        let messages = [message(9), message(15)].concat();
         send(&client, &messages[..10]);
         next(&mut body).await.expect("it has come");
         send(&to_other, &message(50)[..40]);
@@ -285,6 +434,6 @@ mod tests {
         assert_eq!(next(&mut body).await, Ok(Some(70)));
         send(&to_other, &[0]);
         assert_eq!(next(&mut other).await, Err(Code::ResourceExhausted));
-        assert_eq!(arrivals.bytes(), 70);
+        assert_eq!(arrivals.arriving(), 70);
     }
 }

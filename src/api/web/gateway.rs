@@ -124,15 +124,15 @@ impl Gateway {
             let messages = self.stream_of_messages(method.input(), body);
             return Ok(Body::new(StreamBody::new(messages)));
         }
-        // It counts until it is turned.
-        let mut body = arrivals.count(body, Shape::OneHeld);
-        let text = self.whole(&mut body).await?;
-        let message = json::to_wire(method.input(), text).await?;
+        let kept = arrivals.keep();
+        let body = arrivals.count(body, Shape::One);
+        let text = self.whole(body.kept_by(Some(kept.clone()))).await?;
+        let message = json::to_wire(method.input(), text, kept).await?;
         Ok(Body::new(Full::new(framed(&message)?)))
     }
 
-    async fn whole(&self, body: &mut Arriving) -> Result<Bytes, Status> {
-        let whole = Limited::new(&mut *body, self.document_bytes_max)
+    async fn whole(&self, mut body: Arriving) -> Result<Bytes, Status> {
+        let whole = Limited::new(&mut body, self.document_bytes_max)
             .collect()
             .await;
         whole.map(|whole| whole.to_bytes()).map_err(|error| {
@@ -177,8 +177,9 @@ async fn next_message(
 ) -> Result<Option<Bytes>, Status> {
     loop {
         if let Some(text) = documents.next()? {
-            body.whole();
-            let message = json::to_wire(of, text).await?;
+            let kept = body.whole();
+            body.holds(documents.waiting_bytes())?;
+            let message = json::to_wire(of, text, kept).await?;
             return framed(&message).map(Some);
         }
         body.holds(documents.waiting_bytes())?;

@@ -7,15 +7,28 @@ use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, Seria
 use serde_json::{Deserializer, Serializer};
 use tonic::Status;
 
+use crate::arrival::Kept;
+
 /// What is larger is turned on a thread that may block: the service's thread has other clients.
 const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
-/// The bytes of the message that a document stands for; of an empty one, where there is no document.
+/// The bytes of the message that a document stands for; of an empty one, where there is no document. The document counts until it is
+/// turned, though whoever asked for that may be gone.
 ///
 /// # Errors
 /// What is wrong with the document, and where.
-pub(crate) async fn to_wire(of: MessageDescriptor, text: Bytes) -> Result<Vec<u8>, Status> {
-    apart(text.len(), move || read(of, &text)).await
+pub(crate) async fn to_wire(
+    of: MessageDescriptor,
+    text: Bytes,
+    kept: Kept,
+) -> Result<Vec<u8>, Status> {
+    let bytes = text.len();
+    let turn = move || {
+        let message = read(of, &text);
+        drop((text, kept));
+        message
+    };
+    apart(bytes, turn).await
 }
 
 /// The document for a message, with something before it and behind it.

@@ -40,10 +40,15 @@ fn requests(page: &mut Page, arrivals: &Arrivals) {
         "raft_machine_requests_arriving_bytes",
         "What has come of requests that are not whole yet, in bytes.",
     )
-    .is(arrivals.bytes());
+    .is(arrivals.arriving());
+    page.gauge(
+        "raft_machine_requests_waiting_bytes",
+        "What is held of requests that are whole and not answered yet, in bytes.",
+    )
+    .is(arrivals.waiting());
     page.counter(
         "raft_machine_requests_given_up_total",
-        "Requests that were refused before they were whole, because too much had come of such.",
+        "Requests that were refused because too much was held of those that were not answered yet.",
     )
     .is(arrivals.given_up());
 }
