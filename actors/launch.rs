@@ -27,6 +27,7 @@ use crate::resources::{Resources, StartError};
 use crate::roster::Slots;
 use crate::supervisor::{Event, Outcome, Supervisor};
 use crate::tokens::Tokens;
+use crate::watcher::Backlog;
 
 /// A machine that runs.
 pub struct Running {
@@ -104,6 +105,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     let found = resources.log.load()?;
     let tokens = Tokens::new(key, &config.config.auth, found.last);
     let replies = Replies::new(&config.config.limits);
+    let backlog = Backlog::new(config.config.watch.queues_bytes_max);
     let shared = Arc::new(Shared {
         config,
         identity,
@@ -116,6 +118,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         members: Members::new(members),
         tokens,
         replies,
+        backlog,
         departure: tokio::sync::watch::Sender::new(None),
     });
     let (events, inbox) = mpsc::channel();

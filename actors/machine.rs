@@ -23,6 +23,7 @@ use crate::replies::Replies;
 use crate::resources::Resources;
 use crate::roster::{Slot, Slots};
 use crate::tokens::Tokens;
+use crate::watcher::Backlog;
 
 /// What all actors of a machine share, and what outlives each of them.
 pub(crate) struct Shared {
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) members: Members,
     pub(crate) tokens: Tokens,
     pub(crate) replies: Arc<Replies>,
+    /// What waits for clients' streams of watchers.
+    pub(crate) backlog: Arc<Backlog>,
     /// How this machine learnt that it takes part no more; none while it does.
     pub(crate) departure: tokio::sync::watch::Sender<Option<Departure>>,
 }

@@ -147,6 +147,11 @@ impl Port {
         self.meters().replies_given_up.add(replies);
     }
 
+    /// How many bytes wait for clients' streams of watchers.
+    pub fn watch_backlog_bytes(&self) -> usize {
+        self.shared.backlog.bytes()
+    }
+
     /// How much memory is held for replies that clients have yet to take, in bytes.
     pub fn replies_bytes(&self) -> usize {
         self.shared.replies.held_bytes()

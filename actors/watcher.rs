@@ -8,6 +8,7 @@
 //! end, and the clients open others and go on after the last revision that they heard of.
 
 mod audience;
+mod backlog;
 mod late;
 mod missed;
 mod outbox;
@@ -25,6 +26,7 @@ use slog::debug;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::audience::Audience;
+pub(crate) use self::backlog::{Backlog, Counted};
 pub(crate) use self::outbox::{Outbox, Sending};
 use self::recent::Recent;
 use crate::fault::Point;

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::machine::Shared;
 use crate::message::{CloseStream, FromStream, OpenStream, StreamRequest};
 use crate::port::{Port, Refusal};
-use crate::watcher::{Outbox, Sending, StreamId};
+use crate::watcher::{Backlog, Counted, Outbox, Sending, StreamId};
 
 /// The most requests of one stream whose answer has not left.
 const REQUESTS_MAX: usize = 128;
@@ -129,6 +129,8 @@ pub struct Delivery {
     pub revision: i64,
     /// How much memory they take, in bytes, about.
     pub bytes: usize,
+    /// Where it waits, as part of what waits for all streams.
+    counted: OnceLock<Counted>,
     /// The same as it is sent, without and with the keys as they were before.
     encoded: [OnceLock<Vec<Bytes>>; 2],
 }
@@ -143,6 +145,7 @@ impl Delivery {
             events,
             revision,
             bytes,
+            counted: OnceLock::new(),
             encoded: Default::default(),
         };
         (bytes > 0).then(|| Arc::new(delivery()))
@@ -154,6 +157,11 @@ impl Delivery {
             let events = self.events.iter();
             events.map(|event| encode(event)).collect()
         })
+    }
+
+    /// It waits for a stream. However many it waits for, it is there once.
+    pub(crate) fn count_in(&self, backlog: &Arc<Backlog>) {
+        self.counted.get_or_init(|| backlog.count(self.bytes));
     }
 
     /// The part of it from a revision on.
@@ -177,6 +185,8 @@ pub struct WatchStream {
     outbox: Arc<Outbox>,
     losses: watch::Receiver<u64>,
     room: Arc<Semaphore>,
+    /// What was taken last, as part of what waits for all streams: until more is asked for it is on its way.
+    taken: Option<Counted>,
 }
 
 /// The room that a request takes until its answer has left.
@@ -194,6 +204,7 @@ impl Port {
         }
         let outbox = Arc::new(Outbox::new(
             shared.config.config.watch.queue_bytes_max,
+            shared.backlog.clone(),
             shared.board.meters.events_pending.clone(),
         ));
         let losses = shared.slots.watcher.losses();
@@ -208,6 +219,7 @@ impl Port {
             outbox,
             losses,
             room: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            taken: None,
         })
     }
 }
@@ -249,6 +261,7 @@ impl WatchStream {
     /// The Watcher has failed, and with it the stream: the client should open another and go on after the last revision that it was
     /// told of.
     pub async fn next(&mut self) -> Result<Notice, Refusal> {
+        self.taken = None;
         let (notice, is_low) = tokio::select! {
             taken = self.outbox.take() => taken?,
             _ = self.losses.changed() => return Err(Refusal::Restarted),
@@ -258,15 +271,18 @@ impl WatchStream {
 
     /// The same where something is to be told already.
     pub fn next_if_ready(&mut self) -> Option<Result<Notice, Refusal>> {
+        self.taken = None;
         let taken = self.outbox.try_take()?;
         Some(taken.map(|(notice, is_low)| self.taken(notice, is_low)))
     }
 
-    fn taken(&self, notice: Notice, is_low: bool) -> Notice {
+    fn taken(&mut self, notice: Notice, is_low: bool) -> Notice {
         if is_low {
             self.tell(StreamRequest::Low);
         }
         if let Notice::Happened { parts, .. } = &notice {
+            let bytes = parts.iter().map(|part| part.bytes).sum();
+            self.taken = Some(self.outbox.backlog().count(bytes));
             let events: usize = parts.iter().map(|part| part.events.len()).sum();
             self.shared.board.meters.events.add(events as u64);
         }

@@ -83,7 +83,13 @@ impl Watcher {
         if let Some(recent) = &self.recent
             && let Some(from) = recently.iter().map(|late| late.next).min()
         {
-            let parts = missed::parts(recent.from(from), end, compacted, &recently);
+            let parts = missed::parts(
+                recent.from(from),
+                end,
+                compacted,
+                &recently,
+                self.part_bytes(),
+            );
             for (late, part) in recently.iter().zip(parts) {
                 self.tell_late(late.watcher, part);
             }
@@ -94,6 +100,12 @@ impl Watcher {
         } else {
             self.read(long_ago, context);
         }
+    }
+
+    /// About how much a watcher is told in one turn: no more than may wait for a stream.
+    fn part_bytes(&self) -> usize {
+        let share = self.machine.shared.backlog.share_bytes();
+        share.min(missed::PART_BYTES)
     }
 
     /// The watchers whose turn it is. They leave their places.
@@ -151,7 +163,8 @@ impl Watcher {
     fn read(&mut self, late: Vec<Late>, context: &mut Context<Self>) {
         self.reading = true;
         let state = self.machine.shared.resources.states.present();
-        let read = tokio::task::spawn_blocking(move || missed::read(&state, late));
+        let bytes_max = self.part_bytes();
+        let read = tokio::task::spawn_blocking(move || missed::read(&state, late, bytes_max));
         let read = actix::fut::wrap_future::<_, Self>(read);
         context.spawn(read.map(|read, watcher, context| match read {
             Ok(Ok(found)) => watcher.was_read(found, context),

@@ -11,8 +11,8 @@ use super::audience::Audience;
 use crate::states::InForce;
 use crate::watching::{Delivery, Interest};
 
-/// How many bytes of changes are read at a time, and about how many a watcher is told at a time.
-const PART_BYTES: usize = 1 << 20;
+/// How many bytes of changes are read at a time, and about how many a watcher is told at a time where there is room.
+pub(super) const PART_BYTES: usize = 1 << 20;
 
 /// A watcher that is to be told what it missed.
 #[derive(Clone, Debug)]
@@ -53,12 +53,12 @@ struct Want {
 }
 
 impl Want {
-    fn add(&mut self, event: &Arc<Event>) {
+    fn add(&mut self, event: &Arc<Event>, bytes_max: usize) {
         if event.revision() < self.from || self.end.is_some() {
             return;
         }
         let is_new = self.events.last().map(|last| last.revision()) != Some(event.revision());
-        if is_new && self.bytes >= PART_BYTES {
+        if is_new && self.bytes >= bytes_max {
             self.end = Some(event.revision());
         } else {
             self.bytes += event.bytes();
@@ -68,12 +68,13 @@ impl Want {
 }
 
 /// Their parts of a stretch of the history, in their order. The stretch holds all from where the first of them is up to the revision
-/// `end`, which is not in it; the key space is compacted up to the revision `compacted`.
+/// `end`, which is not in it; the key space is compacted up to the revision `compacted`. A part has about so many bytes at most.
 pub(super) fn parts<'e>(
     events: impl Iterator<Item = &'e Arc<Event>>,
     end: i64,
     compacted: i64,
     late: &[Late],
+    bytes_max: usize,
 ) -> Vec<Part> {
     let mut wants: Vec<Want> = Vec::new();
     let mut audience = Audience::default();
@@ -100,7 +101,7 @@ pub(super) fn parts<'e>(
         let event = as_it_reads(event, compacted);
         for group in audience.groups_of(&event) {
             for &number in &audience.group(group).members {
-                wants[number].add(&event);
+                wants[number].add(&event, bytes_max);
             }
         }
     }
@@ -128,8 +129,12 @@ fn as_it_reads(event: &Arc<Event>, compacted: i64) -> Arc<Event> {
     })
 }
 
-/// Reads the history once for all of them, from where the first of them is.
-pub(super) fn read(state: &InForce, late: Vec<Late>) -> Result<Vec<(WatcherId, Found)>, KvError> {
+/// Reads the history once for all of them, from where the first of them is, for parts of about so many bytes at most.
+pub(super) fn read(
+    state: &InForce,
+    late: Vec<Late>,
+    bytes_max: usize,
+) -> Result<Vec<(WatcherId, Found)>, KvError> {
     let from = late.first().map_or(0, |first| first.next);
     let history = rm_kv::history(&state.environment, from, PART_BYTES)?;
     let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
@@ -144,7 +149,13 @@ pub(super) fn read(state: &InForce, late: Vec<Late>) -> Result<Vec<(WatcherId, F
         };
         (late.watcher, found)
     });
-    let parts = parts(events.iter(), history.next, history.compacted, &here);
+    let parts = parts(
+        events.iter(),
+        history.next,
+        history.compacted,
+        &here,
+        bytes_max,
+    );
     let told = here.iter().zip(parts);
     let told = told.map(|(late, part)| (late.watcher, Found::Part(part)));
     Ok(told.chain(others).collect())
@@ -212,7 +223,7 @@ mod tests {
             late(5, "a", "", 3),
             late(6, "a", "", 9),
         ];
-        let parts = parts(events.iter(), 6, -1, &all);
+        let parts = parts(events.iter(), 6, -1, &all, PART_BYTES);
         let expected = [
             (vec![2, 3], 6),
             (vec![3], 6),
@@ -237,10 +248,13 @@ mod tests {
             event(6, "z", half),
         ];
         let all = [late(1, "a", "c", 2), late(2, "z", "", 2)];
-        assert_eq!(
-            told(&parts(events.iter(), 7, -1, &all)),
-            [(vec![2, 3, 3], 5), (vec![6], 7)]
-        );
+        for (bytes_max, expected) in [
+            (PART_BYTES, [(vec![2, 3, 3], 5), (vec![6], 7)]),
+            (1, [(vec![2], 3), (vec![6], 7)]),
+        ] {
+            let parts = parts(events.iter(), 7, -1, &all, bytes_max);
+            assert_eq!(told(&parts), expected);
+        }
     }
 
     #[test]
@@ -251,7 +265,7 @@ mod tests {
             Arc::new(Event { prev_kv, ..event })
         };
         let events = [with_before(4), with_before(5), with_before(6)];
-        let parts = parts(events.iter(), 7, 5, &[late(1, "a", "", 4)]);
+        let parts = parts(events.iter(), 7, 5, &[late(1, "a", "", 4)], PART_BYTES);
         let told = parts[0].events.as_ref().expect("it has events");
         let with_before = |event: &Arc<Event>| (event.revision(), event.prev_kv.is_some());
         let told: Vec<(i64, bool)> = told.events.iter().map(with_before).collect();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::backlog::{Backlog, Counted};
 use crate::meters::Meter;
 use crate::port::Refusal;
 use crate::watching::{Delivery, Manner, Notice};
@@ -23,8 +24,10 @@ const NOBODY: i64 = -1;
 pub(crate) struct Outbox {
     state: Mutex<State>,
     changed: Notify,
-    /// From so many bytes on no more events are taken.
+    /// From so many bytes on no more events are taken, or from fewer where much waits for all.
     bytes_max: usize,
+    /// What waits, here and for all other streams.
+    backlog: Arc<Backlog>,
     /// How many events wait, here and for all other streams.
     pending: Arc<Meter>,
 }
@@ -57,6 +60,8 @@ struct Item {
     what: What,
     /// What it takes in memory, about.
     bytes: usize,
+    /// What of that no other stream has in memory, as part of what waits for all.
+    _counted: Counted,
 }
 
 #[derive(Debug)]
@@ -70,13 +75,24 @@ enum What {
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize, pending: Arc<Meter>) -> Outbox {
+    pub(crate) fn new(bytes_max: usize, backlog: Arc<Backlog>, pending: Arc<Meter>) -> Outbox {
         Outbox {
             state: Mutex::default(),
             changed: Notify::new(),
             bytes_max,
+            backlog,
             pending,
         }
+    }
+
+    /// What is taken from here and not sent yet is to be counted here.
+    pub(crate) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
+    }
+
+    /// From how many bytes on no more events are taken now.
+    fn bytes_max(&self) -> usize {
+        self.bytes_max.min(self.backlog.share_bytes())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,7 +128,7 @@ impl Outbox {
                 if let Notice::Happened { parts, .. } = &notice {
                     self.pending.take_away(events(parts));
                 }
-                let is_low = state.starved && state.bytes <= self.bytes_max / 2;
+                let is_low = state.starved && state.bytes <= self.bytes_max() / 2;
                 state.starved &= !is_low;
                 Some(Ok((notice, is_low)))
             }
@@ -138,12 +154,12 @@ impl Sending {
                 pause();
                 state = self.0.state();
             }
-            if state.bytes >= self.0.bytes_max {
+            if state.bytes >= self.0.bytes_max() {
                 state.starved = true;
                 refused.push(watcher);
             } else {
                 told += events.events.len() as u64;
-                state.happened(id, manner, events);
+                state.happened(id, manner, events, &self.0.backlog);
             }
         }
         self.0.show(told, state);
@@ -167,6 +183,7 @@ impl Sending {
                 _room: room,
             },
             0,
+            &self.0.backlog,
         );
         self.0.changed.notify_one();
     }
@@ -174,7 +191,7 @@ impl Sending {
     /// Whether events would be refused. If so, whoever takes the notices is told when there is room again.
     pub(crate) fn is_full(&self) -> bool {
         let mut state = self.0.state();
-        let full = state.bytes >= self.0.bytes_max;
+        let full = state.bytes >= self.0.bytes_max();
         state.starved |= full;
         full
     }
@@ -228,22 +245,31 @@ impl Drop for Sending {
 }
 
 impl State {
-    fn happened(&mut self, id: i64, manner: Manner, events: Arc<Delivery>) {
+    fn happened(&mut self, id: i64, manner: Manner, events: Arc<Delivery>, backlog: &Arc<Backlog>) {
+        events.count_in(backlog);
         let is_same = |last: &Arc<Delivery>| Arc::ptr_eq(last, &events);
         let shared = self.last.as_ref().is_some_and(is_same);
         let bytes = if shared { 0 } else { events.bytes };
         if !shared {
             self.last = Some(events.clone());
         }
-        self.add(id, What::Events(events, manner), bytes);
+        self.add(id, What::Events(events, manner), bytes, backlog);
     }
 
-    fn add(&mut self, id: i64, what: What, bytes: usize) {
+    fn add(&mut self, id: i64, what: What, bytes: usize, backlog: &Arc<Backlog>) {
         // One notice for each watcher is no more than the watcher itself is.
         let is_first = self.barrier.is_none() && !self.items.contains_key(&id);
         let bytes = if is_first { bytes } else { bytes + ITEM_BYTES };
         self.bytes += bytes;
-        self.queue(id, Item { what, bytes });
+        let _counted = backlog.count(ITEM_BYTES);
+        self.queue(
+            id,
+            Item {
+                what,
+                bytes,
+                _counted,
+            },
+        );
     }
 
     fn queue(&mut self, id: i64, item: Item) {
@@ -331,7 +357,12 @@ mod tests {
     }
 
     fn outbox(bytes_max: usize) -> (Arc<Outbox>, Sending) {
-        let outbox = Arc::new(Outbox::new(bytes_max, Arc::default()));
+        outbox_in(&Backlog::new(1 << 40), bytes_max)
+    }
+
+    fn outbox_in(backlog: &Arc<Backlog>, bytes_max: usize) -> (Arc<Outbox>, Sending) {
+        let outbox = Outbox::new(bytes_max, backlog.clone(), Arc::default());
+        let outbox = Arc::new(outbox);
         (outbox.clone(), Sending(outbox))
     }
 
@@ -469,6 +500,54 @@ mod tests {
             .filter(|&id| happened(&sending, id, &shared))
             .count();
         assert_eq!(told, 40);
+    }
+
+    #[test]
+    fn what_many_streams_wait_for_counts_once_until_the_last_has_taken_it() {
+        let backlog = Backlog::new(1 << 40);
+        let (outboxes, sendings): (Vec<_>, Vec<_>) =
+            (0..10).map(|_| outbox_in(&backlog, 1 << 20)).unzip();
+        let shared = delivery(2, 5_000);
+        let bytes = shared.bytes;
+        assert!(sendings.iter().all(|it| happened(it, 1, &shared)));
+        drop(shared);
+        assert_eq!(backlog.bytes(), bytes + 10 * ITEM_BYTES);
+        for outbox in &outboxes[1..] {
+            assert_eq!(next(outbox).as_deref(), Some("1 hears [2]"));
+        }
+        assert_eq!(backlog.bytes(), bytes + ITEM_BYTES);
+        drop((outboxes, sendings));
+        assert_eq!(backlog.bytes(), 0);
+    }
+
+    #[test]
+    fn streams_that_take_nothing_leave_room_for_the_others() {
+        let backlog = Backlog::new(16 << 20);
+        let fill = |sending: &Sending| {
+            let mut revisions = 2..;
+            while happened(
+                sending,
+                1,
+                &delivery(revisions.next().expect("it is endless"), 9_000),
+            ) {}
+            revisions.start - 3
+        };
+        let deaf: Vec<_> = (0..100).map(|_| outbox_in(&backlog, 4 << 20)).collect();
+        let told: Vec<i64> = deaf.iter().map(|(_, sending)| fill(sending)).collect();
+        assert!(
+            told.is_sorted_by(|before, after| before >= after),
+            "{told:?}"
+        );
+        assert!(told[0] > 50, "{told:?}");
+        // However many there are, whoever comes is told something, and more when that is taken.
+        let bytes = backlog.bytes();
+        assert!(bytes <= 17 << 20, "{bytes}");
+        let (outbox, sending) = outbox_in(&backlog, 4 << 20);
+        for _ in 0..3 {
+            assert_eq!(fill(&sending), 1);
+            assert_eq!(next(&outbox).as_deref(), Some("1 hears [2], low"));
+            assert_eq!(backlog.bytes(), bytes);
+        }
     }
 
     #[test]

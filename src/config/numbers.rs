@@ -190,6 +190,7 @@ impl Rules {
             progress_interval_ms,
             watchers_max,
             queue_bytes_max,
+            queues_bytes_max,
             recent_bytes_max,
         } = *watch;
         self.within(
@@ -200,9 +201,11 @@ impl Rules {
         self.within("watch.watchers_max", watchers_max as u64, 1..=COUNT_MAX);
         let queue = ("watch.queue_bytes_max", queue_bytes_max as u64);
         let recent = ("watch.recent_bytes_max", recent_bytes_max as u64);
-        for (key, bytes) in [queue, recent] {
+        let queues = ("watch.queues_bytes_max", queues_bytes_max as u64);
+        for (key, bytes) in [queue, queues, recent] {
             self.within(key, bytes, 1..=MEMORY_BYTES_MAX);
         }
+        self.at_most(queue, queues);
     }
 
     fn priorities(&mut self, machines: &[Machine]) {

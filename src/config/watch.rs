@@ -14,6 +14,9 @@ pub struct Watch {
     /// About how many bytes of events may wait for one stream of a client. Watchers of a stream that takes its events too slowly are
     /// told the others later, from memory or from the disk.
     pub queue_bytes_max: usize,
+    /// About how many bytes of events may wait for all streams of one machine. The more waits, the less may wait for one: at most a
+    /// sixteenth of what is free, and always something.
+    pub queues_bytes_max: usize,
     /// About how many bytes of the last events stay in memory beyond those since the last checkpoint.
     pub recent_bytes_max: usize,
 }
@@ -24,6 +27,7 @@ impl Default for Watch {
             progress_interval_ms: 600_000,
             watchers_max: 1_000_000,
             queue_bytes_max: 4 << 20,
+            queues_bytes_max: 256 << 20,
             recent_bytes_max: 8 << 20,
         }
     }

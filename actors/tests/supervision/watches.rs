@@ -9,10 +9,15 @@ use crate::trio::{SOON, Trio};
 
 /// Asks for a watcher of everything from a revision on.
 async fn watch(stream: &WatchStream, start: i64) {
+    watch_below(stream, start, &[0]).await;
+}
+
+/// The same, of what lies below a key.
+async fn watch_below(stream: &WatchStream, start: i64, range_end: &[u8]) {
     let watcher = NewWatcher {
         interest: Interest {
             key: [0][..].into(),
-            range_end: [0][..].into(),
+            range_end: range_end.to_vec().into(),
             ..Interest::default()
         },
         start,
@@ -139,6 +144,59 @@ async fn etcd_20221_a_watcher_of_the_future_is_told_neither_events_nor_progress_
     solo.put("key", "5").await;
     let first = told(&mut ahead).await;
     assert_eq!(first.first(), Some(&5), "not even progress before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_take_nothing_hold_no_more_than_all_may_and_hear_all_of_it_later() {
+    const DEAF: usize = 40;
+    const PUTS: i64 = 60;
+    const VALUE_BYTES: usize = 8_000;
+    const QUEUES_BYTES: usize = 1 << 20;
+    let solo = Solo::start(|config| {
+        patient(config);
+        config.watch.queues_bytes_max = QUEUES_BYTES;
+        config.watch.queue_bytes_max = QUEUES_BYTES;
+    })
+    .await;
+    let port = solo.running.port();
+    let mut deaf = Vec::new();
+    for number in 0..=DEAF {
+        let mut stream = port.watch().expect("it runs");
+        // Those that want the same would share it.
+        watch_below(&stream, 0, format!("l{number}").as_bytes()).await;
+        assert!(matches!(next(&mut stream).await, Notice::Created { .. }));
+        deaf.push(stream);
+    }
+    let mut hears = deaf.pop().expect("there is one");
+    let mut expected = port.report().revision + 1;
+    let first = expected;
+    let value = "v".repeat(VALUE_BYTES);
+    for _ in 0..PUTS {
+        solo.put("key", &value).await;
+        assert_eq!(told(&mut hears).await, [expected]);
+        expected += 1;
+    }
+    // Each keeps one thing at most beyond what there is for all.
+    let waits = port.watch_backlog_bytes();
+    let one = 3 * VALUE_BYTES;
+    assert!(waits <= QUEUES_BYTES + (DEAF + 1) * one, "{waits}");
+    for stream in &mut deaf {
+        let mut expected = first;
+        while expected < first + PUTS {
+            for revision in told(stream).await {
+                assert_eq!(revision, expected);
+                expected += 1;
+            }
+        }
+    }
+    // What was taken is on its way until more is asked for.
+    let waits = port.watch_backlog_bytes();
+    assert!(waits > (DEAF + 1) * VALUE_BYTES, "{waits}");
+    assert!(hears.next_if_ready().is_none());
+    for stream in &mut deaf {
+        assert!(stream.next_if_ready().is_none());
+    }
+    assert_eq!(port.watch_backlog_bytes(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -179,6 +179,11 @@ fn watches(page: &mut Page, port: &Port) {
         "Events that wait for clients to take them.",
     )
     .is(meters.events_pending.read());
+    page.gauge(
+        "raft_machine_watch_backlog_bytes",
+        "Memory of what waits for clients to take it, over all streams of watchers, in bytes.",
+    )
+    .is(port.watch_backlog_bytes());
 }
 
 fn leases(page: &mut Page, port: &Port) {
