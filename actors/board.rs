@@ -26,6 +26,8 @@ pub(crate) struct Board {
     /// Whether the two below hold what was committed at some moment since the process began, or what an earlier process on this data
     /// judged by, or more.
     auth_known: AtomicBool,
+    /// The moment, by the machine's clock and one microsecond later, as of which it has applied all that was committed; zero for none.
+    caught_up: AtomicU64,
     auth_enabled: AtomicBool,
     auth_revision: AtomicU64,
     used_bytes: AtomicU64,
@@ -85,6 +87,7 @@ impl Board {
             revision: AtomicI64::new(1),
             compaction: watch::Sender::new(Compaction::NONE),
             auth_known: AtomicBool::new(false),
+            caught_up: AtomicU64::new(0),
             auth_enabled: AtomicBool::new(false),
             auth_revision: AtomicU64::new(1),
             used_bytes: AtomicU64::new(0),
@@ -212,6 +215,16 @@ impl Board {
     pub(crate) fn post_auth(&self, (enabled, revision): (bool, u64)) {
         self.auth_revision.store(revision, Ordering::Release);
         self.auth_enabled.store(enabled, Ordering::Release);
+    }
+
+    /// Notes that all is applied that was committed at a moment of the machine's clock, in microseconds.
+    pub(crate) fn note_caught_up(&self, at: u64) {
+        self.caught_up.fetch_max(at + 1, Ordering::Release);
+    }
+
+    /// The last such moment, if there was one.
+    pub(crate) fn caught_up(&self) -> Option<u64> {
+        self.caught_up.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Notes that what is posted of users may be judged by.

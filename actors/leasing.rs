@@ -81,11 +81,13 @@ impl Port {
     }
 
     /// Gives a lease its whole time again, counted from some moment after this was asked; none if there is no such lease. It waits
-    /// while too many others are asked about.
+    /// while too many others are asked about. Whether that is permitted is judged by what was committed an election timeout before this was
+    /// asked, or later: to ask for each renewal what is committed by now would double what renewals cost.
     ///
     /// # Errors
     /// No machine that leads has answered in time, or this one stops. Whether the lease was renewed is then unknown.
     pub async fn renew_lease(&self, id: i64) -> Result<Option<LeaseLeft>, Refusal> {
+        self.be_recent().await?;
         self.may(Deed::Renew(id)).await?;
         self.ask_lessor(Wish::Renew, id).await
     }

@@ -60,7 +60,41 @@ impl Port {
     /// # Errors
     /// As [`Port::query`].
     pub async fn barrier(&self) -> Result<(), Refusal> {
-        self.read(None, Consistency::Quorum).await.map(drop)
+        let asked = self.shared.clock.micros();
+        self.read(None, Consistency::Quorum).await?;
+        self.shared.board.note_caught_up(asked);
+        Ok(())
+    }
+
+    /// Returns once this machine has applied all that was committed at some moment of the last election timeout. What is judged by its
+    /// state after that is judged by none that is older, as one is that a process began with, or woke up with; and the others are asked
+    /// once in such a time, or a little more often where many come at once. It waits while too many requests are under way.
+    ///
+    /// # Errors
+    /// As [`Port::query`].
+    pub(crate) async fn be_recent(&self) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.shared.request_timeout();
+        loop {
+            if self.is_recent() {
+                return Ok(());
+            }
+            match self.signed(None).barrier().await {
+                Err(Refusal::TooManyRequests) if Instant::now() < deadline => {
+                    tokio::time::sleep(READ_AGAIN_PAUSE).await;
+                }
+                Err(Refusal::TimedOut) if self.shared.board.raft().leader.is_none() => {
+                    return Err(Refusal::NoLeader);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn is_recent(&self) -> bool {
+        let election_us = self.shared.config.config.timings.election_timeout_ms * 1_000;
+        let age_us = |at| self.shared.clock.micros().saturating_sub(at);
+        let caught_up = self.shared.board.caught_up();
+        caught_up.is_some_and(|at| age_us(at) < election_us)
     }
 
     /// A read carries its own answer: if an actor dies with it, that is known at once, and since reads change nothing

@@ -188,13 +188,14 @@ fn need(path: &str) -> Need {
             Need::OfEachWish
         }
         ("etcdserverpb.Maintenance", "Status" | "Alarm") => Need::Of(Deed::Be),
+        ("etcdserverpb.Maintenance", "MoveLeader") => Need::ByNow(Deed::Administer),
         ("etcdserverpb.Maintenance", _) => Need::Of(Deed::Administer),
         ("etcdserverpb.Cluster", "MemberList") => Need::Of(Deed::Be),
         ("etcdserverpb.Cluster", _) => Need::ByNow(Deed::Administer),
         ("raftmachine.v1.Admin", "Info" | "Actors" | "LogLevels") => Need::Of(Deed::Be),
         // A machine that is to join, or was removed, asks for them, and is nobody yet or any more.
         ("raftmachine.v1.Admin", "Members") => Need::Nothing,
-        ("raftmachine.v1.Admin", "ChangeMembers") => Need::ByNow(Deed::Administer),
+        ("raftmachine.v1.Admin", "ChangeMembers" | "Transfer") => Need::ByNow(Deed::Administer),
         ("raftmachine.v1.Admin", _) => Need::Of(Deed::Administer),
         _ if service.starts_with("grpc.") => Need::Nothing,
         _ => Need::OfKeys,
@@ -224,10 +225,12 @@ mod tests {
             ("/etcdserverpb.Maintenance/Status", be()),
             ("/etcdserverpb.Maintenance/Snapshot", administer()),
             ("/etcdserverpb.Maintenance/Later", administer()),
+            ("/etcdserverpb.Maintenance/MoveLeader", administer_by_now()),
             ("/etcdserverpb.Cluster/MemberAdd", administer_by_now()),
             ("/etcdserverpb.Cluster/MemberList", be()),
             ("/raftmachine.v1.Admin/KillActor", administer()),
             ("/raftmachine.v1.Admin/ChangeMembers", administer_by_now()),
+            ("/raftmachine.v1.Admin/Transfer", administer_by_now()),
             ("/raftmachine.v1.Admin/Info", be()),
             ("/raftmachine.v1.Admin/Members", Need::Nothing),
             ("/etcdserverpb.KV/Put", Need::OfKeys),

@@ -5,14 +5,16 @@ use std::future::Future;
 use rm_proto::etcdserverpb::alarm_request::AlarmAction;
 use rm_proto::etcdserverpb::cluster_client::ClusterClient;
 use rm_proto::etcdserverpb::kv_client::KvClient;
+use rm_proto::etcdserverpb::lease_client::LeaseClient;
 use rm_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use rm_proto::etcdserverpb::{
     AlarmRequest, AlarmType, AuthUserChangePasswordRequest, AuthenticateRequest, CompactionRequest,
-    DefragmentRequest, MemberListRequest, MemberRemoveRequest, SnapshotRequest, WatchCreateRequest,
+    DefragmentRequest, LeaseGrantRequest, LeaseKeepAliveRequest, MemberListRequest,
+    MemberRemoveRequest, MoveLeaderRequest, SnapshotRequest, WatchCreateRequest,
 };
 use rm_proto::raftmachine::v1::admin_client::AdminClient;
 use rm_proto::raftmachine::v1::change_members_request::Change;
-use rm_proto::raftmachine::v1::{ChangeMembersRequest, SetLogLevelRequest};
+use rm_proto::raftmachine::v1::{ChangeMembersRequest, SetLogLevelRequest, TransferRequest};
 use rm_tests::lines::ended;
 use rm_tests::machine::Machine;
 use rm_tests::members::{id_of, members};
@@ -212,7 +214,7 @@ async fn a_stop_ends_the_stream_of_a_watcher_that_cannot_be_judged_yet() {
 
 /// Its state is of a time when nobody needed permissions, and its log holds nothing that says otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_machine_that_starts_lets_nobody_compact_or_change_alarms_or_members_by_its_old_state() {
+async fn a_machine_that_starts_lets_nobody_change_the_domain_or_renew_a_lease_by_its_old_state() {
     let settings = settings()
         .with_timings_of_an_operator()
         .with("timings.request_timeout_ms", 3_600_000);
@@ -222,6 +224,9 @@ async fn a_machine_that_starts_lets_nobody_compact_or_change_alarms_or_members_b
     let revision = put.header.expect("every answer has one").revision;
     assert!(client.get(0, "a").await.is_some(), "it has caught up once");
     let of_another = id_of(&members(&client).await, &cluster.machines[2].name);
+    let lease = LeaseGrantRequest { id: 7, ttl: 3_600 };
+    let granted = LeaseClient::new(client.channel(0)).lease_grant(lease).await;
+    granted.expect("it is granted");
     cluster.machines[0].terminate().await;
     cluster.leader().await;
     enable(&client, "a", "c").await;
@@ -253,6 +258,22 @@ async fn a_machine_that_starts_lets_nobody_compact_or_change_alarms_or_members_b
         let mut service = AdminClient::new(channel.clone());
         begun(async move { service.change_members(change).await })
     };
+    let move_leader = |asked: MoveLeaderRequest| {
+        let mut service = MaintenanceClient::new(channel.clone());
+        begun(async move { service.move_leader(asked).await })
+    };
+    let transfer = |asked: TransferRequest| {
+        let mut service = AdminClient::new(channel.clone());
+        begun(async move { service.transfer(asked).await })
+    };
+    let renew = || {
+        let mut service = LeaseClient::new(channel.clone());
+        tokio::spawn(async move {
+            let renewals = tokio_stream::iter([LeaseKeepAliveRequest { id: 7 }]);
+            let answers = service.lease_keep_alive(renewals).await?;
+            answers.into_inner().message().await.map(drop)
+        })
+    };
     let compaction = CompactionRequest {
         revision,
         physical: false,
@@ -271,6 +292,11 @@ async fn a_machine_that_starts_lets_nobody_compact_or_change_alarms_or_members_b
             change: Some(Change::Remove(of_another)),
             force: false,
         }),
+        move_leader(MoveLeaderRequest {
+            target_id: of_another,
+        }),
+        transfer(TransferRequest { to: of_another }),
+        renew(),
     ];
     let of_root = [
         compact(by(&root, compaction)),
@@ -307,15 +333,19 @@ fn begun<T: 'static>(
     tokio::spawn(async move { call.await.map(drop) })
 }
 
-/// How many calls have begun on a machine that change alarms or members, or compact.
+/// How many calls have begun on a machine that change the domain, or renew a lease.
 fn changes_started(machine: &Machine) -> f64 {
     let page = curl::get(&format!("http://{}/metrics", machine.client)).body;
     let page = Page::parse(&page).expect("as Prometheus reads it");
     let started = |(service, method)| {
+        let kind = match method {
+            "LeaseKeepAlive" => "bidi_stream",
+            _ => "unary",
+        };
         let labels = [
             ("grpc_method", method),
             ("grpc_service", service),
-            ("grpc_type", "unary"),
+            ("grpc_type", kind),
         ];
         page.value("grpc_server_started_total", &labels)
     };
@@ -324,6 +354,9 @@ fn changes_started(machine: &Machine) -> f64 {
         ("etcdserverpb.Maintenance", "Alarm"),
         ("etcdserverpb.Cluster", "MemberRemove"),
         ("raftmachine.v1.Admin", "ChangeMembers"),
+        ("etcdserverpb.Maintenance", "MoveLeader"),
+        ("raftmachine.v1.Admin", "Transfer"),
+        ("etcdserverpb.Lease", "LeaseKeepAlive"),
     ];
     methods.map(started).iter().sum()
 }
