@@ -38,6 +38,8 @@ pub struct Running {
     events: mpsc::Sender<Event>,
     supervisor: JoinHandle<Outcome>,
     ended: oneshot::Receiver<Outcome>,
+    /// Told once all actors have begun; none from then on.
+    beginning: Option<oneshot::Receiver<()>>,
     /// Last, so that all that the others log is written.
     _flushing: Flushing,
 }
@@ -77,8 +79,18 @@ pub fn is_new(config: &Effective) -> Result<bool, OpenError> {
 /// Starts a machine, and waits until each of its actors has begun, however often one fails to before.
 ///
 /// # Errors
-/// [`StartError`] says what cannot be opened and what to do.
+/// As [`begin`].
 pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
+    let mut running = begin(config, how)?;
+    futures::executor::block_on(running.begun());
+    Ok(running)
+}
+
+/// Begins to start a machine: what it needs is open, and its actors are on their way. Nobody is to be let in before [`Running::begun`].
+///
+/// # Errors
+/// [`StartError`] says what cannot be opened and what to do.
+pub fn begin(config: Effective, how: Start) -> Result<Running, StartError> {
     let (admission, force) = match how {
         Start::GoOn => (None, None),
         Start::Join(admission) => (Some(admission), None),
@@ -123,7 +135,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
     });
     let (events, inbox) = mpsc::channel();
     let (end, ended) = oneshot::channel();
-    let (all_begun, beginning) = mpsc::channel();
+    let (all_begun, beginning) = oneshot::channel();
     let supervisor = Supervisor::new(shared.clone(), inbox, events.clone(), all_begun);
     let supervisor = std::thread::Builder::new()
         .name("supervisor".into())
@@ -136,9 +148,6 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
             outcome
         })
         .map_err(StartError::Thread)?;
-    // Who is let in before all are there would be told that a part of the machine was restarted. An error says that the supervisor has
-    // given up: `Running::ended` tells why.
-    let _ = beginning.recv();
     Ok(Running {
         port: Port::new(shared.clone()),
         forced,
@@ -147,6 +156,7 @@ pub fn start(config: Effective, how: Start) -> Result<Running, StartError> {
         events,
         supervisor,
         ended,
+        beginning: Some(beginning),
         _flushing: flushing,
     })
 }
@@ -174,6 +184,16 @@ impl Running {
     /// The logger for the process itself.
     pub fn logger(&self) -> Logger {
         self.log.clone()
+    }
+
+    /// Waits until each actor has begun, however often one fails to before: who is let in earlier would be told that a part of the machine
+    /// was restarted. Nothing is lost if the future is dropped before it is ready.
+    pub async fn begun(&mut self) {
+        if let Some(beginning) = &mut self.beginning {
+            // An error says that the supervisor has given up: `Running::ended` tells why.
+            let _ = beginning.await;
+            self.beginning = None;
+        }
     }
 
     /// Waits until the supervisor gives up; for ever, if it never does.

@@ -69,7 +69,7 @@ mod work_done;
 
 pub use forced::{Begun, Forced};
 pub use forcing::ForceError;
-pub use launch::{Admission, Running, Start, is_new, start, verify};
+pub use launch::{Admission, Running, Start, begin, is_new, start, verify};
 pub use logs::LogFileError;
 pub use participation::Departure;
 pub use resources::StartError;

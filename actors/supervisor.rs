@@ -62,7 +62,7 @@ pub(crate) struct Supervisor {
     events: Receiver<Event>,
     events_to_self: Sender<Event>,
     /// Told once all actors have begun; none from then on.
-    all_begun: Option<Sender<()>>,
+    all_begun: Option<oneshot::Sender<()>>,
     groups: BTreeMap<usize, Group>,
     charges: BTreeMap<ActorName, Charge>,
     stopping: bool,
@@ -94,7 +94,7 @@ impl Supervisor {
         shared: Arc<Shared>,
         events: Receiver<Event>,
         events_to_self: Sender<Event>,
-        all_begun: Sender<()>,
+        all_begun: oneshot::Sender<()>,
     ) -> Supervisor {
         let config = &shared.config.config.supervision;
         let groups = GroupName::ALL

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
+use rustix::process::Signal;
 
 /// A process, by its number; it may have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,20 @@ impl Process {
     pub fn forget_peak(self) {
         fs::write(format!("/proc/{}/clear_refs", self.0), "5")
             .unwrap_or_else(|error| panic!("the peak of process {}: {error}", self.0));
+    }
+
+    /// Whether a signal does not end it, but is told to it.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn catches(self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))
+            .unwrap_or_else(|error| panic!("the signals of process {}: {error}", self.0));
+        let (_, rest) = status.split_once("SigCgt:").expect("Linux tells it");
+        let caught = rest.split_whitespace().next().unwrap_or_default();
+        let caught = u64::from_str_radix(caught, 16).expect("a number to the base 16");
+        caught >> (signal.as_raw() - 1) & 1 == 1
     }
 
     fn status_bytes(self, key: &str) -> u64 {

@@ -18,7 +18,7 @@ use rm_api::{Certificates, Listeners};
 use rm_config::{Address, Effective};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slog::{crit, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// One machine of a replicated key-value store.
@@ -49,6 +49,9 @@ struct Arguments {
 
 /// The supervisor gave up (EX_SOFTWARE of sysexits.h).
 const EXIT_GAVE_UP: u8 = 70;
+
+/// Why a machine cannot start, or ends.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long the last words to the standard error may take.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
@@ -87,28 +90,12 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let local = config.local();
-    let metrics = local.metrics.as_ref();
-    let listeners = Listeners {
-        clients: open("client", &local.client)?,
-        metrics: metrics
-            .map(|address| open("metrics", address))
-            .transpose()?,
-    };
-    let certificates = Certificates::of(&config.config)?;
+fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let runtime = service_runtime()?;
-    let how = if arguments.join && rm_actors::is_new(&config)? {
-        Start::Join(runtime.block_on(join::wait_for_admission(&config, &certificates))?)
-    } else {
-        arguments.force_new_domain.map_or(Start::GoOn, Start::Force)
-    };
-    let running = rm_actors::start(config, how)?;
-    if let Some(forced) = running.forced() {
-        eprintln!("raft-machine: {forced}");
-    }
-    let outcome = runtime.block_on(serve(running, certificates, listeners))?;
-    Ok(match outcome {
+    let outcome = runtime.block_on(live(config, arguments));
+    // What still blocks a thread, as a start that was given up, holds up no end.
+    runtime.shutdown_background();
+    Ok(match outcome? {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::GaveUp(reason) => {
             last_words(format!("raft-machine: the supervisor gave up: {reason}"));
@@ -116,6 +103,52 @@ fn run(config: Effective, arguments: &Arguments) -> Result<ExitCode, Box<dyn std
             std::process::exit(EXIT_GAVE_UP.into());
         }
     })
+}
+
+/// The machine's life: its start, which a signal ends as well as its service.
+async fn live(config: Effective, arguments: &Arguments) -> Result<Outcome, Failure> {
+    let mut signals = Signals::listen()?;
+    let (running, certificates, listeners) = tokio::select! {
+        begun = begin(config, arguments.join, arguments.force_new_domain) => begun?,
+        name = signals.told() => {
+            // Nothing has begun that would have to be ended.
+            last_words(format!("raft-machine: told to stop by {name} before it had started"));
+            return Ok(Outcome::Stopped);
+        }
+    };
+    if let Some(forced) = running.forced() {
+        eprintln!("raft-machine: {forced}");
+    }
+    serve(running, certificates, listeners, signals).await
+}
+
+/// Opens all that the machine needs, and has its actors begin. Dropped before it is ready, it may leave a thread behind that opens the data.
+async fn begin(
+    config: Effective,
+    join: bool,
+    force_new_domain: Option<Option<Era>>,
+) -> Result<(Running, Certificates, Listeners), Failure> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let local = config.local();
+        let metrics = local.metrics.as_ref();
+        let listeners = Listeners {
+            clients: open("client", &local.client)?,
+            metrics: metrics
+                .map(|address| open("metrics", address))
+                .transpose()?,
+        };
+        let certificates = Certificates::of(&config.config)?;
+        let joins = join && rm_actors::is_new(&config)?;
+        Ok::<_, Failure>((config, listeners, certificates, joins))
+    });
+    let (config, listeners, certificates, joins) = opened.await??;
+    let how = if joins {
+        Start::Join(join::wait_for_admission(&config, &certificates).await?)
+    } else {
+        force_new_domain.map_or(Start::GoOn, Start::Force)
+    };
+    let running = tokio::task::spawn_blocking(move || rm_actors::begin(config, how));
+    Ok((running.await??, certificates, listeners))
 }
 
 /// Opens the port that one of the keys in `machines[]` names.
@@ -152,13 +185,22 @@ fn service_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     builder.thread_name("service").enable_all().build()
 }
 
-/// Serves until a signal comes or the supervisor gives up.
+/// Serves, once all actors have begun, until a signal comes or the supervisor gives up.
 async fn serve(
     mut running: Running,
     certificates: Certificates,
     listeners: Listeners,
-) -> Result<Outcome, Box<dyn std::error::Error>> {
+    mut signals: Signals,
+) -> Result<Outcome, Failure> {
     let log = running.logger();
+    let told_early = tokio::select! {
+        () = running.begun() => None,
+        name = signals.told() => Some(name),
+    };
+    if let Some(name) = told_early {
+        info!(log, "told to stop before all actors have begun"; "signal" => name);
+        return Ok(running.stop().await);
+    }
     let (stop, stopped) = watch::channel(false);
     let services = rm_api::serve(
         running.port(),
@@ -185,7 +227,7 @@ async fn serve(
             crit!(log, "the process ends"; "reason" => words);
             last_words(format!("raft-machine: {words}"));
         }
-        name = terminated() => info!(log, "told to stop"; "signal" => name?),
+        name = signals.told() => info!(log, "told to stop"; "signal" => name),
     }
     asking.abort();
     looking.abort();
@@ -206,12 +248,25 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn terminated() -> std::io::Result<&'static str> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok("SIGINT"),
-        _ = terminate.recv() => Ok("SIGTERM"),
+/// The signals that tell a machine to stop. From when it listens for them on, they end the process no more by themselves.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for SIGINT or SIGTERM; which it was.
+    async fn told(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
