@@ -15,6 +15,7 @@ mod outbox;
 mod progress;
 mod recent;
 mod spans;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::audience::Audience;
 pub(crate) use self::backlog::{Backlog, Counted};
 pub(crate) use self::outbox::{Outbox, Sending};
 use self::recent::Recent;
+use self::stream::Stream;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
@@ -56,6 +58,8 @@ pub(crate) struct Watcher {
     machine: Machine,
     streams: HashMap<StreamId, Stream>,
     watchers: HashMap<WatcherId, Watch>,
+    /// How many bytes the keys have that these watch.
+    keys_bytes: usize,
     /// Those who have been told all that happened.
     audience: Audience<WatcherId>,
     /// The streams with late watchers and room to tell them, in the order of their turns.
@@ -73,22 +77,6 @@ pub(crate) struct Watcher {
     /// Whether the last read found nothing for anybody: what they want is not on the disk yet, nor in memory.
     found_nothing: bool,
     turn_is_due: bool,
-}
-
-struct Stream {
-    sending: Sending,
-    /// Its watchers, by the numbers that the client knows them by.
-    watchers: BTreeMap<i64, WatcherId>,
-    /// Where to look for the next number.
-    next_id: i64,
-    /// Those of them that are late, but for whom it is the turn of, in the order of their turns.
-    late: VecDeque<WatcherId>,
-    /// Whether it has its place in the line.
-    in_line: bool,
-    /// The room of the request, while the client waits to be told of progress.
-    asks_progress: Option<OwnedSemaphorePermit>,
-    /// When its watchers are told of progress that want to be.
-    progress_at: Instant,
 }
 
 struct Watch {
@@ -111,6 +99,7 @@ impl Derived for Watcher {
             machine,
             streams: HashMap::new(),
             watchers: HashMap::new(),
+            keys_bytes: 0,
             audience: Audience::default(),
             line: VecDeque::new(),
             recent: None,
@@ -229,7 +218,9 @@ impl Watcher {
 
     /// Why a watcher cannot be made, in etcd's words, if so.
     fn refusal(&self, stream: StreamId, wanted: &NewWatcher) -> Option<&'static str> {
-        let watchers_max = self.machine.shared.config.config.watch.watchers_max;
+        let config = &self.machine.shared.config.config;
+        let is_full = self.watchers.len() >= config.watch.watchers_max
+            || self.keys_bytes + wanted.interest.key_bytes() > config.limits.requests_bytes_max;
         let is_taken = |client: &Stream| client.watchers.contains_key(&wanted.id);
         if wanted.start < 0 {
             Some("etcdserver: mvcc: required revision has been compacted")
@@ -237,7 +228,7 @@ impl Watcher {
             Some("mvcc: watcher range is empty")
         } else if wanted.id != 0 && self.streams.get(&stream).is_some_and(is_taken) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
-        } else if self.watchers.len() >= watchers_max {
+        } else if is_full {
             Some("etcdserver: too many requests")
         } else {
             None
@@ -254,6 +245,7 @@ impl Watcher {
             client.watchers.insert(watch.id, watcher);
         }
         let next = watch.next;
+        self.keys_bytes += watch.interest.key_bytes();
         self.watchers.insert(watcher, watch);
         match &self.recent {
             Some(recent) if recent.next() <= next => self.join(watcher),
@@ -292,10 +284,12 @@ impl Watcher {
     }
 
     fn forget(&mut self, watcher: WatcherId) {
+        let Some(watch) = self.watchers.remove(&watcher) else {
+            return;
+        };
+        self.keys_bytes -= watch.interest.key_bytes();
         // One that is late is left out when its turn comes.
-        if let Some(watch) = self.watchers.remove(&watcher)
-            && !watch.is_late
-        {
+        if !watch.is_late {
             self.audience.leave(&watch.interest, watcher);
         }
     }
@@ -426,20 +420,6 @@ impl Watcher {
         self.plan_turn(context);
         self.post_numbers();
         context.notify_later(Tick, TICK);
-    }
-}
-
-impl Stream {
-    /// The number of a new watcher: the one that was asked for, or the next that is free, as etcd gives them.
-    fn number(&mut self, asked: i64) -> i64 {
-        if asked != 0 {
-            return asked;
-        }
-        while self.watchers.contains_key(&self.next_id) {
-            self.next_id += 1;
-        }
-        self.next_id += 1;
-        self.next_id - 1
     }
 }
 

@@ -33,6 +33,11 @@ impl Interest {
         Span::new(&self.key, &self.range_end)
     }
 
+    /// How many bytes the keys have.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.key.len() + self.range_end.len()
+    }
+
     /// Whether it has a use for events of its keys that are puts, or deletes.
     pub(crate) fn wants(&self, event: &Event) -> bool {
         let left_out = if event.is_delete {

@@ -168,13 +168,11 @@ async fn streams_that_take_nothing_hold_no_more_than_all_may_and_hear_all_of_it_
         deaf.push(stream);
     }
     let mut hears = deaf.pop().expect("there is one");
-    let mut expected = port.report().revision + 1;
-    let first = expected;
+    let first = port.report().revision + 1;
     let value = "v".repeat(VALUE_BYTES);
-    for _ in 0..PUTS {
+    for expected in first..first + PUTS {
         solo.put("key", &value).await;
         assert_eq!(told(&mut hears).await, [expected]);
-        expected += 1;
     }
     // Each keeps one thing at most beyond what there is for all.
     let waits = port.watch_backlog_bytes();
@@ -197,6 +195,40 @@ async fn streams_that_take_nothing_hold_no_more_than_all_may_and_hear_all_of_it_
         assert!(stream.next_if_ready().is_none());
     }
     assert_eq!(port.watch_backlog_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_all_watchers_together_have_a_bound() {
+    const KEY_BYTES: usize = 1_000;
+    let solo = Solo::start(|config| {
+        patient(config);
+        config.limits.request_bytes_max = 10 * KEY_BYTES;
+        config.limits.requests_bytes_max = 10 * KEY_BYTES;
+    })
+    .await;
+    let port = solo.running.port();
+    let mut streams = [
+        port.watch().expect("it runs"),
+        port.watch().expect("it runs"),
+    ];
+    let key = [b'k'; KEY_BYTES - 1];
+    for number in 0..10 {
+        let stream = &mut streams[number % 2];
+        watch_below(stream, 0, &key).await;
+        assert!(matches!(next(stream).await, Notice::Created { .. }));
+    }
+    watch_below(&streams[0], 0, &key).await;
+    let refused = next(&mut streams[0]).await;
+    let Notice::Refused { reason, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(reason, "etcdserver: too many requests");
+    // Those of one that is gone count no more.
+    streams[1].cancel(0, streams[1].room().await);
+    assert!(matches!(next(&mut streams[1]).await, Notice::Ended { .. }));
+    watch_below(&streams[0], 0, &key).await;
+    let created = next(&mut streams[0]).await;
+    assert!(matches!(created, Notice::Created { .. }), "{created:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
