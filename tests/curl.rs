@@ -67,17 +67,29 @@ impl Answer {
 ///
 /// When it is not installed, or gets no answer.
 pub fn curl(arguments: &[impl AsRef<OsStr>]) -> Answer {
+    try_curl(arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same, of a machine that may not be there yet.
+///
+/// # Errors
+///
+/// There is no answer.
+///
+/// # Panics
+///
+/// When curl is not installed.
+pub fn try_curl(arguments: &[impl AsRef<OsStr>]) -> Result<Answer, String> {
     let output = command(arguments).output();
     let output = output.unwrap_or_else(|error| missing(&error));
     let printed = String::from_utf8_lossy(&output.stdout);
     let what = || arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>();
-    assert!(
-        output.status.success(),
-        "curl {:?}: {} {printed}",
-        what(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Answer::parse(&printed).unwrap_or_else(|| panic!("curl {:?} has printed {printed:?}", what()))
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("curl {:?}: {error} {printed}", what()));
+    }
+    let answer = Answer::parse(&printed);
+    answer.ok_or_else(|| format!("curl {:?} has printed {printed:?}", what()))
 }
 
 /// A GET of a URL.

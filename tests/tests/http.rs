@@ -1,7 +1,7 @@
 //! The client port speaks HTTP/1.1 and HTTP/2 beside gRPC: the pages that probes ask for, as etcd has them.
 
 use rm_proto::raftmachine::v1::change_members_request::Change;
-use rm_tests::curl::{Answer, curl, get};
+use rm_tests::curl::{Answer, curl, get, try_curl};
 use rm_tests::etcd::Etcd;
 use rm_tests::members::{begun_alone, change, newcomer, standing};
 use rm_tests::{Cluster, Machine, Settings, until};
@@ -31,7 +31,7 @@ fn url(machine: &Machine, page: &str) -> String {
 /// Asks until the status is this.
 async fn answered(machine: &Machine, page: &str, status: u16) -> Answer {
     until(&format!("{page} answers {status}"), async || {
-        let answer = get(&url(machine, page));
+        let answer = try_curl(&[url(machine, page)])?;
         match answer.status == status {
             true => Ok(answer),
             false => Err(format!("{answer:?}")),
