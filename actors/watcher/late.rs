@@ -176,8 +176,9 @@ impl Watcher {
         }));
     }
 
-    fn was_read(&mut self, found: Vec<(WatcherId, Found)>, context: &mut Context<Self>) {
+    fn was_read(&mut self, mut found: Vec<(WatcherId, Found)>, context: &mut Context<Self>) {
         self.reading = false;
+        self.add_recent(&mut found);
         let is_nothing = |(_, found): &(WatcherId, Found)| matches!(found, Found::Elsewhere);
         self.found_nothing = found.iter().all(is_nothing);
         for (watcher, found) in found {
@@ -193,6 +194,25 @@ impl Watcher {
         self.rest();
         self.tell_progress_that_waits();
         self.plan_turn(context);
+    }
+
+    fn add_recent(&self, found: &mut [(WatcherId, Found)]) {
+        let Some(recent) = &self.recent else {
+            return;
+        };
+        let read = found.iter_mut().filter_map(|(watcher, found)| {
+            let Found::Part(part) = found else {
+                return None;
+            };
+            let late = Late {
+                watcher: *watcher,
+                interest: self.watchers.get(watcher)?.interest.clone(),
+                next: part.next,
+            };
+            Some((late, part))
+        });
+        let compacted = self.machine.shared.board.compaction().borrow().revision;
+        missed::add_recent(read.collect(), recent, compacted, self.part_bytes());
     }
 
     fn tell_compacted(&mut self, watcher: WatcherId, compacted: i64) {

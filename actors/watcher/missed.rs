@@ -8,6 +8,7 @@ use rm_kv::{Event, KvError};
 
 use super::WatcherId;
 use super::audience::Audience;
+use super::recent::Recent;
 use crate::states::InForce;
 use crate::watching::{Delivery, Interest};
 
@@ -30,6 +31,62 @@ pub(super) struct Part {
     pub(super) events: Option<Arc<Delivery>>,
     /// The first revision of which it is not told with that.
     pub(super) next: i64,
+}
+
+impl Part {
+    /// The same, and what follows on it.
+    fn with(&self, more: &Part) -> Part {
+        let events = match (&self.events, &more.events) {
+            (Some(first), Some(second)) => {
+                let events = [&first.events[..], &second.events[..]].concat();
+                Delivery::new(events, second.revision)
+            }
+            (Some(first), None) => Delivery::new(first.events.clone(), more.next - 1),
+            (None, second) => second.clone(),
+        };
+        Part {
+            events,
+            next: more.next,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.events.as_ref().map_or(0, |events| events.bytes)
+    }
+
+    /// Where its events are, by which it is known that two are the same.
+    fn place(&self) -> (usize, i64) {
+        let place = self.events.as_ref().map(Arc::as_ptr);
+        (place.map_or(0, |place| place.addr()), self.next)
+    }
+}
+
+/// Adds what memory has of what follows on it, where that is not too much: who was late is told all at once then, and as of the newest
+/// revision, wherever the disk ends and memory begins.
+pub(super) fn add_recent(
+    mut read: Vec<(Late, &mut Part)>,
+    recent: &Recent,
+    compacted: i64,
+    bytes_max: usize,
+) {
+    read.retain(|(_, part)| recent.start() <= part.next && part.bytes() < bytes_max);
+    let late: Vec<Late> = read.iter().map(|(late, _)| late.clone()).collect();
+    let Some(from) = late.iter().map(|late| late.next).min() else {
+        return;
+    };
+    let more = parts(
+        recent.from(from),
+        recent.next(),
+        compacted,
+        &late,
+        bytes_max,
+    );
+    // Those who want the same go on sharing it.
+    let mut made = HashMap::new();
+    for ((_, part), more) in read.into_iter().zip(more) {
+        let whole = made.entry((part.place(), more.place()));
+        *part = whole.or_insert_with(|| part.with(&more)).clone();
+    }
 }
 
 /// What was found on the disk for a late watcher.
@@ -166,6 +223,7 @@ mod tests {
     use rm_kv::KeyValue;
 
     use super::*;
+    use crate::message::{Ask, Happened};
     use crate::watcher::StreamId;
 
     fn event(revision: i64, key: &'static str, bytes: usize) -> Arc<Event> {
@@ -205,6 +263,56 @@ mod tests {
             .iter()
             .map(|part| (revisions(part), part.next))
             .collect()
+    }
+
+    #[test]
+    fn what_was_read_is_told_with_what_follows_on_it_in_memory() {
+        let events = [2, 3, 4, 5, 6].map(|revision| event(revision, "a", 10));
+        let happened = Happened {
+            from: 4,
+            next: 7,
+            events: events[2..].to_vec(),
+            ask: Ask {
+                watcher: 1,
+                number: 1,
+            },
+            checkpointed: 3,
+        };
+        let mut recent = Recent::new(&happened, usize::MAX);
+        recent.extend(&happened);
+        let all = [
+            late(1, "a", "", 2),
+            late(2, "a", "", 2),
+            late(3, "b", "", 2),
+            // It was read up to before what is in memory.
+            late(4, "a", "", 2),
+        ];
+        let mut read = parts(events[..2].iter(), 4, -1, &all, PART_BYTES);
+        read[3].next = 3;
+        let with_recent = |read: &[Part], bytes_max| {
+            let mut read = read.to_vec();
+            let follow_on = all.iter().zip(&mut read).map(|(late, part)| {
+                let next = part.next;
+                (
+                    Late {
+                        next,
+                        ..late.clone()
+                    },
+                    part,
+                )
+            });
+            add_recent(follow_on.collect(), &recent, -1, bytes_max);
+            read
+        };
+        let whole = with_recent(&read, PART_BYTES);
+        let all_of_it = (vec![2, 3, 4, 5, 6], 7);
+        let expected = [all_of_it.clone(), all_of_it, (vec![], 7), (vec![2, 3], 3)];
+        assert_eq!(told(&whole), expected);
+        let [first, second] = [0, 1].map(|number| whole[number].events.as_ref());
+        let (first, second) = (first.expect("events"), second.expect("events"));
+        assert!(Arc::ptr_eq(first, second) && first.revision == 6);
+        let unchanged = told(&with_recent(&read, 1));
+        assert_eq!(unchanged[..2], told(&read)[..2], "there is enough of it");
     }
 
     #[test]
