@@ -125,12 +125,8 @@ impl RangeReading {
             false => &[],
         };
         view.room.take(key_value_bytes(key, value))?;
-        // The one key of a point read is shared with the request.
-        let key = if self.range.range_end.is_empty() {
-            self.range.key.clone()
-        } else {
-            Bytes::copy_from_slice(key)
-        };
+        // Copied where it is the one that was asked for, too: that holds all of the request in memory.
+        let key = Bytes::copy_from_slice(key);
         let kv = meta.key_value(key, revision, Bytes::copy_from_slice(value));
         match self.order.filter(|_| is_ranked) {
             None => self.kvs.push(kv),
