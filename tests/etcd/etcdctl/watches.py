@@ -25,10 +25,7 @@ def watches(etcdctl: Etcdctl):
     watch.write(f"watch --prefix --rev={first + 4} w/\n")
     watch.until("last\n")
     watch.end(signal.SIGKILL)
-    # The machine has what was put last by then, so that its revision is the same on both sides.
-    etcdctl("get --prefix w/")
-    shown = "sh -c 'echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE'"
-    past(etcdctl, f"watch --rev={first} --prefix w/ -- {shown}", '"w/z" "last"')
+    told_to_a_command(etcdctl)
 
 
 # How a watch says, in each format, that the last value was put.
@@ -49,6 +46,17 @@ def live(etcdctl: Etcdctl):
     etcdctl("del live/a")
     etcdctl("put live/last one")
     watch.until("one\n").end(signal.SIGKILL)
+
+
+def told_to_a_command(etcdctl: Etcdctl):
+    """A watch that has a command run. The revision is that up to which all was told, so each change is told before the next is made."""
+    shown = "sh -c 'echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE'"
+    newest = revision(etcdctl)
+    watch = etcdctl.start(f"watch --rev={newest + 1} --prefix shown/ -- {shown}")
+    etcdctl("put shown/a 1")
+    watch.until('"shown/a" "1"\n')
+    etcdctl("del shown/a")
+    watch.until('"DELETE" "shown/a" ""\n').end(signal.SIGKILL)
 
 
 def revision(etcdctl: Etcdctl) -> int:
