@@ -191,7 +191,7 @@ impl Migration<'_> {
         Done {
             written: self.written.get(),
             followed: self.followed.get(),
-            unanswered: self.writer.under_way(),
+            unanswered: self.writer.unanswered(),
             position: self.position.get(),
         }
     }

@@ -126,9 +126,9 @@ impl<'a> Writer<'a> {
         self.desk.close().await;
     }
 
-    /// How many writes are under way.
-    pub(crate) fn under_way(&self) -> usize {
-        self.desk.under_way()
+    /// How many writes nobody has answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.desk.unanswered()
     }
 
     /// Has one part be there, whatever of it somebody else changes meanwhile that may be changed.
@@ -284,9 +284,11 @@ impl<'a> Writer<'a> {
         let Some((Write::Put(put), _)) = guarded.writes.first() else {
             return Ok(true);
         };
-        let _under_way = self.desk.begin().await;
+        let under_way = self.desk.begin().await;
         let send = async |link: Link| link.kv().put(put.clone()).await;
-        let answer = self.target.ask(WRITING, send).await?.into_inner();
+        let answer = self.target.ask(WRITING, send).await;
+        under_way.answered();
+        let answer = answer?.into_inner();
         let revision = answer.header.unwrap_or_default().revision;
         self.ours.wrote(guarded, revision);
         Ok(true)
@@ -295,13 +297,14 @@ impl<'a> Writer<'a> {
     /// Asks for a transaction: the answer, and whether it was sent before without one, so that it may have been carried out already, or
     /// may be later.
     async fn ask(&self, request: TxnRequest) -> (Result<TxnResponse>, bool) {
-        let _under_way = self.desk.begin().await;
+        let under_way = self.desk.begin().await;
         let sendings = Cell::new(0_u32);
         let send = async |link: Link| {
             sendings.set(sendings.get() + 1);
             link.kv().txn(request.clone()).await
         };
         let answer = self.target.ask(WRITING, send).await;
+        under_way.answered();
         (answer.map(tonic::Response::into_inner), sendings.get() > 1)
     }
 
@@ -319,16 +322,22 @@ impl<'a> Writer<'a> {
 /// Where writes come by, so that they can be counted and ended.
 struct Desk {
     under_way: watch::Sender<usize>,
+    /// Writes that were given up before they were answered.
+    unanswered: Cell<usize>,
     is_closed: Cell<bool>,
 }
 
-/// A write under way.
-struct UnderWay<'a>(&'a Desk);
+/// A write under way. Whoever ends amid drops it: then nobody knows what becomes of it.
+struct UnderWay<'a> {
+    desk: &'a Desk,
+    is_answered: bool,
+}
 
 impl Desk {
     fn new() -> Desk {
         Desk {
             under_way: watch::Sender::new(0),
+            unanswered: Cell::new(0),
             is_closed: Cell::new(false),
         }
     }
@@ -339,7 +348,10 @@ impl Desk {
             pending::<()>().await;
         }
         self.under_way.send_modify(|count| *count += 1);
-        UnderWay(self)
+        UnderWay {
+            desk: self,
+            is_answered: false,
+        }
     }
 
     async fn close(&self) {
@@ -349,14 +361,25 @@ impl Desk {
         let _ = count.wait_for(|count| *count == 0).await;
     }
 
-    fn under_way(&self) -> usize {
-        *self.under_way.borrow()
+    /// How many writes nobody has answered.
+    fn unanswered(&self) -> usize {
+        self.unanswered.get() + *self.under_way.borrow()
+    }
+}
+
+impl UnderWay<'_> {
+    fn answered(mut self) {
+        self.is_answered = true;
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
+        let given_up = usize::from(!self.is_answered);
+        self.desk
+            .unanswered
+            .set(self.desk.unanswered.get() + given_up);
+        self.desk.under_way.send_modify(|count| *count -= 1);
     }
 }
 
@@ -403,4 +426,25 @@ fn is_too_much(status: &Status) -> bool {
 
 fn is_without_lease(status: &Status) -> bool {
     status.code() == Code::NotFound && status.message().contains("lease not found")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_given_up_is_told_as_unanswered() {
+        let desk = Desk::new();
+        let begin = || desk.begin().now_or_never().expect("it is open");
+        let (answered, given_up, under_way) = (begin(), begin(), begin());
+        answered.answered();
+        drop(given_up);
+        assert_eq!(desk.unanswered(), 2);
+        under_way.answered();
+        assert_eq!(desk.unanswered(), 1);
+        assert!(desk.close().now_or_never().is_some(), "none is under way");
+        assert!(desk.begin().now_or_never().is_none(), "it is closed");
+    }
 }
