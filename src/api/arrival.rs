@@ -82,6 +82,7 @@ impl Arrivals {
         let arrival = Arrival {
             all: self.clone(),
             held: Held::Nothing,
+            always: false,
             clock: None,
         };
         Arriving::new(body, shape, arrival)
@@ -168,6 +169,8 @@ impl Drop for Keeping {
 struct Arrival {
     all: Arc<Arrivals>,
     held: Held,
+    /// Whether it finds room, if it is small, however much is held: whoever looks after the machine asks.
+    always: bool,
     /// Runs while the rest of a message is waited for.
     clock: Option<Pin<Box<Sleep>>>,
 }
@@ -204,7 +207,7 @@ impl Arrival {
         if let Some(part) = state.begun.get_mut(&number) {
             let before = std::mem::replace(&mut part.bytes, bytes);
             state.arriving = state.arriving - before + bytes;
-            state.make_room(all.bytes_max_with(bytes));
+            state.make_room(self.bytes_max_with(bytes));
         }
         match state.begun.contains_key(&number) {
             true => Ok(()),
@@ -220,7 +223,7 @@ impl Arrival {
         if matches!(self.held, Held::Nothing) {
             let mut state = self.all.state();
             // Most messages come at once, and find room.
-            if state.arriving + state.whole + bytes <= self.all.bytes_max_with(bytes) {
+            if state.arriving + state.whole + bytes <= self.bytes_max_with(bytes) {
                 state.whole += bytes;
                 drop(state);
                 self.held = Held::Whole(bytes);
@@ -230,6 +233,14 @@ impl Arrival {
         self.part(bytes)?;
         self.whole();
         Ok(())
+    }
+
+    /// How much may be held with a message of so many bytes.
+    fn bytes_max_with(&self, bytes: usize) -> usize {
+        match self.always && bytes <= SMALL_BYTES {
+            true => usize::MAX,
+            false => self.all.bytes_max_with(bytes),
+        }
     }
 
     /// The message is whole, and held on to.

@@ -30,7 +30,7 @@ use crate::error::{NO_LEADER, refused, unserved};
 use crate::kv::KvService;
 use crate::recognition::{Proof, is_judged_by_now, recognise};
 use crate::reply::{self, Pace};
-use crate::size::in_etcds_words;
+use crate::size::{in_etcds_words, message_bytes_max};
 use crate::web::{Web, is_grpc};
 
 /// The services that a client may ask, those for reflection apart.
@@ -100,8 +100,9 @@ impl Services {
         };
         let received = call.as_ref().and_then(Call::received);
         let kept = (shape == Shape::One).then(|| self.arrivals.keep());
+        let always = is_of_operators(request.uri().path());
         let count = |body| {
-            let arriving = self.arrivals.count(body, shape);
+            let arriving = self.arrivals.count(body, shape).always(always);
             arriving.counted_by(received).kept_by(kept.clone())
         };
         let mut request = request.map(count);
@@ -130,7 +131,8 @@ impl Services {
             let (head, mut body) = request.into_parts();
             let mut head = Request::from_parts(head, ());
             let recognised = recognise(&services.port, &mut head);
-            match body.while_waiting_for(recognised).await {
+            let limit = message_bytes_max(services.port.config());
+            match body.while_waiting_for(limit, recognised).await {
                 Ok(Ok(())) => services.ask(head.map(|()| body)).await,
                 Ok(Err(refusal)) => Ok(refused(refusal).into_http()),
                 Err(status) => Ok(status.into_http()),
@@ -205,6 +207,12 @@ fn ready(response: Response<Body>) -> BoxFuture<Response<Body>, Infallible> {
 /// Whether it is for the service that matters for speed.
 fn is_of_kv<B>(request: &Request<B>) -> bool {
     service_name(request.uri().path()) == kv_server::SERVICE_NAME
+}
+
+/// Whether it is asked by whoever looks after the machine, so that it is answered whatever clients do.
+fn is_of_operators(path: &str) -> bool {
+    let service = service_name(path);
+    service == admin_server::SERVICE_NAME || service == health_server::SERVICE_NAME
 }
 
 /// The service in a path of the form `/service/method`.

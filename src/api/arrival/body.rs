@@ -68,13 +68,20 @@ impl Arriving {
         Arriving { kept, ..self }
     }
 
+    /// Lets it find room, if it is small, however much is held.
+    pub(crate) fn always(mut self, always: bool) -> Arriving {
+        self.arrival.always = always;
+        self
+    }
+
     /// Waits for something, and takes meanwhile what comes of a single message: what nobody takes waits below, where only the windows of
-    /// each connection bound it.
+    /// each connection bound it. No more is taken of one that is larger than a message may be, which is refused when it is read.
     ///
     /// # Errors
     /// The rest of the message is waited for no longer.
     pub(crate) async fn while_waiting_for<T>(
         &mut self,
+        message_bytes_max: usize,
         other: impl Future<Output = T>,
     ) -> Result<T, Status> {
         let mut other = pin!(other);
@@ -83,7 +90,7 @@ impl Arriving {
             if let Poll::Ready(done) = other.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
             }
-            while is_open {
+            while is_open && self.bytes <= message_bytes_max {
                 match ready!(self.poll_next(cx)?) {
                     Some(frame) => self.early.push_back(frame),
                     None => is_open = false,
@@ -348,6 +355,16 @@ mod tests {
             assert_eq!(next(&mut one(bytes)).await, expected, "{bytes}");
         }
         assert_eq!(arrivals.waiting(), bytes_max + SMALL_BYTES);
+        let mut operators = one(SMALL_BYTES).always(true);
+        assert_eq!(next(&mut operators).await, Ok(Some(SMALL_BYTES)));
+        let mut large = one(SMALL_BYTES + 1).always(true);
+        assert_eq!(next(&mut large).await, Err(Code::ResourceExhausted));
+        let (in_parts, client) = request(&arrivals, Shape::One);
+        let mut in_parts = in_parts.always(true);
+        send(&client, &[0; 8]);
+        assert_eq!(next(&mut in_parts).await, Ok(Some(8)));
+        client.close_channel();
+        assert_eq!(next(&mut in_parts).await, Ok(None));
     }
 
     #[tokio::test]
@@ -357,7 +374,7 @@ mod tests {
         let kept = arrivals.keep();
         let mut body = body.kept_by(Some(kept.clone()));
         let (done, waits) = oneshot::channel();
-        let waits = body.while_waiting_for(waits);
+        let waits = body.while_waiting_for(100, waits);
         let mut waits = Box::pin(waits);
         for sent in [40, 30] {
             send(&client, &vec![0; sent]);
@@ -378,11 +395,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_a_message_that_is_too_large_no_more_is_taken_than_shows_that() {
+        let arrivals = Arrivals::within(100, LONG);
+        let (mut body, client) = request(&arrivals, Shape::One);
+        for sent in [40, 30, 20] {
+            send(&client, &vec![0; sent]);
+        }
+        let waits = body.while_waiting_for(50, std::future::pending::<()>());
+        assert!(waits.now_or_never().is_none());
+        assert_eq!(arrivals.arriving(), 70);
+        for expected in [40, 30, 20] {
+            assert_eq!(next(&mut body).await, Ok(Some(expected)));
+        }
+    }
+
+    #[tokio::test]
     async fn a_message_that_gives_way_ends_the_wait_for_something_else() {
         let arrivals = Arrivals::within(10, LONG);
         let (mut body, client) = request(&arrivals, Shape::One);
         send(&client, &[0; 12]);
-        let waits = body.while_waiting_for(std::future::pending::<()>()).await;
+        let waits = body
+            .while_waiting_for(100, std::future::pending::<()>())
+            .await;
         let code = waits.map_err(|status| status.code());
         assert_eq!(code, Err(Code::ResourceExhausted));
     }
