@@ -302,12 +302,13 @@ fn new_watcher(request: pb::WatchCreateRequest) -> NewWatcher {
     // The smallest key there is.
     let key = match request.key.is_empty() {
         true => Bytes::from_static(&[0]),
-        false => request.key,
+        // What is decoded holds all of the request in memory, and a watcher lives long.
+        false => Bytes::copy_from_slice(&request.key),
     };
     NewWatcher {
         interest: Interest {
             key,
-            range_end: request.range_end,
+            range_end: Bytes::copy_from_slice(&request.range_end),
             no_put,
             no_delete,
         },
