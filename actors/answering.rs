@@ -133,6 +133,9 @@ impl Applier {
             }
             Ok(Ok(Slice::Unsorted(unsorted))) => {
                 aside(move || {
+                    if read.answer.is_closed() {
+                        return;
+                    }
                     let reply = unsorted.sort(&read.making);
                     let room = read.making.finish();
                     let _ = read.answer.send(Ok(Some(Answered { reply, room })));
