@@ -15,6 +15,9 @@ use crate::watching::{Delivery, Interest};
 /// How many bytes of changes are read at a time, and about how many a watcher is told at a time where there is room.
 pub(super) const PART_BYTES: usize = 1 << 20;
 
+/// How many parts are read at a time where they are smaller than that.
+const READ_PARTS: usize = 4;
+
 /// A watcher that is to be told what it missed.
 #[derive(Clone, Debug)]
 pub(super) struct Late {
@@ -193,7 +196,9 @@ pub(super) fn read(
     bytes_max: usize,
 ) -> Result<Vec<(WatcherId, Found)>, KvError> {
     let from = late.first().map_or(0, |first| first.next);
-    let history = rm_kv::history(&state.environment, from, PART_BYTES)?;
+    // Where little may be told at a time, no more is read than those who want different things may be told of.
+    let bytes = bytes_max.saturating_mul(READ_PARTS).min(PART_BYTES);
+    let history = rm_kv::history(&state.environment, from, bytes)?;
     let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
     let (here, others): (Vec<Late>, Vec<Late>) = late
         .into_iter()
