@@ -111,8 +111,14 @@ async fn live(config: Effective, arguments: &Arguments) -> Result<Outcome, Failu
     let (running, certificates, listeners) = tokio::select! {
         begun = begin(config, arguments.join, arguments.force_new_domain) => begun?,
         name = signals.told() => {
-            // Nothing has begun that would have to be ended.
+            // What has begun by then ends with the process, as it would with a crash.
             last_words(format!("raft-machine: told to stop by {name} before it had started"));
+            if arguments.force_new_domain.is_some() {
+                last_words(
+                    "raft-machine: the new domain may have been forced all the same: start without --force-new-domain, and see rmctl info"
+                        .to_owned(),
+                );
+            }
             return Ok(Outcome::Stopped);
         }
     };
