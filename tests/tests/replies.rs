@@ -196,7 +196,7 @@ async fn whoever_never_reads_is_given_up_and_others_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reads_too_late_is_told_so() {
     // The connection is closed only after the same time again.
-    let settings = patient().with("timings.reply_stall_ms", 4_000);
+    let settings = patient().with("timings.reply_stall_ms", 10_000);
     let (cluster, _client) = machine(settings).await;
     let (_raw, call) = ask(&cluster, &list()).await;
     until_metric(&cluster, "given_up_total", 1).await;
