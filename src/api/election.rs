@@ -1,5 +1,7 @@
 //! etcd's Election service (api/v3election): elections for clients that do not hold them themselves.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use prost::Message as _;
 use rm_actors::port::{Answered, Command, DeleteRange, Operation, Port, Put, Query, Txn};
@@ -10,6 +12,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::consistency::consistency;
+use crate::dispatch::cut_of;
 use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::line::{Line, created, found};
@@ -18,7 +21,7 @@ use crate::observing::Observing;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line, outcome};
 use crate::recognition::signed;
-use crate::reply::{Message, Outgoing};
+use crate::reply::{Message, Outgoing, Pace, Told};
 use crate::response::key_value;
 use crate::size::check_size;
 use crate::visitor::Visitor;
@@ -36,6 +39,7 @@ pub(crate) struct ElectionService {
     /// True once the server stops; its sender lives as long as the server.
     draining: watch::Receiver<bool>,
     leaderless: Leaderless,
+    pace: Arc<Pace>,
 }
 
 impl ElectionService {
@@ -43,11 +47,13 @@ impl ElectionService {
         port: Port,
         draining: watch::Receiver<bool>,
         leaderless: Leaderless,
+        pace: Arc<Pace>,
     ) -> ElectionService {
         ElectionService {
             port,
             draining,
             leaderless,
+            pace,
         }
     }
 }
@@ -130,6 +136,11 @@ impl Election for ElectionService {
         request: Request<pb::LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let port = self.port.clone();
+        let told = Told {
+            port: self.port.clone(),
+            pace: self.pace.clone(),
+            cut: cut_of(request.extensions()),
+        };
         let visitor = Visitor::new(&self.port, request.extensions());
         let patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         let line = Line::new(&request.into_inner().name);
@@ -141,7 +152,7 @@ impl Election for ElectionService {
                 kv: Some(key_value(leader)),
             })
         });
-        Ok(Response::new(Box::pin(responses)))
+        Ok(Response::new(Box::pin(told.one_by_one(responses))))
     }
 
     /// Whoever does not lead any more has resigned, as in etcd.

@@ -7,6 +7,7 @@
 mod body;
 mod message;
 mod pace;
+mod told;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +20,7 @@ use crate::connection::Cutoff;
 use self::body::{Ending, ReplyBody};
 pub(crate) use self::message::Message;
 pub(crate) use self::pace::Pace;
+pub(crate) use self::told::Told;
 
 /// How many times the memory of a reply is needed for what is to be made of it. It travels with a request.
 #[derive(Clone, Copy, Debug)]

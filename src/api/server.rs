@@ -223,7 +223,7 @@ fn services(
     let auth = AuthService::new(port.clone());
     let lease = LeaseService::new(port.clone(), calls.clone(), stop(), leaderless.clone());
     let lock = LockService::new(port.clone(), stop(), leaderless.clone());
-    let election = ElectionService::new(port.clone(), stop(), leaderless);
+    let election = ElectionService::new(port.clone(), stop(), leaderless, pace.clone());
     let admin = AdminService::new(port.clone());
     let health = HealthService::new(port.clone(), draining);
     let others = Routes::new(MaintenanceServer::new(maintenance).max_decoding_message_size(limit))

@@ -10,7 +10,7 @@ use rm_proto::etcdserverpb::{
 };
 use rm_tests::curl::get;
 use rm_tests::leases::{self, grant};
-use rm_tests::lines::{Lines, await_standing, refusal};
+use rm_tests::lines::{Lines, await_standing, leader, refusal};
 use rm_tests::prometheus::Page;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Client, Cluster, Settings, until};
@@ -402,5 +402,32 @@ async fn a_list_of_leases_holds_its_memory_however_short_it_is() {
     })
     .await;
     drop(list);
+    until_metric(&cluster, "bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_takes_nothing_holds_memory_for_no_longer_than_its_time() {
+    let settings = patient().with("timings.reply_stall_ms", 3_000);
+    let (cluster, client) = machine(settings).await;
+    grant(&client, 7, 600).await;
+    let lines = Lines::new([cluster.machines[0].client]);
+    let value = "v".repeat(MIB);
+    lines.campaign(0, "e", 7, &value).await.expect("it leads");
+    let path = "/v3electionpb.Election/Observe";
+    let (raw, call) = call_deaf(&cluster, path, &leader("e")).await;
+    until("what it is told is counted", async || {
+        let held = metric(&cluster, "bytes");
+        (held > MIB).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    // Its connection is closed.
+    let _ = raw.ended().await;
+    drop(call);
+    until_metric(&cluster, "bytes", 0).await;
+    // Of one that takes it nothing counts while it waits for the next.
+    let mut observing = lines.elections(0).observe(leader("e")).await;
+    let observing = observing.as_mut().expect("it is open").get_mut();
+    let told = observing.message().await.expect("it goes on");
+    assert!(told.is_some_and(|told| told.kv.is_some_and(|kv| kv.value == value)));
     until_metric(&cluster, "bytes", 0).await;
 }

@@ -77,6 +77,11 @@ impl Pace {
         ticket
     }
 
+    /// Something is told of which nothing can be taken back: the client has its time for all of it.
+    pub(super) fn begin_told(self: &Arc<Self>, cut: Option<Cutoff>) -> Arc<Ticket> {
+        self.begin(Arc::default(), cut)
+    }
+
     /// Looks now and then who is late. It never ends.
     pub(crate) async fn look_after(&self, port: &Port) {
         let log = port.logger();
