@@ -35,6 +35,9 @@ const SMALL_BYTES: usize = 64 << 10;
 /// asking how the machine is.
 const SMALL_SHARE: usize = 8;
 
+/// One of so many parts of the room may be held by what stays for as long as others like: in line, or to observe.
+const STAYING_SHARE: usize = 4;
+
 /// What is held of all messages.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
@@ -51,6 +54,8 @@ struct State {
     arriving: usize,
     /// How much is held of those that are whole and not done with.
     whole: usize,
+    /// How much of that stays for as long as others like.
+    staying: usize,
     next: u64,
     given_up: u64,
 }
@@ -147,6 +152,37 @@ impl State {
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     keeping: Arc<Keeping>,
+}
+
+impl Kept {
+    /// It stays for as long as others like.
+    ///
+    /// # Errors
+    /// So much does that the rest would not find room.
+    pub(crate) fn stay(&self) -> Result<Staying, Refusal> {
+        let all = self.keeping.all.clone();
+        let bytes = self.keeping.bytes.load(Ordering::Relaxed);
+        let mut state = all.state();
+        if state.staying > 0 && state.staying + bytes > all.bytes_max / STAYING_SHARE {
+            return Err(Refusal::TooManyRequests);
+        }
+        state.staying += bytes;
+        drop(state);
+        Ok(Staying { all, bytes })
+    }
+}
+
+/// What stays, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Staying {
+    all: Arc<Arrivals>,
+    bytes: usize,
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        self.all.state().staying -= self.bytes;
+    }
 }
 
 #[derive(Debug)]

@@ -66,7 +66,7 @@ impl Election for ElectionService {
         &self,
         request: Request<pb::CampaignRequest>,
     ) -> Result<Response<pb::CampaignResponse>, Status> {
-        let visitor = Visitor::new(&self.port, request.extensions());
+        let visitor = Visitor::new(&self.port, request.extensions()).map_err(refused)?;
         let mut patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         check_size(&self.port, request.get_ref().encoded_len())?;
         let pb::CampaignRequest { name, lease, value } = request.into_inner();
@@ -141,7 +141,7 @@ impl Election for ElectionService {
             pace: self.pace.clone(),
             cut: cut_of(request.extensions()),
         };
-        let visitor = Visitor::new(&self.port, request.extensions());
+        let visitor = Visitor::new(&self.port, request.extensions()).map_err(refused)?;
         let patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         let line = Line::new(&request.into_inner().name);
         let observing = Observing::new(visitor, line);

@@ -48,7 +48,7 @@ impl Lock for LockService {
         &self,
         request: Request<pb::LockRequest>,
     ) -> Result<Response<pb::LockResponse>, Status> {
-        let visitor = Visitor::new(&self.port, request.extensions());
+        let visitor = Visitor::new(&self.port, request.extensions()).map_err(refused)?;
         let mut patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         check_size(&self.port, request.get_ref().encoded_len())?;
         let pb::LockRequest { name, lease } = request.into_inner();

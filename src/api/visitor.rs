@@ -1,11 +1,12 @@
 //! Who asks for something that takes long: it goes on through what passes, and as who its user is by then.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rm_actors::port::{Command, Port, Refusal};
 use tonic::Extensions;
 
-use crate::arrival::Kept;
+use crate::arrival::{Kept, Staying};
 use crate::recognition::{Caller, signed};
 
 /// The pause after what passes, before it is tried again.
@@ -18,20 +19,26 @@ pub(crate) struct Visitor {
     pub(crate) port: Port,
     caller: Caller,
     /// What of its request is held, for as long as anybody goes on for it.
-    _kept: Option<Kept>,
+    _kept: Option<(Kept, Arc<Staying>)>,
 }
 
 impl Visitor {
-    pub(crate) fn new(port: &Port, extensions: &Extensions) -> Visitor {
+    /// # Errors
+    /// So much is held of others' requests who stay that there is no room for this one's.
+    pub(crate) fn new(port: &Port, extensions: &Extensions) -> Result<Visitor, Refusal> {
+        let kept = match extensions.get::<Kept>() {
+            Some(kept) => Some((kept.clone(), Arc::new(kept.stay()?))),
+            None => None,
+        };
         let caller = Caller::new(port, extensions);
         let port = signed(port, extensions);
         // Who it is does not matter where nobody needs permissions, but they may be asked for before it gets what it wants.
         let by = port.signature().or_else(|| caller.certified());
-        Visitor {
+        Ok(Visitor {
             port: port.signed(by),
             caller,
-            _kept: extensions.get::<Kept>().cloned(),
-        }
+            _kept: kept,
+        })
     }
 
     /// Pauses where what was refused may be granted in a while. Where users, roles or permissions have changed since the visitor was

@@ -368,6 +368,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_stays_leaves_room_for_what_does_not() {
+        let arrivals = Arrivals::within(8 * SMALL_BYTES, LONG);
+        let stay = async |bytes: usize| {
+            let kept = arrivals.keep();
+            let body = Body::new(Full::new(Bytes::from(vec![0; bytes])));
+            let mut one = arrivals.count(body, Shape::One).kept_by(Some(kept.clone()));
+            next(&mut one).await.expect("there is room");
+            kept.stay()
+        };
+        let first = stay(2 * SMALL_BYTES).await.expect("there is room");
+        assert!(stay(1).await.is_err());
+        drop(first);
+        let one_that_is_larger = stay(3 * SMALL_BYTES).await;
+        assert!(one_that_is_larger.is_ok(), "while nobody else stays");
+        assert!(stay(1).await.is_err());
+        drop(one_that_is_larger);
+        let many = [stay(SMALL_BYTES).await, stay(SMALL_BYTES).await];
+        assert!(many.iter().all(Result::is_ok));
+        assert_eq!(arrivals.waiting(), 0);
+    }
+
+    #[tokio::test]
     async fn a_single_message_is_taken_while_something_else_is_waited_for() {
         let arrivals = Arrivals::within(100, LONG);
         let (body, client) = request(&arrivals, Shape::One);
