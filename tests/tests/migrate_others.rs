@@ -299,3 +299,29 @@ async fn a_pair_that_just_fits_is_moved_and_guarded_by_a_look() {
     assert_refused(&says(run, 1).await, "key");
     assert_eq!(value(&target, "key").await, Some("theirs".into()));
 }
+
+/// A machine takes it once in a request, and not in a comparison beside that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_too_long_to_be_named_twice_is_deleted_and_guarded_by_a_look() {
+    let etcd = LoneEtcd::start().await;
+    let narrow = Settings::solo().with("limits.request_bytes_max", 2_048);
+    let cluster = Cluster::start(narrow).await;
+    let (source, target) = (etcd.client(), cluster.client());
+    let long = "k".repeat(1_500);
+    let run = follow(&etcd.endpoint(), &cluster.endpoints(), &[]);
+    arrives(&source, &target, "marker", "1").await;
+    source.put(long.clone(), "1").await;
+    arrives(&source, &target, "marker", "2").await;
+    assert!(target.get(0, long.clone()).await.is_some());
+    let request = DeleteRangeRequest {
+        key: long.clone().into(),
+        ..DeleteRangeRequest::default()
+    };
+    let deleted = source.kv(0).delete_range(request).await;
+    assert!(deleted.is_ok(), "{deleted:?}");
+    arrives(&source, &target, "marker", "3").await;
+    assert_eq!(target.get(0, long).await, None);
+    let (report, said) = ends(run).await;
+    assert_eq!(report["copies"], 1, "{said}");
+    etcd.assert_moved_to(&cluster).await;
+}

@@ -279,10 +279,25 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts a pair that was looked at.
+    /// Deletes a key that was looked at, and is too long to be named twice.
+    async fn delete(&self, guarded: &Guarded) -> Result<bool> {
+        let operations = guarded.writes.iter().map(|(write, _)| write.operation());
+        let request = TxnRequest {
+            success: operations.collect(),
+            ..TxnRequest::default()
+        };
+        let answer = self.ask(request).await.0?;
+        if has_changed(&answer.responses) {
+            let revision = answer.header.unwrap_or_default().revision;
+            self.ours.wrote(guarded, revision);
+        }
+        Ok(true)
+    }
+
+    /// Puts a pair that was looked at, or deletes a key.
     async fn put(&self, guarded: &Guarded) -> Result<bool> {
         let Some((Write::Put(put), _)) = guarded.writes.first() else {
-            return Ok(true);
+            return self.delete(guarded).await;
         };
         let under_way = self.desk.begin().await;
         let send = async |link: Link| link.kv().put(put.clone()).await;
