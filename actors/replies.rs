@@ -20,9 +20,9 @@ const SMALL_SHARE: usize = 4;
 /// The most who wait for room of one kind at a time; one more is refused.
 const WAITING_MAX: usize = 256;
 
-/// What is set aside for the reply of a write that tells keys before the write is begun, in bytes. It is small enough for as many as may be
-/// under way.
-const PROMISED_BYTES: usize = 8 << 10;
+/// The most that is set aside for the reply of a write that tells keys before the write is begun, in bytes. All that may be under way have
+/// half of the memory for small replies at most.
+const PROMISED_BYTES_MAX: usize = 8 << 10;
 
 /// The least and the most that a reply takes at once, in bytes.
 const STEP_BYTES_MIN: usize = 1 << 10;
@@ -35,6 +35,8 @@ pub(crate) struct Replies {
     large: Share,
     /// Up to so many bytes a reply is small.
     small_bytes_max: usize,
+    /// So much is set aside for the reply of a write that tells keys.
+    promised_bytes: usize,
     /// What is set aside for the replies of writes that are under way, by their numbers.
     promised: Mutex<HashMap<u64, ReplyRoom>>,
 }
@@ -91,6 +93,7 @@ impl Replies {
             large: Share::of(bytes - small),
             // The value of a key, and as much for what is around it.
             small_bytes_max: limits.request_bytes_max.saturating_mul(2).min(small),
+            promised_bytes: (small / 2 / limits.requests_max.max(1)).clamp(1, PROMISED_BYTES_MAX),
             promised: Mutex::default(),
         })
     }
@@ -119,7 +122,7 @@ impl Replies {
 
     /// Waits for what a write needs that tells keys, so that it is not carried out in vain; none when too many wait.
     pub(crate) async fn wait_to_tell(&self) -> Option<ReplyRoom> {
-        self.wait(PROMISED_BYTES.min(self.small_bytes_max)).await
+        self.wait(self.promised_bytes).await
     }
 
     /// Keeps this for the reply of the write with this number, if it is anything.
@@ -469,9 +472,21 @@ mod tests {
         let _taken: Vec<_> = ready.collect();
         assert!(made(&replies, 1, 1).is_none(), "they want all there is");
         let making = Making::new(replies.clone(), 1, replies.promised(7));
-        assert!(making.take(PROMISED_BYTES));
-        assert_eq!(making.finish().bytes(), PROMISED_BYTES);
+        assert!(making.take(replies.promised_bytes));
+        assert_eq!(making.finish().bytes(), replies.promised_bytes);
         drop(promise);
+    }
+
+    #[test]
+    fn all_writes_that_may_be_under_way_leave_half_to_others() {
+        for (bytes, promised) in [(1 << 30, 8 << 10), (64 * MIB, 2 << 10), (1 << 10, 1)] {
+            let limits = Limits {
+                replies_bytes_max: bytes,
+                requests_max: 4_096,
+                ..Limits::default()
+            };
+            assert_eq!(Replies::new(&limits).promised_bytes, promised);
+        }
     }
 
     #[tokio::test]
@@ -479,7 +494,7 @@ mod tests {
         let replies = replies();
         let room = replies.wait_to_tell().await.expect("there is room");
         let promise = replies.promise(7, room);
-        assert_eq!(replies.held_bytes(), PROMISED_BYTES);
+        assert_eq!(replies.held_bytes(), replies.promised_bytes);
         drop(promise);
         assert_eq!(replies.held_bytes(), 0);
         assert!(replies.promise(8, ReplyRoom::default()).is_none());
