@@ -405,29 +405,44 @@ async fn a_list_of_leases_holds_its_memory_however_short_it_is() {
     until_metric(&cluster, "bytes", 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_observer_that_takes_nothing_holds_memory_for_no_longer_than_its_time() {
-    let settings = patient().with("timings.reply_stall_ms", 3_000);
+const OBSERVE: &str = "/v3electionpb.Election/Observe";
+
+/// A machine with a leader of an election, whose value has [`MIB`].
+async fn machine_with_a_leader(settings: Settings) -> (Cluster, Lines) {
     let (cluster, client) = machine(settings).await;
     grant(&client, 7, 600).await;
     let lines = Lines::new([cluster.machines[0].client]);
     let value = "v".repeat(MIB);
     lines.campaign(0, "e", 7, &value).await.expect("it leads");
-    let path = "/v3electionpb.Election/Observe";
-    let (raw, call) = call_deaf(&cluster, path, &leader("e")).await;
+    (cluster, lines)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_observer_is_told_counts_until_it_is_taken() {
+    let (cluster, lines) = machine_with_a_leader(patient()).await;
+    let deaf = call_deaf(&cluster, OBSERVE, &leader("e")).await;
     until("what it is told is counted", async || {
         let held = metric(&cluster, "bytes");
         (held > MIB).then_some(()).ok_or(held.to_string())
     })
     .await;
-    // Its connection is closed.
-    let _ = raw.ended().await;
-    drop(call);
+    drop(deaf);
     until_metric(&cluster, "bytes", 0).await;
-    // Of one that takes it nothing counts while it waits for the next.
     let mut observing = lines.elections(0).observe(leader("e")).await;
     let observing = observing.as_mut().expect("it is open").get_mut();
     let told = observing.message().await.expect("it goes on");
-    assert!(told.is_some_and(|told| told.kv.is_some_and(|kv| kv.value == value)));
+    let kv = told.expect("somebody leads").kv.expect("with a value");
+    assert_eq!(kv.value.len(), MIB);
+    // While it waits for the next.
+    until_metric(&cluster, "bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_takes_nothing_is_sent_away() {
+    let settings = patient().with("timings.reply_stall_ms", 2_000);
+    let (cluster, _lines) = machine_with_a_leader(settings).await;
+    let (raw, call) = call_deaf(&cluster, OBSERVE, &leader("e")).await;
+    let _ = raw.ended().await;
+    drop(call);
     until_metric(&cluster, "bytes", 0).await;
 }
