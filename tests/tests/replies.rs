@@ -250,6 +250,20 @@ fn telling_put() -> PutRequest {
     }
 }
 
+/// As many who take nothing of one value as there is room for: there is none for one more.
+async fn fill_but_for_little(cluster: &Cluster) -> Vec<(Raw, Call)> {
+    let mut values = Vec::new();
+    for _ in 0..SMALL {
+        values.push(ask_deaf(cluster, &value()).await);
+    }
+    until("no value has room beside them", async || {
+        let held = metric(cluster, "bytes");
+        (held > SMALL * MIB).then_some(()).ok_or(held.to_string())
+    })
+    .await;
+    values
+}
+
 /// As many who take nothing of one value as there is room for, and one who waits.
 async fn fill_small(cluster: &Cluster) -> Vec<(Raw, Call)> {
     let mut values = Vec::new();
@@ -280,15 +294,7 @@ async fn a_write_waits_for_room_to_tell_before_it_is_carried_out() {
 async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried_out() {
     let settings = patient().with("timings.request_timeout_ms", 2_000);
     let (cluster, client) = machine(settings).await;
-    let mut values = Vec::new();
-    for _ in 0..SMALL {
-        values.push(ask_deaf(&cluster, &value()).await);
-    }
-    until("no value has room beside them", async || {
-        let held = metric(&cluster, "bytes");
-        (held > SMALL * MIB).then_some(()).ok_or(held.to_string())
-    })
-    .await;
+    let mut values = fill_but_for_little(&cluster).await;
     // Of the rest less is left than any such write wants.
     let left = REPLIES_BYTES / 4 - metric(&cluster, "bytes");
     client.put("rest", vec![b'v'; left - 2_048]).await;
@@ -315,15 +321,7 @@ async fn a_lock_that_could_not_be_told_of_leaves_the_line() {
     // Twice as long as what is left by the values of the others is.
     let name = "l".repeat(MIB * 3 / 5);
     let (cluster, client) = machine(patient()).await;
-    let mut values = Vec::new();
-    for _ in 0..SMALL {
-        values.push(ask_deaf(&cluster, &value()).await);
-    }
-    until("no value has room beside them", async || {
-        let held = metric(&cluster, "bytes");
-        (held > SMALL * MIB).then_some(()).ok_or(held.to_string())
-    })
-    .await;
+    let values = fill_but_for_little(&cluster).await;
     grant(&client, 7, 600).await;
     let lines = Lines::new([cluster.machines[0].client]);
     let (code, text) = refusal(lines.lock(0, &name, 7).await);
