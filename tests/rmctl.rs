@@ -111,6 +111,43 @@ impl Running {
     }
 }
 
+/// Waits until a run has ended with this exit code, for what should end soon: what it said.
+///
+/// # Panics
+///
+/// When it ends otherwise.
+pub async fn ended_with(mut run: Running, code: i32) -> String {
+    run.ends_soon().await;
+    end_with(run, code).await.1
+}
+
+/// Waits until a migration has come to its end: its report, and what it said.
+///
+/// # Panics
+///
+/// When it fails.
+pub async fn reported(run: Running) -> (Value, String) {
+    let (output, said) = end_with(run, 0).await;
+    (serde_json::from_slice(&output.stdout).expect("JSON"), said)
+}
+
+/// Has a migration that follows catch up and end: its report, and what it said.
+///
+/// # Panics
+///
+/// When it fails.
+pub async fn caught_up(mut run: Running) -> (Value, String) {
+    run.signal(Signal::INT);
+    reported(run).await
+}
+
+async fn end_with(run: Running, code: i32) -> (Output, String) {
+    let output = run.end().await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    (output, said)
+}
+
 /// Runs a command that must do what it was asked: what it prints.
 ///
 /// # Panics

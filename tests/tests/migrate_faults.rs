@@ -1,9 +1,8 @@
 //! `rmctl migrate` while endpoints go away, lead elsewhere, and tell too early that they have told all; and how it is ended.
 
-use rm_tests::rmctl::{Running, refused};
+use rm_tests::rmctl::{Running, caught_up, ended_with, refused, reported};
 use rm_tests::{Between, Client, Cluster, LoneEtcd, Settings, leases, until};
 use rustix::process::Signal;
-use serde_json::Value;
 
 fn follow(from: &str, to: &str, more: &[&str]) -> Running {
     let arguments = ["migrate", "--from", from, "--follow", "-o", "json"];
@@ -40,23 +39,6 @@ async fn arrives(source: &Client, target: &Client, key: &'static str) {
     .await;
 }
 
-/// What a run says that ends with this exit code.
-async fn says(mut run: Running, code: i32) -> String {
-    run.ends_soon().await;
-    let output = run.end().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    said
-}
-
-/// The report of a run that has come to its end, and what it said.
-async fn reported(run: Running) -> (Value, String) {
-    let output = run.end().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    (serde_json::from_slice(&output.stdout).expect("JSON"), said)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_says_too_early_that_it_has_told_all_is_no_difference() {
     let etcd = LoneEtcd::start().await;
@@ -66,14 +48,13 @@ async fn a_source_that_says_too_early_that_it_has_told_all_is_no_difference() {
         source.put(key, "before").await;
     }
     let between = before(&etcd).await;
-    let mut run = follow(&between.endpoint(), &cluster.endpoints(), &[]);
+    let run = follow(&between.endpoint(), &cluster.endpoints(), &[]);
     arrives(&source, &target, "marker").await;
     between.hold_events();
     source.put("changed", "after").await;
     source.put("new", "after").await;
     etcd.done(&["del", "gone"]);
-    run.signal(Signal::INT);
-    let (report, said) = reported(run).await;
+    let (report, said) = caught_up(run).await;
     assert!(said.contains("3 differences are left"), "{said}");
     assert_eq!(report["copies"], 2, "{said}");
     etcd.assert_moved_to(&cluster).await;
@@ -112,7 +93,7 @@ async fn a_proxy_that_leads_to_another_cluster_by_and_by_ends_it() {
     arrives(&source, &target, "marker").await;
     between.name_cluster(7);
     source.put("theirs", "value").await;
-    let said = says(run, 2).await;
+    let said = ended_with(run, 2).await;
     let named = format!("{} is of the cluster 7", between.endpoint());
     assert!(said.contains(&named), "{said}");
     assert!(
@@ -136,7 +117,7 @@ async fn a_proxy_that_leads_to_another_cluster_by_and_by_ends_it() {
     arrives(&source, &target, "key/00000").await;
     theirs.come_back();
     ours.go_away();
-    let said = says(run, 2).await;
+    let said = ended_with(run, 2).await;
     let named = format!("{} is of the cluster", theirs.endpoint());
     assert!(said.contains(&named), "{said}");
     assert_eq!(other.client().dump(0).await, []);
@@ -151,7 +132,7 @@ async fn reads_watches_and_writes_go_on_at_another_endpoint() {
     leases::put(&source, "leased", 0x11).await;
     let (first, second) = (before(&etcd).await, before(&etcd).await);
     let from = format!("{},{}", first.endpoint(), second.endpoint());
-    let mut run = follow(&from, &cluster.endpoints(), &["--patience", "60"]);
+    let run = follow(&from, &cluster.endpoints(), &["--patience", "60"]);
     arrives(&source, &target, "marker").await;
     first.go_away();
     arrives(&source, &target, "second marker").await;
@@ -159,8 +140,7 @@ async fn reads_watches_and_writes_go_on_at_another_endpoint() {
     cluster.machines[0].kill();
     arrives(&source, &target, "third marker").await;
     cluster.machines[0].start();
-    run.signal(Signal::INT);
-    let (report, said) = reported(run).await;
+    let (report, said) = caught_up(run).await;
     assert_eq!(report["copies"], 1, "{said}");
     cluster.converged().await;
     etcd.assert_moved_to(&cluster).await;
@@ -186,7 +166,7 @@ async fn who_stops_it_is_told_what_was_written() {
         })
         .await;
         run.signal(signal);
-        let said = says(run, 1).await;
+        let said = ended_with(run, 1).await;
         cluster.converged().await;
         let written = target.dump(0).await.len() - before;
         assert!(written < 3_000, "it was ended amid");
@@ -214,7 +194,7 @@ async fn sigterm_has_it_catch_up_and_another_ends_it_where_nobody_answers() {
     run.signal(Signal::TERM);
     run.says("catching up with the source").await;
     run.signal(Signal::TERM);
-    let said = says(run, 1).await;
+    let said = ended_with(run, 1).await;
     assert!(
         said.contains("interrupted: ") && said.contains("up to revision 3"),
         "{said}"
@@ -238,7 +218,7 @@ async fn sigterm_has_it_catch_up_and_another_ends_it_where_nobody_answers() {
     })
     .await;
     run.signal(Signal::TERM);
-    let said = says(run, 1).await;
+    let said = ended_with(run, 1).await;
     assert!(said.contains("interrupted: nothing was written"), "{said}");
 }
 

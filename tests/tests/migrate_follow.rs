@@ -13,11 +13,10 @@ use rm_proto::etcdserverpb::{
 };
 use rm_tests::client::operation;
 use rm_tests::lone_etcd::kept;
-use rm_tests::rmctl::Running;
+use rm_tests::rmctl::{Running, caught_up, reported};
 use rm_tests::watching::prefix;
 use rm_tests::{Client, Cluster, LoneEtcd, Settings, leases, until};
 use rustix::process::Signal;
-use serde_json::Value;
 
 /// The most keys that the load writes.
 const KEYS: u32 = 300;
@@ -147,19 +146,6 @@ async fn arrives(etcd: &LoneEtcd, cluster: &Cluster, key: &'static str) {
     .await;
 }
 
-/// Has it catch up and end: its report, and what it said.
-async fn ends(mut run: Running) -> (Value, String) {
-    run.signal(Signal::INT);
-    reported(run).await
-}
-
-async fn reported(run: Running) -> (Value, String) {
-    let output = run.end().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    (serde_json::from_slice(&output.stdout).expect("JSON"), said)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_change_over_from_an_etcd_that_is_written_to_without_a_gap() {
     let etcd = LoneEtcd::start().await;
@@ -193,7 +179,7 @@ async fn clients_change_over_from_an_etcd_that_is_written_to_without_a_gap() {
     load.progress(1_000).await;
     // The clients stop at the source, and go on at the target once it has caught up.
     load.end().await;
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert!(report["followed"].as_u64() > Some(1_000), "{report}");
     assert_eq!(report["copies"], 1, "{said}");
     etcd.assert_moved_to(&cluster).await;
@@ -264,7 +250,7 @@ async fn a_source_that_compacts_what_comes_next_is_compared_anew() {
     compact_what_was_not_heard(&etcd).await;
     run.signal(Signal::CONT);
     arrives(&etcd, &cluster, "another marker").await;
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert!(said.contains("has compacted revision"), "{said}");
     assert_eq!(report["copies"], 2, "{said}");
     etcd.assert_moved_to(&cluster).await;
@@ -375,7 +361,7 @@ async fn leases_live_and_end_at_the_target_as_at_the_source() {
     leases::grant(&source, 0x33, 600).await;
     leases::put(&source, "new", 0x33).await;
     leases::renew(&source, 0, 0x11).await.expect("it lives");
-    let (report, _) = ends(run).await;
+    let (report, _) = caught_up(run).await;
     assert_eq!(report["leases"], 2, "{report}");
     etcd.assert_moved_to(&cluster).await;
 }
@@ -413,7 +399,7 @@ async fn keys_whose_leases_ended_while_rmctl_was_held_up_come_back() {
     })
     .await;
     leases::renew(&source, 0, 0x11).await.expect("it lives");
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert!(said.contains("leases have ended at the target"), "{said}");
     assert_eq!(report["copies"], 2, "{said}");
     etcd.assert_moved_to(&cluster).await;
@@ -444,7 +430,7 @@ async fn all_keys_of_a_lease_that_was_lost_come_back_though_one_is_written() {
         Ok(())
     })
     .await;
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert!(said.contains("leases have ended at the target"), "{said}");
     assert_eq!(report["copies"], 2, "{said}");
     etcd.assert_moved_to(&cluster).await;
@@ -459,7 +445,7 @@ async fn a_source_that_comes_back_is_gone_on_with_and_one_that_does_not_ends_it(
     etcd.kill();
     etcd.run().await;
     arrives(&etcd, &cluster, "another marker").await;
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert_eq!(report["copies"], 1, "{said}");
 
     let run = follow(&etcd, &cluster, &["--patience", "1"]);

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use rm_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
-use rm_tests::rmctl::Running;
+use rm_tests::rmctl::{Running, caught_up, ended_with};
 use rm_tests::{Between, Client, Cluster, LoneEtcd, Settings, leases, until};
 use rustix::process::Signal;
-use serde_json::Value;
 
 /// Follows an etcd, as a migration that was told no more than that.
 fn follow(from: &str, to: &str, more: &[&str]) -> Running {
@@ -45,24 +44,6 @@ async fn arrives(source: &Client, target: &Client, key: &'static str, new: &'sta
     becomes(target, key, Some(new)).await;
 }
 
-/// What a run says that ends with this exit code.
-async fn says(mut run: Running, code: i32) -> String {
-    run.ends_soon().await;
-    let output = run.end().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    said
-}
-
-/// Has it catch up and end: its report, and what it said.
-async fn ends(mut run: Running) -> (Value, String) {
-    run.signal(Signal::INT);
-    let output = run.end().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    (serde_json::from_slice(&output.stdout).expect("JSON"), said)
-}
-
 fn assert_refused(said: &str, key: &str) {
     let named = format!("somebody else has written {key} at the target");
     assert!(said.contains(&named) && said.contains("--force"), "{said}");
@@ -82,7 +63,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     arrives(&source, &target, "marker", "1").await;
     target.put("new", "theirs").await;
     source.put("new", "ours").await;
-    let said = says(run, 1).await;
+    let said = ended_with(run, 1).await;
     assert_refused(&said, "new");
     assert!(said.contains("it holds all up to revision 4"), "{said}");
     assert_eq!(value(&target, "new").await, Some("theirs".into()));
@@ -95,7 +76,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     arrives(&source, &target, "a", "ours").await;
     target.put("a", "theirs").await;
     source.put("a", "2").await;
-    assert_refused(&says(run, 1).await, "a");
+    assert_refused(&ended_with(run, 1).await, "a");
     assert_eq!(value(&target, "a").await, Some("theirs".into()));
     target.put("a", "2").await;
 
@@ -105,7 +86,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     arrives(&source, &target, "a", "what an earlier run has left").await;
     target.put("b", "theirs").await;
     delete(&source, "b").await;
-    assert_refused(&says(run, 1).await, "b");
+    assert_refused(&ended_with(run, 1).await, "b");
     assert_eq!(value(&target, "b").await, Some("theirs".into()));
 
     // With --force all of it becomes as at the source, and what they delete comes back.
@@ -119,7 +100,7 @@ async fn what_others_write_while_the_source_is_followed_is_neither_overwritten_n
     delete(&target, "marker").await;
     arrives(&source, &target, "marker", "5").await;
     target.put("theirs", "theirs").await;
-    ends(run).await;
+    caught_up(run).await;
     etcd.assert_moved_to(&cluster).await;
 }
 
@@ -139,7 +120,7 @@ async fn what_others_write_during_a_copy_and_before_the_next_one_is_left_alone()
     assert_eq!(value(&target, "key/02999").await, None, "it goes on");
     target.put("key/02999", "theirs").await;
     run.signal(Signal::CONT);
-    let said = says(run, 1).await;
+    let said = ended_with(run, 1).await;
     assert_refused(&said, "key/02999");
     assert!(said.contains("changes by copies were written"), "{said}");
     assert_eq!(value(&target, "key/02999").await, Some("theirs".into()));
@@ -152,7 +133,7 @@ async fn what_others_write_during_a_copy_and_before_the_next_one_is_left_alone()
     target.put("theirs", "precious").await;
     compact_what_was_not_heard(&etcd).await;
     run.signal(Signal::CONT);
-    let said = says(run, 1).await;
+    let said = ended_with(run, 1).await;
     assert!(said.contains("has compacted revision"), "{said}");
     assert_refused(&said, "theirs");
     assert_eq!(value(&target, "theirs").await, Some("precious".into()));
@@ -208,7 +189,7 @@ async fn a_lease_on_which_others_have_put_keys_is_not_revoked_with_the_sources()
     assert_eq!(value(&target, "theirs").await, Some("value".into()));
     let mut run = run;
     run.signal(Signal::INT);
-    assert_refused(&says(run, 1).await, "theirs");
+    assert_refused(&ended_with(run, 1).await, "theirs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,7 +214,7 @@ async fn a_write_that_comes_late_changes_nothing() {
     assert_eq!(between.held(), 1, "it was sent twice");
     arrives(&source, &target, "marker", "3").await;
     assert!(!between.release_a_transaction().await, "it is too late");
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert_eq!(report["copies"], 1, "{said}");
     etcd.assert_moved_to(&cluster).await;
 }
@@ -260,7 +241,7 @@ async fn a_write_whose_answer_was_lost_is_known_for_ours() {
     delete(&source, "made").await;
     becomes(&target, "made", None).await;
     arrives(&source, &target, "made", "again").await;
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert_eq!(report["copies"], 1, "{said}");
     etcd.assert_moved_to(&cluster).await;
 }
@@ -296,7 +277,7 @@ async fn a_pair_that_just_fits_is_moved_and_guarded_by_a_look() {
     }
     target.put("key", "theirs").await;
     source.kv(0).put(put(largest)).await.expect("etcd takes it");
-    assert_refused(&says(run, 1).await, "key");
+    assert_refused(&ended_with(run, 1).await, "key");
     assert_eq!(value(&target, "key").await, Some("theirs".into()));
 }
 
@@ -321,7 +302,7 @@ async fn a_key_that_is_too_long_to_be_named_twice_is_deleted_and_guarded_by_a_lo
     assert!(deleted.is_ok(), "{deleted:?}");
     arrives(&source, &target, "marker", "3").await;
     assert_eq!(target.get(0, long).await, None);
-    let (report, said) = ends(run).await;
+    let (report, said) = caught_up(run).await;
     assert_eq!(report["copies"], 1, "{said}");
     etcd.assert_moved_to(&cluster).await;
 }
