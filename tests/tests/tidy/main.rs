@@ -1,4 +1,7 @@
-//! What no compiler checks: which crate may use which, and what every source file must have or must not have.
+//! What no compiler checks: which crate may use which, and what every source file must have or must not have,
+//! and that the documents can be read.
+
+mod documents;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
