@@ -1,7 +1,7 @@
 //! The running machine: its actors and the supervision over them. The only crate that names actix.
 //!
 //! [`start`] opens what the config names and starts the actors; [`port::Port`] is the door for those who serve clients.
-//! `docs/architecture.md` has the map, and the pictures of the ring and of the supervision tree.
+//! `docs/architecture.md` has the map, `README.md` the pictures of the ring and of the supervision tree.
 
 mod addresses;
 mod admission;

@@ -1,5 +1,10 @@
 //! The Raft algorithm, with no input or output of its own: values in, values out. No disk, no socket, no clock,
 //! no thread, and no randomness but from the seed that it is given.
+//!
+//! To read it: `interface` for what goes in and comes out, `raft` for how an input is taken and where the rule for terms is, `node`
+//! for what every role has, then the roles, `follower`, `candidate` and `leader`. With them in mind `log`, `progress` and `replication`
+//! tell how a log reaches the others, `vote` how an election is won, `read` and `lease` how a read is confirmed, and `membership` with
+//! `reconfiguration` how members change. The rest stands by itself. `docs/architecture.md` says which question is answered where.
 
 mod candidate;
 mod canonical;

@@ -2,6 +2,7 @@
 //! and that the documents can be read.
 
 mod documents;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
