@@ -223,7 +223,14 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// The words for all actions, as the refusal of another one has them.
+    const ACTIONS: [&str; 7] = [
+        "panic", "stop", "hang", "delay:MS", "io_error", "no_space", "lose",
+    ];
 
     #[test]
     fn a_fault_strikes_as_often_as_it_was_armed_for_and_only_at_its_point() {
@@ -246,6 +253,45 @@ mod tests {
         faults.arm(ActorName::Sender, Point::Send, Action::Lose, 9);
         faults.arm(ActorName::Sender, Point::Send, Action::Panic, 0);
         assert_eq!(faults.strike(ActorName::Sender, Point::Send), None);
+    }
+
+    /// The manual's row of a point and an actor has just the actions that can do something there.
+    #[test]
+    fn the_manual_has_what_can_strike_where() {
+        let page = include_str!("../docs/operations.md");
+        let (_, table) = page
+            .split_once("| point | actor | actions |\n")
+            .expect("the manual has the table");
+        let rows = table.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let mut told = BTreeSet::new();
+        for row in rows {
+            let quoted = |cell: usize| {
+                let text = row.split('|').nth(cell).unwrap_or_default();
+                let words = text.split('`').skip(1).step_by(2);
+                words.map(str::to_owned).collect::<Vec<_>>()
+            };
+            let mut actors = quoted(2);
+            if actors.is_empty() {
+                actors.extend(ActorName::ALL.map(|actor| actor.to_string()));
+            }
+            for actor in actors {
+                let actions = quoted(3).into_iter();
+                told.extend(actions.map(|action| (quoted(1)[0].clone(), actor.clone(), action)));
+            }
+        }
+        let mut known = BTreeSet::new();
+        for (name, point) in POINTS {
+            for actor in ActorName::ALL {
+                for word in ACTIONS {
+                    let action: Action = word.replace("MS", "1").parse().expect("is an action");
+                    if action.strikes_at(point, actor) {
+                        let word = word.trim_end_matches(":MS");
+                        known.insert((name.to_owned(), actor.to_string(), word.to_owned()));
+                    }
+                }
+            }
+        }
+        assert_eq!(told, known);
     }
 
     #[test]
