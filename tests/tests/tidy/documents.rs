@@ -175,6 +175,21 @@ fn every_link_of_a_document_leads_somewhere() {
 }
 
 #[test]
+fn the_list_of_decisions_has_each_of_them() {
+    let documents = documents();
+    let list = Path::new("docs/decisions/README.md");
+    let there = documents
+        .keys()
+        .filter(|path| path.parent() == list.parent() && *path != list);
+    let there: BTreeSet<PathBuf> = there.cloned().collect();
+    let folder = list.parent().expect("it lies in a folder");
+    let listed = links(&documents[list]).into_iter();
+    let listed: BTreeSet<PathBuf> = listed.map(|(_, target)| resolve(folder, target)).collect();
+    assert!(there.len() > 5, "{there:?}");
+    assert_eq!(listed, there);
+}
+
+#[test]
 fn a_table_that_is_none_is_found() {
     let good = "| a | b |\n|---|--:|\n| `x\\|y` | 2 |\n";
     assert_eq!(faults_in_tables(good), [""; 0]);
