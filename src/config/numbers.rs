@@ -8,9 +8,10 @@ use crate::schema::{
 };
 use crate::{Auth, AutoCompaction, AutoCompactionMode, Clients, Watch};
 
-/// A day: longer than anything here sensibly takes, and far from any overflow.
-const MS_MAX: u64 = SECONDS_MAX * 1_000;
+/// A day, in seconds: longer than anything here sensibly takes, and far from any overflow.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
+/// The same day, in milliseconds.
+const MS_MAX: u64 = SECONDS_MAX * 1_000;
 /// The most seconds that the past can be kept: ten years. A sample is kept for every six minutes of them.
 const RETENTION_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
 /// The most revisions that can be kept.
@@ -347,7 +348,7 @@ impl Rules {
             self.within(key, entries as u64, least..=ENTRIES_MAX);
         }
         let seconds = storage.corruption_check_seconds;
-        self.within("storage.corruption_check_seconds", seconds, 0..=MS_MAX);
+        self.within("storage.corruption_check_seconds", seconds, 0..=SECONDS_MAX);
         self.auto_compaction(&storage.auto_compaction);
     }
 
@@ -396,11 +397,7 @@ impl Rules {
                 None => {}
             }
         }
-        self.within(
-            &key("interval_seconds"),
-            interval_seconds,
-            1..=MS_MAX / 1_000,
-        );
+        self.within(&key("interval_seconds"), interval_seconds, 1..=SECONDS_MAX);
     }
 
     fn supervision(&mut self, supervision: &Supervision) {
