@@ -7,13 +7,15 @@
 //! stops in the middle, holds up nobody. What is whole gives way no more: it may have been carried out. Where all that is held is whole,
 //! whatever comes is refused.
 
+mod begun;
 mod body;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,62 +24,78 @@ use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
+use self::begun::{Begun, GaveWay};
 pub(crate) use self::body::{Arriving, Shape};
+use crate::connection::Cutoff;
 use crate::error::refused;
 
-/// How long a message may take to come. What comes more slowly holds memory for nothing.
-const TIME: Duration = Duration::from_secs(30);
+const TIMES: Times = Times {
+    message: Duration::from_secs(30),
+    leaving: Duration::from_secs(1),
+};
 
 /// Up to so many bytes a message is small.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// One of so many parts of the room there is once more, for small messages alone: large ones that wait, as for a leader, keep nobody from
-/// asking how the machine is.
+/// One of so many parts of the room there is once more, for small messages alone: large ones that wait, as for a leader, or that come
+/// without end, keep nobody from asking how the machine is.
 const SMALL_SHARE: usize = 8;
 
-/// One of so many parts of the room may be held by what stays for as long as others like: in line, or to observe.
+/// One of so many parts of the room may be held by what stays for as long as others like: in line, or to observe. Small ones have their
+/// share beside it.
 const STAYING_SHARE: usize = 4;
+
+/// Beyond one of so many parts of the room, what has given way and is still held is cut off with its connection.
+const LEAVING_SHARE: usize = 4;
 
 /// What is held of all messages.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     bytes_max: usize,
-    time: Duration,
+    times: Times,
     state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// How long a message may take to come. What comes more slowly holds memory for nothing.
+    message: Duration,
+    /// How long it takes at most until what has given way is let go, unless its client takes nothing on its connection.
+    leaving: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that may have to give way, the one that began first in front.
-    begun: BTreeMap<u64, Part>,
-    /// How much is held of these.
-    arriving: usize,
+    /// What has come of those that may have to give way.
+    begun: Begun,
     /// How much is held of those that are whole and not done with.
-    whole: usize,
+    whole_bytes: usize,
     /// How much of that stays for as long as others like.
-    staying: usize,
-    next: u64,
+    staying_bytes: usize,
     given_up: u64,
 }
 
-/// What has come of one message.
-#[derive(Debug)]
-struct Part {
-    bytes: usize,
-    /// Whoever waits for the rest.
-    waker: Option<Waker>,
+/// What a message may take: the room, and of the shares beside it its own and those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// No share.
+    Large,
+    /// That of small messages.
+    Small,
+    /// Those and that of small messages from whoever looks after the machine.
+    Operators,
 }
 
 impl Arrivals {
     /// Room for so many bytes, in which the largest message must fit.
     pub(crate) fn new(bytes_max: usize) -> Arc<Arrivals> {
-        Arrivals::within(bytes_max, TIME)
+        Arrivals::within(bytes_max, TIMES)
     }
 
-    fn within(bytes_max: usize, time: Duration) -> Arc<Arrivals> {
+    fn within(bytes_max: usize, times: Times) -> Arc<Arrivals> {
         Arc::new(Arrivals {
             bytes_max,
-            time,
+            times,
             state: Mutex::default(),
         })
     }
@@ -87,7 +105,8 @@ impl Arrivals {
         let arrival = Arrival {
             all: self.clone(),
             held: Held::Nothing,
-            always: false,
+            for_operators: false,
+            connection: None,
             clock: None,
         };
         Arriving::new(body, shape, arrival)
@@ -106,12 +125,12 @@ impl Arrivals {
 
     /// How much is held of messages that are not whole.
     pub(crate) fn arriving(&self) -> usize {
-        self.state().arriving
+        self.state().begun.bytes()
     }
 
     /// How much is held of those that are.
     pub(crate) fn waiting(&self) -> usize {
-        self.state().whole
+        self.state().whole_bytes
     }
 
     /// How many messages had to give way, or found no room.
@@ -119,31 +138,40 @@ impl Arrivals {
         self.state().given_up
     }
 
-    /// How much may be held with a message of so many bytes.
-    fn bytes_max_with(&self, bytes: usize) -> usize {
-        match bytes <= SMALL_BYTES {
-            true => self.bytes_max.saturating_add(self.bytes_max / SMALL_SHARE),
-            false => self.bytes_max,
+    /// How much may be held with a message of that claim.
+    fn bytes_max_with(&self, claim: Claim) -> usize {
+        self.bytes_max.saturating_add(claim as usize * self.share())
+    }
+
+    /// Whether so many more bytes find room, beside what others have of their shares.
+    fn fits(&self, state: &State, claim: Claim, more: usize) -> bool {
+        let held = state.begun.bytes() + state.whole_bytes + more;
+        held - state.begun.spared(claim, self.share()) <= self.bytes_max_with(claim)
+    }
+
+    /// Has those give way that began first, until no more is held than there may be with a message of which so much has come; or the
+    /// message itself, where what is whole leaves it no room, or what gave way is not let go.
+    fn make_room(&self, state: &mut State, number: u64, bytes: usize, claim: Claim) {
+        let is_stuck = state.begun.leaving_bytes() > self.bytes_max;
+        if is_stuck || state.whole_bytes + bytes > self.bytes_max_with(claim) {
+            state.begun.has_to_leave(number);
+            state.given_up += 1;
+            return;
         }
+        while !self.fits(state, claim, 0) && state.begun.give_way(claim, self.share()) {
+            state.given_up += 1;
+        }
+        // Whoever takes nothing on its connection does not hear that it has to let go.
+        let leaving_max = self.bytes_max / LEAVING_SHARE;
+        state.begun.cut_beyond(leaving_max, self.times.leaving);
+    }
+
+    fn share(&self) -> usize {
+        self.bytes_max / SMALL_SHARE
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Has those give way that began first, until no more is held than there may be.
-    fn make_room(&mut self, bytes_max: usize) {
-        while self.arriving + self.whole > bytes_max
-            && let Some((_, part)) = self.begun.pop_first()
-        {
-            self.arriving -= part.bytes;
-            self.given_up += 1;
-            if let Some(waker) = part.waker {
-                waker.wake();
-            }
-        }
     }
 }
 
@@ -163,10 +191,15 @@ impl Kept {
         let all = self.keeping.all.clone();
         let bytes = self.keeping.bytes.load(Ordering::Relaxed);
         let mut state = all.state();
-        if state.staying > 0 && state.staying + bytes > all.bytes_max / STAYING_SHARE {
+        let small_share = match bytes <= SMALL_BYTES {
+            true => all.share(),
+            false => 0,
+        };
+        let bytes_max = all.bytes_max / STAYING_SHARE + small_share;
+        if state.staying_bytes > 0 && state.staying_bytes + bytes > bytes_max {
             return Err(Refusal::TooManyRequests);
         }
-        state.staying += bytes;
+        state.staying_bytes += bytes;
         drop(state);
         Ok(Staying { all, bytes })
     }
@@ -181,7 +214,7 @@ pub(crate) struct Staying {
 
 impl Drop for Staying {
     fn drop(&mut self) {
-        self.all.state().staying -= self.bytes;
+        self.all.state().staying_bytes -= self.bytes;
     }
 }
 
@@ -195,7 +228,7 @@ impl Drop for Keeping {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         if bytes > 0 {
-            self.all.state().whole -= bytes;
+            self.all.state().whole_bytes -= bytes;
         }
     }
 }
@@ -205,8 +238,10 @@ impl Drop for Keeping {
 struct Arrival {
     all: Arc<Arrivals>,
     held: Held,
-    /// Whether it finds room, if it is small, however much is held: whoever looks after the machine asks.
-    always: bool,
+    /// Whether whoever looks after the machine asks.
+    for_operators: bool,
+    /// What closes the connection that it comes on.
+    connection: Option<Cutoff>,
     /// Runs while the rest of a message is waited for.
     clock: Option<Pin<Box<Sleep>>>,
 }
@@ -225,112 +260,122 @@ impl Arrival {
     ///
     /// # Errors
     /// It had to give way.
-    fn part(&mut self, bytes: usize) -> Result<(), Status> {
-        self.done_with_whole();
+    fn hold_part(&mut self, bytes: usize) -> Result<(), GaveWay> {
+        self.release_whole();
         let all = self.all.clone();
-        let mut state = all.state();
-        let number = match self.held {
-            Held::Part(number) => number,
-            Held::Nothing | Held::Whole(_) => {
-                let number = state.next;
-                state.next += 1;
-                let waker = None;
-                state.begun.insert(number, Part { bytes: 0, waker });
-                self.held = Held::Part(number);
-                number
-            }
-        };
-        if let Some(part) = state.begun.get_mut(&number) {
-            let before = std::mem::replace(&mut part.bytes, bytes);
-            state.arriving = state.arriving - before + bytes;
-            state.make_room(self.bytes_max_with(bytes));
-        }
-        match state.begun.contains_key(&number) {
-            true => Ok(()),
-            false => Err(given_way()),
-        }
+        self.hold(&mut all.state(), bytes)
     }
 
     /// Holds so many bytes of a message that is whole with them.
     ///
     /// # Errors
     /// It had to give way.
-    fn whole_with(&mut self, bytes: usize) -> Result<(), Status> {
-        if matches!(self.held, Held::Nothing) {
-            let mut state = self.all.state();
-            // Most messages come at once, and find room.
-            if state.arriving + state.whole + bytes <= self.bytes_max_with(bytes) {
-                state.whole += bytes;
-                drop(state);
-                self.held = Held::Whole(bytes);
-                return Ok(());
-            }
+    fn hold_whole(&mut self, bytes: usize) -> Result<(), GaveWay> {
+        self.release_whole();
+        let all = self.all.clone();
+        let mut state = all.state();
+        // Most messages come at once, and find room.
+        if matches!(self.held, Held::Nothing) && all.fits(&state, self.claim(bytes), bytes) {
+            state.whole_bytes += bytes;
+            self.held = Held::Whole(bytes);
+            return Ok(());
         }
-        self.part(bytes)?;
-        self.whole();
-        Ok(())
+        self.hold(&mut state, bytes)?;
+        self.end(&mut state)
     }
 
-    /// How much may be held with a message of so many bytes.
-    fn bytes_max_with(&self, bytes: usize) -> usize {
-        match self.always && bytes <= SMALL_BYTES {
-            true => usize::MAX,
-            false => self.all.bytes_max_with(bytes),
+    fn hold(&mut self, state: &mut State, bytes: usize) -> Result<(), GaveWay> {
+        let number = match self.held {
+            Held::Part(number) => number,
+            Held::Nothing | Held::Whole(_) => state.begun.begin(self.connection.clone()),
+        };
+        self.held = Held::Part(number);
+        let claim = self.claim(bytes);
+        let held = state.begun.has_come(number, bytes, claim);
+        if held.is_ok() {
+            self.all.make_room(state, number, bytes, claim);
+        }
+        match state.begun.contains(number) {
+            true => Ok(()),
+            false => self.end(state),
+        }
+    }
+
+    /// What a message may take of which so many bytes have come.
+    fn claim(&self, bytes: usize) -> Claim {
+        match (bytes <= SMALL_BYTES, self.for_operators) {
+            (false, _) => Claim::Large,
+            (true, false) => Claim::Small,
+            (true, true) => Claim::Operators,
         }
     }
 
     /// The message is whole, and held on to.
-    fn whole(&mut self) {
+    ///
+    /// # Errors
+    /// It had to give way.
+    fn become_whole(&mut self) -> Result<(), GaveWay> {
         self.clock = None;
+        let all = self.all.clone();
+        self.end(&mut all.state())
+    }
+
+    fn end(&mut self, state: &mut State) -> Result<(), GaveWay> {
         if let Held::Part(number) = self.held {
-            let mut state = self.all.state();
-            self.held = match state.begun.remove(&number) {
-                Some(part) => {
-                    state.arriving -= part.bytes;
-                    state.whole += part.bytes;
-                    Held::Whole(part.bytes)
-                }
-                None => Held::Nothing,
-            };
+            self.held = Held::Nothing;
+            let bytes = state.begun.end(number)?;
+            state.whole_bytes += bytes;
+            self.held = Held::Whole(bytes);
         }
+        Ok(())
     }
 
     /// The message is whole, and held on to by whoever keeps it.
-    fn hand_to(&mut self, kept: &Kept) {
-        self.whole();
+    ///
+    /// # Errors
+    /// It had to give way.
+    fn hand_to(&mut self, kept: &Kept) -> Result<(), GaveWay> {
+        self.become_whole()?;
         if let Held::Whole(bytes) = std::mem::replace(&mut self.held, Held::Nothing) {
             kept.keeping.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Whether what is held is whole.
-    fn is_whole(&self) -> bool {
+    fn holds_whole(&self) -> bool {
         matches!(self.held, Held::Whole(_))
     }
 
     /// What is whole is held no more.
-    fn done_with_whole(&mut self) {
+    fn release_whole(&mut self) {
         if let Held::Whole(bytes) = self.held {
             self.held = Held::Nothing;
-            self.all.state().whole -= bytes;
+            self.all.state().whole_bytes -= bytes;
         }
     }
 
     /// Nothing is held any more.
-    fn done(&mut self) {
-        self.whole();
-        self.done_with_whole();
+    ///
+    /// # Errors
+    /// It had to give way before.
+    fn release(&mut self) -> Result<(), GaveWay> {
+        self.become_whole()?;
+        self.release_whole();
+        Ok(())
     }
 
     /// Ready when the rest of a message is waited for no longer; with why.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if let Held::Part(number) = self.held {
-            match self.all.state().begun.get_mut(&number) {
-                Some(part) => part.waker = Some(cx.waker().clone()),
-                None => return Poll::Ready(given_way()),
+            let mut state = self.all.state();
+            if let Err(GaveWay) = state.begun.wait(number, cx.waker()) {
+                drop(state);
+                let _ = self.release();
+                return Poll::Ready(GaveWay.into());
             }
         }
-        let time = self.all.time;
+        let time = self.all.times.message;
         let clock = self
             .clock
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
@@ -340,12 +385,14 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.done();
+        let _ = self.release();
     }
 }
 
-fn given_way() -> Status {
-    refused(Refusal::TooManyRequests)
+impl From<GaveWay> for Status {
+    fn from(_: GaveWay) -> Status {
+        refused(Refusal::TooManyRequests)
+    }
 }
 
 fn out_of_time(time: Duration) -> Status {

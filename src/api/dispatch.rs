@@ -100,9 +100,11 @@ impl Services {
         };
         let received = call.as_ref().and_then(Call::received);
         let kept = (shape == Shape::One).then(|| self.arrivals.keep());
-        let always = is_of_operators(request.uri().path());
+        let for_operators = is_of_operators(request.uri().path());
+        let connection = cut_of(request.extensions());
         let count = |body| {
-            let arriving = self.arrivals.count(body, shape).always(always);
+            let arriving = self.arrivals.count(body, shape).on(connection);
+            let arriving = arriving.for_operators(for_operators);
             arriving.counted_by(received).kept_by(kept.clone())
         };
         let mut request = request.map(count);
@@ -118,7 +120,9 @@ impl Services {
             Some(false) if !is_judged_by_now(request.uri().path()) => self.ask(request),
             _ => self.recognise_and_ask(request),
         };
-        Box::pin(in_time(deadline, answer, call, kept))
+        // What operators are told rests on no request.
+        let rests = kept.clone().filter(|_| !for_operators);
+        Box::pin(in_time(deadline, answer, call, kept, rests))
     }
 
     /// Asks the service for whoever it is that asks.
@@ -130,7 +134,11 @@ impl Services {
         Box::pin(async move {
             let (head, mut body) = request.into_parts();
             let mut head = Request::from_parts(head, ());
-            let recognised = recognise(&services.port, &mut head);
+            let port = match is_of_operators(head.uri().path()) {
+                true => services.port.for_operators(),
+                false => services.port.clone(),
+            };
+            let recognised = recognise(&port, &mut head);
             let limit = message_bytes_max(services.port.config());
             match body.while_waiting_for(limit, recognised).await {
                 Ok(Ok(())) => services.ask(head.map(|()| body)).await,
@@ -153,12 +161,13 @@ impl Services {
 }
 
 /// The answer, if it comes before the deadline. What it would have taken to give it is dropped then. The request is kept until it is
-/// answered.
+/// answered, and as long as an answer that goes on rests on it.
 async fn in_time(
     deadline: Option<Deadline>,
     answer: BoxFuture<Response<Body>, Infallible>,
     call: Option<Call>,
     kept: Option<Kept>,
+    rests: Option<Kept>,
 ) -> Result<Response<Body>, Infallible> {
     let response = match deadline {
         None => answer.await?,
@@ -173,12 +182,13 @@ async fn in_time(
     };
     let response = match call.as_ref().is_some_and(Call::answers_once) {
         true => response,
-        false => kept_to_the_end(response, kept),
+        false => kept_to_the_end(response, rests),
     };
+    drop(kept);
     Ok(counted(call, in_etcds_words(response)))
 }
 
-/// Whoever tells one thing after the other may rest on the request for as long.
+/// Whoever tells one thing after the other rests on the request for as long.
 fn kept_to_the_end(response: Response<Body>, kept: Option<Kept>) -> Response<Body> {
     let Some(kept) = kept else {
         return response;

@@ -29,7 +29,7 @@ impl HealthService {
         HealthService { port, draining }
     }
 
-    fn status(&self, service: &str) -> ServingStatus {
+    fn status(&self, service: Option<&str>) -> ServingStatus {
         status(
             service,
             self.port.report().leader.is_some(),
@@ -40,7 +40,7 @@ impl HealthService {
     /// The next status that is not `told`; none once the server stops and that has been told.
     async fn changed(
         &mut self,
-        service: &str,
+        service: Option<&str>,
         told: Option<ServingStatus>,
     ) -> Option<ServingStatus> {
         loop {
@@ -69,7 +69,7 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match self.status(&service) {
+        match self.status(known(&service)) {
             ServingStatus::ServiceUnknown => Err(Status::not_found(format!(
                 "raftmachine: there is no service {service:?}"
             ))),
@@ -83,21 +83,24 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let service = request.into_inner().service;
-        let statuses = stream::unfold(
-            (self.clone(), service, None),
-            |(mut health, service, told)| async move {
-                let status = health.changed(&service, told).await?;
-                Some((Ok(response(status)), (health, service, Some(status))))
-            },
-        );
+        let service = known(&request.into_inner().service);
+        let statuses = stream::unfold((self.clone(), None), move |(mut health, told)| async move {
+            let status = health.changed(service, told).await?;
+            Some((Ok(response(status)), (health, Some(status))))
+        });
         Ok(Response::new(Box::pin(statuses)))
     }
 }
 
-/// The status of one service, or of all when it has no name, as gRPC's health protocol has it.
-fn status(service: &str, has_leader: bool, draining: bool) -> ServingStatus {
-    if !service.is_empty() && !SERVED.contains(&service) {
+/// The service of that name, if there is one; the empty name stands for all. Whoever watches holds nothing of what it sent.
+fn known(name: &str) -> Option<&'static str> {
+    let mut names = SERVED.iter().copied().chain([""]);
+    names.find(|served| *served == name)
+}
+
+/// The status of a service, or of all, as gRPC's health protocol has it.
+fn status(service: Option<&str>, has_leader: bool, draining: bool) -> ServingStatus {
+    if service.is_none() {
         ServingStatus::ServiceUnknown
     } else if has_leader && !draining {
         ServingStatus::Serving
@@ -119,15 +122,21 @@ mod tests {
     #[test]
     fn a_machine_serves_while_it_knows_a_leader_and_does_not_stop() {
         for service in ["", "etcdserverpb.KV", "etcdserverpb.Maintenance"] {
-            assert_eq!(status(service, true, false), ServingStatus::Serving);
-            assert_eq!(status(service, false, false), ServingStatus::NotServing);
-            assert_eq!(status(service, true, true), ServingStatus::NotServing);
+            assert_eq!(status(known(service), true, false), ServingStatus::Serving);
+            assert_eq!(
+                status(known(service), false, false),
+                ServingStatus::NotServing
+            );
+            assert_eq!(
+                status(known(service), true, true),
+                ServingStatus::NotServing
+            );
         }
     }
 
     #[test]
     fn a_service_that_is_not_there_is_unknown() {
-        let unknown = status("etcdserverpb.Nothing", true, false);
+        let unknown = status(known("etcdserverpb.Nothing"), true, false);
         assert_eq!(unknown, ServingStatus::ServiceUnknown);
     }
 }

@@ -14,6 +14,8 @@ use rm_tests::{Cluster, Settings, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// The largest request.
 const REQUEST_BYTES: usize = 256 << 10;
@@ -298,4 +300,25 @@ async fn a_request_counts_as_long_as_somebody_goes_on_for_it() {
     }
     until_waiting(address, 0).await;
     cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_the_health_holds_nothing_of_what_it_sent() {
+    let cluster = start().await;
+    let address = cluster.machines[0].client;
+    let raw = Raw::connect(address).await;
+    let watch = HealthCheckRequest {
+        service: "s".repeat(60_000),
+    };
+    let watch = watch.encode_to_vec();
+    let mut calls = Vec::new();
+    for _ in 0..REQUESTS {
+        let mut call = raw.call("/grpc.health.v1.Health/Watch", &[], &watch).await;
+        let told = call.message().await.expect("it is told");
+        let told = HealthCheckResponse::decode(told).expect("it is a status");
+        assert_eq!(told.status(), ServingStatus::ServiceUnknown);
+        calls.push(call);
+    }
+    assert_eq!(waiting(address), 0);
+    assert_eq!(arriving(address), (0, 0));
 }

@@ -177,7 +177,7 @@ async fn next_message(
 ) -> Result<Option<Bytes>, Status> {
     loop {
         if let Some(text) = documents.next()? {
-            let kept = body.whole();
+            let kept = body.whole()?;
             body.holds(documents.waiting_bytes())?;
             let message = json::to_wire(of, text, kept).await?;
             return framed(&message).map(Some);
