@@ -42,6 +42,13 @@ use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice};
 /// How often to look whether a notice of progress is due, and whether the Applier lives that was asked.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Up to so many bytes the keys of a watcher are small.
+const SMALL_KEYS_BYTES: usize = 4 << 10;
+
+/// One of so many parts of the room for keys there is once more, for small ones alone: whoever watches a few large keys keeps nobody from
+/// watching.
+const SMALL_KEYS_SHARE: usize = 8;
+
 /// A client's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(pub(crate) u64);
@@ -218,9 +225,6 @@ impl Watcher {
 
     /// Why a watcher cannot be made, in etcd's words, if so.
     fn refusal(&self, stream: StreamId, wanted: &NewWatcher) -> Option<&'static str> {
-        let config = &self.machine.shared.config.config;
-        let is_full = self.watchers.len() >= config.watch.watchers_max
-            || self.keys_bytes + wanted.interest.key_bytes() > config.limits.requests_bytes_max;
         let is_taken = |client: &Stream| client.watchers.contains_key(&wanted.id);
         if wanted.start < 0 {
             Some("etcdserver: mvcc: required revision has been compacted")
@@ -228,11 +232,22 @@ impl Watcher {
             Some("mvcc: watcher range is empty")
         } else if wanted.id != 0 && self.streams.get(&stream).is_some_and(is_taken) {
             Some("mvcc: duplicate watch ID provided on the WatchStream")
-        } else if is_full {
+        } else if !self.has_room_for(&wanted.interest) {
             Some("etcdserver: too many requests")
         } else {
             None
         }
+    }
+
+    fn has_room_for(&self, interest: &Interest) -> bool {
+        let config = &self.machine.shared.config.config;
+        let bytes = interest.key_bytes();
+        let room = config.limits.requests_bytes_max;
+        let room = match bytes <= SMALL_KEYS_BYTES {
+            true => room.saturating_add(room / SMALL_KEYS_SHARE),
+            false => room,
+        };
+        self.watchers.len() < config.watch.watchers_max && self.keys_bytes + bytes <= room
     }
 
     fn add(&mut self, stream: StreamId, watch: Watch) {
