@@ -1,6 +1,6 @@
 //! etcd's Cluster service: who belongs to the domain.
 
-use rm_actors::port::{MachineId, Member, Port, Standing};
+use rm_actors::port::{ChangeRefused, MachineId, Member, Port, Refusal, Standing};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::cluster_server::Cluster;
 use rm_proto::raftmachine::v1 as admin;
@@ -11,6 +11,9 @@ use crate::certificates::scheme;
 use crate::error::refused;
 use crate::header::header;
 use crate::members::change;
+
+/// What etcd says where too many of the members that were started are out of reach.
+const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 
 /// Lists the members and changes them, in etcd's way.
 pub(crate) struct ClusterService {
@@ -39,20 +42,30 @@ impl ClusterService {
         ),
         Status,
     > {
+        let told = |refusal| match refusal {
+            Refusal::Change(ChangeRefused::QuorumAtRisk { needed, .. })
+                if started(&self.port.members(), &change_wanted) >= needed =>
+            {
+                Status::unavailable(UNHEALTHY)
+            }
+            other => refused(other),
+        };
         let request = admin::ChangeMembersRequest {
-            change: Some(change_wanted),
+            change: Some(change_wanted.clone()),
             force: false,
         };
-        let added = change(&self.port, request, refused).await?;
-        let scheme = self.scheme();
-        let members = self
-            .port
-            .members()
-            .iter()
-            .map(|each| member(each, scheme))
-            .collect();
+        let added = change(&self.port, request, told).await?;
+        let members = self.list(&self.port.members());
         // etcd tells no revision here, since the list has none.
         Ok((added, Some(header(&self.port, 0)), members))
+    }
+
+    /// The members in etcd's order, which is that of their ids.
+    fn list(&self, members: &[Member]) -> Vec<pb::Member> {
+        let scheme = self.scheme();
+        let mut list: Vec<_> = members.iter().map(|each| member(each, scheme)).collect();
+        list.sort_by_key(|member| member.id);
+        list
     }
 }
 
@@ -66,11 +79,9 @@ impl Cluster for ClusterService {
             true => self.port.members_now().await.map_err(refused)?.0,
             false => self.port.members(),
         };
-        let scheme = self.scheme();
-        let members = members.iter().map(|each| member(each, scheme)).collect();
         Ok(Response::new(pb::MemberListResponse {
             header: Some(header(&self.port, 0)),
-            members,
+            members: self.list(&members),
         }))
     }
 
@@ -125,6 +136,17 @@ impl Cluster for ClusterService {
         let (_, header, members) = self.change(Change::Promote(id)).await?;
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
+}
+
+/// How many of those that vote after a change were ever started: they have said which data they have.
+fn started(members: &[Member], change: &Change) -> usize {
+    let votes = |member: &&Member| match change {
+        Change::Remove(id) if *id == member.machine.0 => false,
+        Change::Promote(id) if *id == member.machine.0 => true,
+        _ => member.standing == Standing::Voter,
+    };
+    let voters = members.iter().filter(votes);
+    voters.filter(|member| member.data_id.is_some()).count()
 }
 
 /// A peer URL: its address, and what it says beside it. etcd's clients pass on nothing of a new member but its URLs, so that its

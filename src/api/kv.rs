@@ -1,7 +1,7 @@
 //! etcd's KV service.
 
 use prost::Message;
-use rm_actors::port::{Answered, Command, Port, Query, ReplyBody};
+use rm_actors::port::{Answered, Command, Port, Query, ReplyBody, RequestError};
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::kv_server::Kv;
 use tonic::{Request, Response, Status};
@@ -35,8 +35,11 @@ impl Kv for KvService {
         let serializable = request.get_ref().serializable;
         let consistency = consistency(&self.port, request.metadata(), serializable)?;
         let request = request.into_inner();
+        // In etcd's order: what stands for no sort order is looked at next.
+        if request.key.is_empty() {
+            return Err(invalid(RequestError::EmptyKey));
+        }
         let range = request::range(request)?;
-        range.check().map_err(invalid)?;
         let Answered { reply, room } = port
             .query_held(Query::Range(range), consistency)
             .await
@@ -56,9 +59,10 @@ impl Kv for KvService {
     ) -> Result<Response<pb::PutResponse>, Status> {
         let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
-        check_size(&self.port, request.encoded_len())?;
+        let bytes = request.encoded_len();
         let put = request::put(request);
         put.check().map_err(invalid)?;
+        check_size(&self.port, bytes)?;
         let proposed = port.propose_held(Command::Put(put)).await;
         let Answered { reply, room } = proposed.map_err(refused)?;
         match reply.body {
@@ -80,9 +84,10 @@ impl Kv for KvService {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let port = signed(&self.port, request.extensions());
         let request = request.into_inner();
-        check_size(&self.port, request.encoded_len())?;
+        let bytes = request.encoded_len();
         let delete = request::delete_range(request);
         delete.check().map_err(invalid)?;
+        check_size(&self.port, bytes)?;
         let Answered { reply, room } = port
             .propose_held(Command::DeleteRange(delete))
             .await

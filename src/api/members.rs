@@ -13,7 +13,7 @@ use crate::error::refused;
 pub(crate) async fn change(
     port: &Port,
     request: pb::ChangeMembersRequest,
-    told: fn(Refusal) -> Status,
+    told: impl Fn(Refusal) -> Status,
 ) -> Result<Option<MachineId>, Status> {
     let force = request.force;
     let change = request.change.ok_or_else(|| {
@@ -112,9 +112,11 @@ pub(crate) fn change_refused(reason: ChangeRefused) -> Status {
         ChangeRefused::NotCaughtUp { .. } => Status::failed_precondition(
             "etcdserver: can only promote a learner member which is in sync with leader",
         ),
-        ChangeRefused::QuorumAtRisk { .. } => Status::failed_precondition(
-            "etcdserver: re-configuration failed due to not enough started members",
-        ),
+        ChangeRefused::QuorumAtRisk { .. } | ChangeRefused::NoVoterLeft => {
+            Status::failed_precondition(
+                "etcdserver: re-configuration failed due to not enough started members",
+            )
+        }
         ChangeRefused::NotLeader => Status::unavailable("etcdserver: not leader"),
         other => Status::failed_precondition(format!("raftmachine: {other}")),
     }

@@ -33,6 +33,9 @@ use crate::visitor::PAUSE;
 /// How many notices are told in a row before requests are looked at.
 const NOTICES_IN_A_ROW: usize = 64;
 
+/// By how much a response of which fragments are wanted may be larger than a request, as in etcd.
+const FRAGMENT_MORE: usize = 512 << 10;
+
 /// The number that stands for no watcher, or for all of a stream (etcd's InvalidWatchID).
 const NO_WATCHER: i64 = -1;
 
@@ -267,7 +270,7 @@ impl Conversation {
                     ..at(id, parts.last().map_or(0, |part| part.revision))
                 };
                 if manner.fragments {
-                    let bytes_max = self.port.config().limits.request_bytes_max;
+                    let bytes_max = self.port.config().limits.request_bytes_max + FRAGMENT_MORE;
                     self.ready.extend(fragments(whole, bytes_max));
                 } else {
                     self.ready.push_back(whole);

@@ -198,13 +198,31 @@ impl Change<'_, '_> {
     }
 }
 
-/// Checks what a put asks of the key space before any change is made, in etcd's order.
+/// Checks what a put by itself asks of the key space before any change is made, in etcd's order.
 pub(crate) fn check_put(view: &View, put: &Put) -> Result<(), Failure> {
-    if put.lease != 0 && view.leases.get(view.txn, put.lease)?.is_none() {
-        return Err(RequestError::LeaseNotFound.into());
+    check_lease(view, put)?;
+    check_previous(view, put)
+}
+
+/// The same of a put in a transaction, where etcd looks for the key first.
+pub(crate) fn check_put_within(view: &View, put: &Put) -> Result<(), Failure> {
+    check_previous(view, put)?;
+    check_lease(view, put)
+}
+
+/// The lease exists.
+fn check_lease(view: &View, put: &Put) -> Result<(), Failure> {
+    match put.lease != 0 && view.leases.get(view.txn, put.lease)?.is_none() {
+        true => Err(RequestError::LeaseNotFound.into()),
+        false => Ok(()),
     }
-    if (put.ignore_value || put.ignore_lease) && view.head(&put.key)?.is_none() {
-        return Err(RequestError::KeyNotFound.into());
+}
+
+/// There is a key of which something is to be kept.
+fn check_previous(view: &View, put: &Put) -> Result<(), Failure> {
+    let keeps = put.ignore_value || put.ignore_lease;
+    match keeps && view.head(&put.key)?.is_none() {
+        true => Err(RequestError::KeyNotFound.into()),
+        false => Ok(()),
     }
-    Ok(())
 }

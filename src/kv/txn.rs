@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::change::{Change, check_put};
+use crate::change::{Change, check_put_within};
 use crate::command::{
     Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, Range, RangeReply, Reply,
     ReplyBody, Txn, TxnReply,
@@ -65,7 +65,7 @@ impl<'t> Plan<'t> {
         for step in &self.steps {
             match step {
                 Step::Range(range) => view.check_range(range)?,
-                Step::Put(put) => check_put(view, put)?,
+                Step::Put(put) => check_put_within(view, put)?,
                 Step::DeleteRange(_) => {}
                 Step::Txn(plan) => plan.check(view)?,
             }

@@ -310,8 +310,54 @@ async fn etcdctl_adds_promotes_and_removes_members() {
     assert!(why.contains("member not found"), "{why}");
     let own = hexadecimal("RM.01").await;
     let why = member(&["remove", &own]).expect_err("nobody would be left");
-    assert!(why.contains("no voter would be left"), "{why}");
+    assert!(why.contains("not enough started members"), "{why}");
     let told = member(&["list"]).expect("a list");
     assert_eq!(told.lines().count(), 1, "{told}");
+    cluster.assert_nobody_panicked();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_is_told_when_members_are_out_of_reach() {
+    let mut cluster = Cluster::start(Settings::trio()).await;
+    let client = cluster.client();
+    client.put("key", "value").await;
+    let listed = until("it is noted that each was started", async || {
+        let listed = members(&client).await;
+        let are_known = listed.iter().all(|member| !member.data_id.is_empty());
+        are_known
+            .then(|| listed.clone())
+            .ok_or(format!("{listed:?}"))
+    })
+    .await;
+    let list = text(&etcdctl(
+        &cluster.machines[0].client.to_string(),
+        "simple",
+        &["member", "list"],
+        "",
+    ));
+    let ids = list.lines().filter_map(|line| line.split_once(','));
+    let ids: Vec<u64> = ids
+        .map(|(id, _)| u64::from_str_radix(id, 16).expect("an id"))
+        .collect();
+    assert_eq!(ids.len(), 3, "{list}");
+    assert!(ids.is_sorted(), "{list}");
+    // Who leads after it has never heard of it.
+    let leader = cluster.leader().await;
+    cluster.machines[leader].kill();
+    client.put("key", "other").await;
+    let left = [(leader + 1) % 3, (leader + 2) % 3].map(|machine| &cluster.machines[machine]);
+    let endpoints = left.map(|machine| machine.client.to_string()).join(",");
+    let other = format!("{:x}", id_of(&listed, &left[0].name));
+    let newcomer = "--peer-urls=http://127.0.0.1:1?name=RM.04&client=127.0.0.1:2";
+    for change in [&["add", "RM.04", newcomer][..], &["remove", &other]] {
+        let told = text(&etcdctl(
+            &endpoints,
+            "simple",
+            &[&["member"], change].concat(),
+            "",
+        ));
+        assert!(told.contains("etcdserver: unhealthy cluster"), "{told}");
+    }
+    assert_eq!(members(&client).await, listed, "nothing has changed");
     cluster.assert_nobody_panicked();
 }

@@ -84,7 +84,8 @@ impl Twin {
         let next = self.revision() + 1;
         let (body, changed) = match command {
             Command::Put(put) => {
-                self.check_put(put)?;
+                self.check_lease(put)?;
+                self.check_previous(put)?;
                 (self.put(put, next), true)
             }
             Command::DeleteRange(delete) => {
@@ -369,10 +370,14 @@ impl Twin {
         ReplyBody::Range(RangeReply { kvs, more, count })
     }
 
-    fn check_put(&self, put: &Put) -> Result<(), RequestError> {
-        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
-            return Err(RequestError::LeaseNotFound);
+    fn check_lease(&self, put: &Put) -> Result<(), RequestError> {
+        match put.lease != 0 && !self.leases.contains_key(&put.lease) {
+            true => Err(RequestError::LeaseNotFound),
+            false => Ok(()),
         }
+    }
+
+    fn check_previous(&self, put: &Put) -> Result<(), RequestError> {
         let keeps = put.ignore_value || put.ignore_lease;
         if keeps && self.now(&put.key, &Bytes::new()).is_empty() {
             return Err(RequestError::KeyNotFound);
@@ -476,7 +481,10 @@ impl Twin {
                 {
                     return Err(RequestError::Compacted);
                 }
-                Decided::One(Operation::Put(put)) => self.check_put(put)?,
+                Decided::One(Operation::Put(put)) => {
+                    self.check_previous(put)?;
+                    self.check_lease(put)?;
+                }
                 Decided::One(_) => {}
                 Decided::Txn(succeeded, operations) => {
                     self.check(&(*succeeded, operations.clone()))?
