@@ -75,11 +75,21 @@ pub(crate) struct First {
     pub(crate) revision: i64,
 }
 
+/// Where in a line a place is.
+struct Spot {
+    key: Bytes,
+    lease: i64,
+    /// The revision that created the key.
+    created: i64,
+    /// The revision at which it was last seen who is before it.
+    seen_at: i64,
+}
+
 /// A place in line, left when it is dropped.
 struct Place {
     visitor: Visitor,
     line: Line,
-    first: First,
+    spot: Spot,
     /// The revision in which this call was the last to write the key; zero where that is not known.
     written: i64,
     is_first: bool,
@@ -119,11 +129,11 @@ impl Place {
     async fn take(visitor: Visitor, comer: Comer) -> Result<Place, Refusal> {
         let Comer { line, lease, value } = comer;
         let mut place = Place {
-            first: First {
+            spot: Spot {
                 key: line.key(lease),
                 lease,
                 created: 0,
-                revision: 0,
+                seen_at: 0,
             },
             visitor,
             line,
@@ -134,17 +144,17 @@ impl Place {
         };
         if lease == 0 {
             let (_, granted) = place.visitor.port.grant_lease(0, LEASE_SECONDS).await?;
-            place.first.lease = granted.grant.id;
-            place.first.key = place.line.key(granted.grant.id);
+            place.spot.lease = granted.grant.id;
+            place.spot.key = place.line.key(granted.grant.id);
             (place.owns_lease, place.to_be_left) = (true, true);
         }
-        place.come(value).await?;
+        place.write_key_and_look(value).await?;
         Ok(place)
     }
 
     /// Writes the key, and sees who is first.
-    async fn come(&mut self, value: Option<Bytes>) -> Result<(), Refusal> {
-        let First { key, lease, .. } = &self.first;
+    async fn write_key_and_look(&mut self, value: Option<Bytes>) -> Result<(), Refusal> {
+        let Spot { key, lease, .. } = &self.spot;
         let put = |value| {
             Operation::Put(Put {
                 key: key.clone(),
@@ -178,13 +188,13 @@ impl Place {
         }
         let (is_new, revision, replies) = outcome(reply?)?;
         let mut found = replies.into_iter().skip(1).map(found);
-        let (Some(Some(own)), Some(Some(first))) = (found.next(), found.next()) else {
+        let (Some(Some(mine)), Some(Some(first))) = (found.next(), found.next()) else {
             return Err(Refusal::Restarted);
         };
-        self.first.created = own.create_revision;
-        self.first.revision = revision;
+        self.spot.created = mine.create_revision;
+        self.spot.seen_at = revision;
         self.written = revision;
-        self.is_first = first.key == own.key;
+        self.is_first = first.key == mine.key;
         // A place that was the first before may be held by a call that was told so.
         self.to_be_left |= is_new || !self.is_first;
         Ok(())
@@ -205,7 +215,7 @@ impl Place {
     /// Looks who is before it, and waits until that one or its own key is gone; false if its own is.
     async fn look_and_wait(&mut self) -> Result<bool, Refusal> {
         let port = &self.visitor.port;
-        let First { key, created, .. } = &self.first;
+        let Spot { key, created, .. } = &self.spot;
         let look = [own(key), self.line.before(*created)].map(Operation::Range);
         let look = Txn {
             success: look.into(),
@@ -214,8 +224,8 @@ impl Place {
         let reply = port.query(Query::Txn(look), port.default_consistency());
         let (_, revision, replies) = outcome(reply.await?)?;
         let mut found = replies.into_iter().map(found);
-        let own = found.next().flatten();
-        let Some(own) = own.filter(|own| own.create_revision == *created) else {
+        let mine = found.next().flatten();
+        let Some(mine) = mine.filter(|mine| mine.create_revision == *created) else {
             self.to_be_left &= self.owns_lease;
             return Ok(false);
         };
@@ -230,16 +240,16 @@ impl Place {
             following.next().await?;
             return Ok(true);
         }
-        self.first.revision = revision;
-        self.is_first = own.mod_revision == self.written || self.write_again().await?;
+        self.spot.seen_at = revision;
+        self.is_first = mine.mod_revision == self.written || self.write_again().await?;
         Ok(self.is_first)
     }
 
     /// Another call with the same lease has come since, and would leave the place when it is given up: comes to it once more.
     async fn write_again(&mut self) -> Result<bool, Refusal> {
-        let First {
+        let Spot {
             key, created: at, ..
-        } = &self.first;
+        } = &self.spot;
         let txn = Txn {
             compare: vec![created(key, *at)],
             success: vec![Operation::Put(touch(key))],
@@ -247,15 +257,17 @@ impl Place {
         };
         let reply = self.visitor.port.propose(Command::Txn(txn)).await?;
         let (is_there, revision, _) = outcome(reply)?;
-        (self.written, self.first.revision) = (revision, revision);
+        (self.written, self.spot.seen_at) = (revision, revision);
         Ok(is_there)
     }
 
     fn keep(mut self) -> First {
         self.to_be_left = false;
         First {
-            key: self.first.key.clone(),
-            ..self.first
+            key: self.spot.key.clone(),
+            lease: self.spot.lease,
+            created: self.spot.created,
+            revision: self.spot.seen_at,
         }
     }
 
@@ -273,7 +285,7 @@ impl Place {
         if !std::mem::take(&mut self.to_be_left) {
             return None;
         }
-        let First { key, lease, .. } = &self.first;
+        let Spot { key, lease, .. } = &self.spot;
         let command = if self.owns_lease {
             Command::RevokeLease { id: *lease }
         } else {
