@@ -1,5 +1,6 @@
 //! The server on the client port: its limits, its settings, its end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use crate::health::HealthService;
 use crate::kv::KvService;
 use crate::lease::LeaseService;
 use crate::lock::LockService;
-use crate::lookout::Leaderless;
+use crate::lookout::{Leaderless, Looks};
 use crate::maintenance::MaintenanceService;
 use crate::monitors;
 use crate::reflection;
@@ -116,35 +117,29 @@ pub async fn serve(
         .map(|metrics| listening("metrics", metrics));
     let metrics = metrics.transpose()?;
     let limit_ms = port.config().timings.shutdown_timeout_ms;
-    let log = port.logger();
     let (stop, mut draining) = watch::channel(false);
     // A stop waits for it, and must not be cut off for a client that takes nothing.
     let linger_time = LINGER_TIME_MAX.min(Duration::from_millis(limit_ms) / 2);
-    let door = Door {
+    let door = client_door(
+        &port,
+        &certificates,
         listener,
-        tls: certificates.acceptor(),
-        connections_max: port.config().limits.client_connections_max,
-        preface_time: PREFACE_TIME,
         linger_time,
-        ping_pause_min: Duration::from_secs(port.config().clients.keepalive_min_seconds),
-        draining: draining.clone(),
-        traffic: Arc::default(),
-        log: log.clone(),
-    };
+        draining.clone(),
+    );
     let server = builder(port.config());
-    let (knowing, pacing) = (port.clone(), port.clone());
     let timings = &port.config().timings;
-    let (looks, leaderless) = Leaderless::new(timings.election_timeout_ms);
+    let (lookout, leaderless) = Leaderless::new(timings.election_timeout_ms);
     let pace = Pace::new(Duration::from_millis(timings.reply_stall_ms), Instant::now);
     let services = services(
-        port,
+        port.clone(),
         pace.clone(),
         door.traffic.clone(),
         draining.clone(),
         leaderless,
     )?;
     let monitored = {
-        let (web, draining, log) = (services.web.clone(), draining.clone(), log.clone());
+        let (web, draining, log) = (services.web.clone(), draining.clone(), port.logger());
         async move {
             if let Some(metrics) = metrics {
                 monitors::serve(web, metrics, linger_time, draining, log).await;
@@ -157,12 +152,6 @@ pub async fn serve(
         stop.send_replace(true);
     };
     let served = server.serve_with_incoming_shutdown(services, door.incoming(), stopping);
-    let knows_permissions = async {
-        knowing
-            .learn_early_whether_permissions_are_asked_for()
-            .await;
-        std::future::pending().await
-    };
     let cut_off = async {
         // It cannot fail: the sender lives as long as this future.
         let _ = draining.wait_for(|draining| *draining).await;
@@ -171,10 +160,46 @@ pub async fn serve(
     tokio::select! {
         result = async { tokio::try_join!(served, monitored) } => Ok(result.map(drop)?),
         () = cut_off => Err(ServeError::CutOff { limit_ms }),
-        () = certificates.look_after(&log) => unreachable!("it never ends"),
-        () = looks.look(&knowing) => unreachable!("it never ends"),
-        () = knows_permissions => unreachable!("it never ends"),
-        () = pace.look_after(&pacing) => unreachable!("it never ends"),
+        never = background(&port, &certificates, &lookout, &pace) => match never {},
+    }
+}
+
+/// What goes on beside the services for as long as they serve. It never ends.
+async fn background(
+    port: &Port,
+    certificates: &Certificates,
+    lookout: &Looks,
+    pace: &Pace,
+) -> Infallible {
+    let log = port.logger();
+    tokio::join!(
+        port.learn_early_whether_permissions_are_asked_for(),
+        certificates.look_after(&log),
+        lookout.look(port),
+        pace.look_after(port),
+    );
+    std::future::pending().await
+}
+
+/// The door of the client port.
+fn client_door(
+    port: &Port,
+    certificates: &Certificates,
+    listener: TcpListener,
+    linger_time: Duration,
+    draining: watch::Receiver<bool>,
+) -> Door {
+    let config = port.config();
+    Door {
+        listener,
+        tls: certificates.acceptor(),
+        connections_max: config.limits.client_connections_max,
+        preface_time: PREFACE_TIME,
+        linger_time,
+        ping_pause_min: Duration::from_secs(config.clients.keepalive_min_seconds),
+        draining,
+        traffic: Arc::default(),
+        log: port.logger(),
     }
 }
 
