@@ -102,9 +102,9 @@ impl Leader {
         self.shares.take(from, start, node.log.end_at_last());
     }
 
-    /// Puts an entry of the present term at the end of the log; returns its size in bytes. From the first on that the disk owes
-    /// it is judged, however long it had nothing to do.
-    pub(crate) fn append(&mut self, node: &mut Node, payload: Payload) -> usize {
+    /// Puts an entry of the present term at the end of the log. From the first on that the disk owes it is judged, however
+    /// long it had nothing to do.
+    pub(crate) fn append(&mut self, node: &mut Node, payload: Payload) {
         let last = node.log.last().index;
         if node.log.durable() == last {
             self.disk_moved = node.now;
@@ -113,10 +113,7 @@ impl Leader {
             term: node.term,
             index: last.next(),
         };
-        let entry = Entry { id, payload };
-        let size = entry.size();
-        node.append(entry);
-        size
+        node.append(Entry { id, payload });
     }
 
     /// Storage made something durable here; this machine counts as a replica only up to there.

@@ -240,21 +240,20 @@ impl Progress {
     }
 
     /// The follower's log does not hold the entry at `previous` that a request named; the logs may meet at `meeting`.
-    /// False if this tells nothing new.
-    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index) -> bool {
+    /// That may be nothing new.
+    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index) {
         let stale = match self.state {
             State::Probe { .. } => previous != self.next.previous(),
             State::Replicate { .. } => previous >= self.next,
             State::Snapshot { .. } => true,
         };
         if stale || previous <= self.matched {
-            return false;
+            return;
         }
         self.next = meeting.min(previous.previous()).max(self.matched).next();
         self.state = State::Probe { sent: false };
         self.inquire = false;
         self.reading = None;
-        true
     }
 
     /// The follower answered a heartbeat; its durable log ends at `last`. If something is on its way and nothing has moved
