@@ -14,9 +14,13 @@ impl Raft {
     pub fn canonicalize(&mut self, place: impl Fn(Time) -> Time) {
         let mut visit = |moment: &mut Time| *moment = place(*moment);
         let timeout = self.node.config.election_timeout;
+        self.node.forget_chance();
         self.node.each_moment(&mut visit);
         match &mut self.state {
-            State::Follower(follower) => follower.each_moment(timeout, &mut visit),
+            State::Follower(follower) => {
+                follower.forget_chance(timeout);
+                follower.each_moment(&mut visit);
+            }
             State::Candidate(candidate) => candidate.each_moment(&mut visit),
             State::Leader(leader) => leader.each_moment(&mut visit),
         }

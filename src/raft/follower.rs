@@ -67,9 +67,13 @@ impl Follower {
         self.deadline = self.deadline.min(deadline);
     }
 
-    /// Forgets how long it drew to wait; visits every moment that it keeps.
-    pub(crate) fn each_moment(&mut self, timeout: Duration, visit: &mut dyn FnMut(&mut Time)) {
+    /// Forgets how long it drew to wait, and waits this long.
+    pub(crate) fn forget_chance(&mut self, timeout: Duration) {
         self.timeout = timeout;
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
         visit(&mut self.heard);
         visit(&mut self.deadline);
         if let Some((_, at)) = &mut self.answered {

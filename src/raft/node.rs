@@ -139,9 +139,13 @@ impl Node {
         self.quorum.contains(self.config.local)
     }
 
-    /// Forgets what chance will bring; visits every moment that it keeps.
-    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
+    /// Forgets what chance will bring.
+    pub(crate) fn forget_chance(&mut self) {
         self.random = Random::new(0);
+    }
+
+    /// Visits every moment that it keeps.
+    pub(crate) fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Time)) {
         visit(&mut self.now);
         if let Some(since) = &mut self.full_since {
             visit(since);

@@ -155,7 +155,7 @@ impl Progress {
     }
 
     /// A snapshot of at least this index goes out.
-    pub(crate) fn send_snapshot(&mut self, number: u64, at_least: Index, until: Time) {
+    pub(crate) fn snapshot_sent(&mut self, number: u64, at_least: Index, until: Time) {
         self.state = State::Snapshot {
             number,
             at_least,
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(told(&follower), (2, 3, 350));
         follower.appended(Index(13), Index(10), now);
         assert_eq!(told(&follower), (1, 1, 50));
-        follower.send_snapshot(1, Index(20), now);
+        follower.snapshot_sent(1, Index(20), now);
         assert_eq!(told(&follower), (0, 0, 0));
     }
 }

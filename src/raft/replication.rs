@@ -99,7 +99,7 @@ impl Leader {
         let number = node.send_snapshot(machine, base);
         let until = node.now.after(node.config.snapshot_timeout);
         if let Some(follower) = self.followers.get_mut(&machine) {
-            follower.send_snapshot(number, base, until);
+            follower.snapshot_sent(number, base, until);
         }
     }
 
