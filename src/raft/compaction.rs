@@ -55,7 +55,7 @@ impl Leader {
     pub(crate) fn awaited(&self, node: &Node) -> Option<Index> {
         let awaited = self.followers.iter().filter_map(|(&machine, follower)| {
             let index = follower.awaited()?;
-            self.hears(node, machine).then_some(index)
+            self.heard_lately(node, machine).then_some(index)
         });
         awaited.min()
     }

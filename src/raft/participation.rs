@@ -6,7 +6,7 @@ use crate::{Body, Change, ChangeRefused, EntryId, MachineId, Message, Raft, Requ
 impl Raft {
     /// Whether what a machine says concerns this one. Whoever leads or stands may be unknown to a machine whose log lags
     /// (dissertation 4.2.2); all else is between members. Those who leave may say how far they are, but bring no later term.
-    pub(crate) fn hears(&self, from: MachineId, message: &Message) -> bool {
+    pub(crate) fn concerns(&self, from: MachineId, message: &Message) -> bool {
         match &message.body {
             Body::PreVoteRequest { .. }
             | Body::VoteRequest { .. }

@@ -180,7 +180,7 @@ impl Raft {
 
     /// Takes a message: first the rule for terms, then what it says.
     fn received(&mut self, from: MachineId, message: Message) {
-        let heard = from != self.node.config.local && self.hears(from, &message);
+        let heard = from != self.node.config.local && self.concerns(from, &message);
         if heard && message.is_sound() && self.settle_term(from, &message) {
             self.perform(from, message);
         }

@@ -110,7 +110,7 @@ impl Leader {
     fn is_followed_by(&self, node: &Node, machine: MachineId) -> bool {
         let follower = self.followers.get(&machine);
         let acknowledged = follower.is_some_and(|follower| follower.matched > Index(0));
-        acknowledged && self.hears(node, machine)
+        acknowledged && self.heard_lately(node, machine)
     }
 
     /// Puts a configuration into the log, from where it is in force at once (§6).

@@ -90,7 +90,7 @@ impl Leader {
             return;
         };
         follower.snapshot_elapsed(base, node.now);
-        if !follower.needs_snapshot(base) || !self.hears(node, machine) {
+        if !follower.needs_snapshot(base) || !self.heard_lately(node, machine) {
             return;
         }
         if self.is_spared(node, machine) {

@@ -29,7 +29,7 @@ impl Leader {
 
     fn has_space(&self, node: &Node, machine: MachineId) -> bool {
         let follower = self.followers.get(&machine);
-        follower.is_some_and(|follower| !follower.full) && self.hears(node, machine)
+        follower.is_some_and(|follower| !follower.full) && self.heard_lately(node, machine)
     }
 
     /// Whether a follower is sent nothing for its log. While others suffice to commit, what is left of a full disk is kept for

@@ -85,14 +85,14 @@ impl Leader {
         if !node.quorum.stays(to) {
             return Err(TransferOutcome::NotVoter);
         }
-        if to != node.config.local && !self.hears(node, to) {
+        if to != node.config.local && !self.heard_lately(node, to) {
             return Err(TransferOutcome::Unheard);
         }
         Ok(())
     }
 
     /// Whether a follower was heard within an election timeout.
-    pub(crate) fn hears(&self, node: &Node, machine: MachineId) -> bool {
+    pub(crate) fn heard_lately(&self, node: &Node, machine: MachineId) -> bool {
         let follower = self.followers.get(&machine);
         follower
             .is_some_and(|follower| node.now.since(follower.heard) < node.config.election_timeout)
@@ -102,7 +102,7 @@ impl Leader {
     fn furthest_follower(&self, node: &Node) -> Option<MachineId> {
         let heard = self.followers.iter().rev();
         let heard = heard.filter(|&(&machine, follower)| {
-            node.quorum.stays(machine) && self.hears(node, machine) && !follower.full
+            node.quorum.stays(machine) && self.heard_lately(node, machine) && !follower.full
         });
         heard
             .max_by_key(|(_, follower)| follower.matched)
