@@ -41,6 +41,13 @@ pub(crate) struct Auth {
     roles: BTreeMap<String, Role>,
 }
 
+/// Whether a command changed who may what: then the revision rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+}
+
 impl Auth {
     /// Opens the table, and makes it where there is none.
     pub(crate) fn open(environment: &Environment) -> Result<Auth, KvError> {
@@ -143,95 +150,42 @@ impl Auth {
         command: &AuthCommand,
         news: &mut Vec<AuthNews>,
     ) -> Result<AuthReply, Failure> {
-        match command {
-            AuthCommand::Enable => return self.enable(txn),
-            AuthCommand::Disable => {
-                if !self.settings.enabled {
-                    return Ok(AuthReply::Done);
-                }
-                self.settings.enabled = false;
-                news.push(AuthNews::AllDismissed);
-            }
+        let changed = match command {
             AuthCommand::Admit {
                 user,
                 token,
                 revision,
             } => return self.admit(user, format!("{token}.{entry}"), *revision, news),
+            AuthCommand::Enable => self.enable(txn)?,
+            AuthCommand::Disable => self.disable(news),
             AuthCommand::AddUser { name, password } => self.add_user(txn, name, password)?,
-            AuthCommand::DeleteUser { name } => {
-                if self.settings.enabled && name == ROOT {
-                    return Err(AuthError::InvalidManagement.into());
-                }
-                self.users.remove(name).ok_or(AuthError::UserNotFound)?;
-                self.table.delete_user(txn, name)?;
-                news.push(AuthNews::Dismissed(name.clone()));
-            }
+            AuthCommand::DeleteUser { name } => self.delete_user(txn, name, news)?,
             AuthCommand::ChangePassword { name, password } => {
-                let user = self.users.get_mut(name).ok_or(AuthError::UserNotFound)?;
-                if user.password.is_some() {
-                    user.password.clone_from(password);
-                }
-                self.table.put_user(txn, name, user)?;
-                news.push(AuthNews::Dismissed(name.clone()));
+                self.change_password(txn, name, password, news)?
             }
-            AuthCommand::GrantRole { user, role } => {
-                let roles = &self.roles;
-                let granted = self.users.get_mut(user).ok_or(AuthError::UserNotFound)?;
-                if role != ROOT && !roles.contains_key(role) {
-                    return Err(AuthError::RoleNotFound.into());
-                }
-                match granted.roles.binary_search(role) {
-                    Ok(_) => return Ok(AuthReply::Done),
-                    Err(_) if granted.roles.len() >= ROLES_OF_USER_MAX => {
-                        return Err(AuthError::TooManyRolesOfUser.into());
-                    }
-                    Err(place) => granted.roles.insert(place, role.clone()),
-                }
-                self.table.put_user(txn, user, granted)?;
-            }
-            AuthCommand::RevokeRole { user, role } => {
-                if self.settings.enabled && user == ROOT && role == ROOT {
-                    return Err(AuthError::InvalidManagement.into());
-                }
-                let revoked = self.users.get_mut(user).ok_or(AuthError::UserNotFound)?;
-                let place = revoked.roles.binary_search(role);
-                let place = place.map_err(|_| AuthError::RoleNotGranted)?;
-                revoked.roles.remove(place);
-                self.table.put_user(txn, user, revoked)?;
-            }
-            AuthCommand::AddRole { name } => {
-                check_name(name, AuthError::RoleEmpty)?;
-                if self.roles.contains_key(name) {
-                    return Err(AuthError::RoleExists.into());
-                }
-                if self.roles.len() >= ROLES_MAX {
-                    return Err(AuthError::TooManyRoles.into());
-                }
-                self.roles.insert(name.clone(), Role::default());
-                self.table.put_role(txn, name, &[])?;
-            }
+            AuthCommand::GrantRole { user, role } => self.grant_role(txn, user, role)?,
+            AuthCommand::RevokeRole { user, role } => self.revoke_role(txn, user, role)?,
+            AuthCommand::AddRole { name } => self.add_role(txn, name)?,
             AuthCommand::DeleteRole { name } => self.delete_role(txn, name)?,
             AuthCommand::GrantPermission { role, permission } => {
-                self.grant_permission(txn, role, permission)?;
+                self.grant_permission(txn, role, permission)?
             }
             AuthCommand::RevokePermission {
                 role,
                 key,
                 range_end,
-            } => {
-                let revoked = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
-                revoked.revoke(key, range_end)?;
-                self.table.put_role(txn, role, revoked.permissions())?;
-            }
+            } => self.revoke_permission(txn, role, key, range_end)?,
+        };
+        if changed == Changed::Yes {
+            self.settings.revision += 1;
+            self.table.put_settings(txn, &self.settings)?;
         }
-        self.settings.revision += 1;
-        self.table.put_settings(txn, &self.settings)?;
         Ok(AuthReply::Done)
     }
 
-    fn enable(&mut self, txn: &mut RwTxn) -> Result<AuthReply, Failure> {
+    fn enable(&mut self, txn: &mut RwTxn) -> Result<Changed, Failure> {
         if self.settings.enabled {
-            return Ok(AuthReply::Done);
+            return Ok(Changed::No);
         }
         let root = self.users.get(ROOT).ok_or(AuthError::NoRootUser)?;
         if !root.roles.iter().any(|role| role == ROOT) {
@@ -239,7 +193,17 @@ impl Auth {
         }
         self.settings.enabled = true;
         self.table.put_settings(txn, &self.settings)?;
-        Ok(AuthReply::Done)
+        // As in etcd, the revision stays.
+        Ok(Changed::No)
+    }
+
+    fn disable(&mut self, news: &mut Vec<AuthNews>) -> Changed {
+        if !self.settings.enabled {
+            return Changed::No;
+        }
+        self.settings.enabled = false;
+        news.push(AuthNews::AllDismissed);
+        Changed::Yes
     }
 
     fn admit(
@@ -271,7 +235,7 @@ impl Auth {
         txn: &mut RwTxn,
         name: &str,
         password: &Option<String>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Changed, Failure> {
         check_name(name, AuthError::UserEmpty)?;
         if self.users.contains_key(name) {
             return Err(AuthError::UserExists.into());
@@ -285,25 +249,94 @@ impl Auth {
         };
         self.table.put_user(txn, name, &user)?;
         self.users.insert(name.to_owned(), user);
-        Ok(())
+        Ok(Changed::Yes)
     }
 
-    fn delete_role(&mut self, txn: &mut RwTxn, name: &str) -> Result<(), Failure> {
+    fn delete_user(
+        &mut self,
+        txn: &mut RwTxn,
+        name: &str,
+        news: &mut Vec<AuthNews>,
+    ) -> Result<Changed, Failure> {
+        if self.settings.enabled && name == ROOT {
+            return Err(AuthError::InvalidManagement.into());
+        }
+        self.users.remove(name).ok_or(AuthError::UserNotFound)?;
+        self.table.delete_user(txn, name)?;
+        news.push(AuthNews::Dismissed(name.to_owned()));
+        Ok(Changed::Yes)
+    }
+
+    fn change_password(
+        &mut self,
+        txn: &mut RwTxn,
+        name: &str,
+        password: &Option<String>,
+        news: &mut Vec<AuthNews>,
+    ) -> Result<Changed, Failure> {
+        let user = self.users.get_mut(name).ok_or(AuthError::UserNotFound)?;
+        if user.password.is_some() {
+            user.password.clone_from(password);
+        }
+        self.table.put_user(txn, name, user)?;
+        news.push(AuthNews::Dismissed(name.to_owned()));
+        Ok(Changed::Yes)
+    }
+
+    fn grant_role(&mut self, txn: &mut RwTxn, user: &str, role: &str) -> Result<Changed, Failure> {
+        let granted = self.users.get_mut(user).ok_or(AuthError::UserNotFound)?;
+        if role != ROOT && !self.roles.contains_key(role) {
+            return Err(AuthError::RoleNotFound.into());
+        }
+        match granted.place_of(role) {
+            Ok(_) => return Ok(Changed::No),
+            Err(_) if granted.roles.len() >= ROLES_OF_USER_MAX => {
+                return Err(AuthError::TooManyRolesOfUser.into());
+            }
+            Err(place) => granted.roles.insert(place, role.to_owned()),
+        }
+        self.table.put_user(txn, user, granted)?;
+        Ok(Changed::Yes)
+    }
+
+    fn revoke_role(&mut self, txn: &mut RwTxn, user: &str, role: &str) -> Result<Changed, Failure> {
+        if self.settings.enabled && user == ROOT && role == ROOT {
+            return Err(AuthError::InvalidManagement.into());
+        }
+        let revoked = self.users.get_mut(user).ok_or(AuthError::UserNotFound)?;
+        let place = revoked.place_of(role);
+        let place = place.map_err(|_| AuthError::RoleNotGranted)?;
+        revoked.roles.remove(place);
+        self.table.put_user(txn, user, revoked)?;
+        Ok(Changed::Yes)
+    }
+
+    fn add_role(&mut self, txn: &mut RwTxn, name: &str) -> Result<Changed, Failure> {
+        check_name(name, AuthError::RoleEmpty)?;
+        if self.roles.contains_key(name) {
+            return Err(AuthError::RoleExists.into());
+        }
+        if self.roles.len() >= ROLES_MAX {
+            return Err(AuthError::TooManyRoles.into());
+        }
+        self.roles.insert(name.to_owned(), Role::default());
+        self.table.put_role(txn, name, &[])?;
+        Ok(Changed::Yes)
+    }
+
+    fn delete_role(&mut self, txn: &mut RwTxn, name: &str) -> Result<Changed, Failure> {
         if self.settings.enabled && name == ROOT {
             return Err(AuthError::InvalidManagement.into());
         }
         self.roles.remove(name).ok_or(AuthError::RoleNotFound)?;
         self.table.delete_role(txn, name)?;
         for (user, holder) in &mut self.users {
-            if let Ok(place) = holder
-                .roles
-                .binary_search_by(|role| role.as_str().cmp(name))
-            {
+            if let Ok(place) = holder.place_of(name) {
                 holder.roles.remove(place);
                 self.table.put_user(txn, user, holder)?;
             }
         }
-        Ok(())
+        Ok(Changed::Yes)
     }
 
     fn grant_permission(
@@ -311,7 +344,7 @@ impl Auth {
         txn: &mut RwTxn,
         role: &str,
         permission: &Permission,
-    ) -> Result<(), Failure> {
+    ) -> Result<Changed, Failure> {
         let Permission { key, range_end, .. } = permission;
         let is_valid = match Span::new(key, range_end) {
             Span::One(key) => !key.is_empty(),
@@ -322,7 +355,21 @@ impl Auth {
         }
         let granted = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
         granted.grant(permission)?;
-        Ok(self.table.put_role(txn, role, granted.permissions())?)
+        self.table.put_role(txn, role, granted.permissions())?;
+        Ok(Changed::Yes)
+    }
+
+    fn revoke_permission(
+        &mut self,
+        txn: &mut RwTxn,
+        role: &str,
+        key: &[u8],
+        range_end: &[u8],
+    ) -> Result<Changed, Failure> {
+        let revoked = self.roles.get_mut(role).ok_or(AuthError::RoleNotFound)?;
+        revoked.revoke(key, range_end)?;
+        self.table.put_role(txn, role, revoked.permissions())?;
+        Ok(Changed::Yes)
     }
 }
 

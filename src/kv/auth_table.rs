@@ -39,8 +39,12 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn has(&self, role: &str) -> bool {
-        let order = |has: &String| has.as_str().cmp(role);
-        self.roles.binary_search_by(order).is_ok()
+        self.place_of(role).is_ok()
+    }
+
+    /// Where among its roles this one is; otherwise where it belongs.
+    pub(crate) fn place_of(&self, role: &str) -> Result<usize, usize> {
+        self.roles.binary_search_by(|has| has.as_str().cmp(role))
     }
 }
 
