@@ -239,8 +239,8 @@ impl Applier {
                 _ => None,
             };
             let replies = &self.machine.shared.replies;
-            let making =
-                asked_here.map(|number| Making::new(replies.clone(), 1, replies.promised(number)));
+            let making = asked_here
+                .map(|number| Making::new(replies.clone(), 1, replies.take_promised(number)));
             let memory = making.as_ref().map(|making| making as &dyn ReplyMemory);
             let reply = self.work_done.apply(keyspace, &entry, memory, self.floor)?;
             match &entry.payload {

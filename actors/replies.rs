@@ -138,7 +138,7 @@ impl Replies {
     }
 
     /// What was kept for the reply of this write, if anything was.
-    pub(crate) fn promised(&self, number: u64) -> ReplyRoom {
+    pub(crate) fn take_promised(&self, number: u64) -> ReplyRoom {
         self.promises().remove(&number).unwrap_or_default()
     }
 
@@ -205,7 +205,7 @@ pub(crate) struct Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        drop(self.replies.promised(self.number));
+        drop(self.replies.take_promised(self.number));
     }
 }
 
@@ -471,7 +471,7 @@ mod tests {
         let ready = waits.iter_mut().filter_map(|wait| wait.now_or_never());
         let _taken: Vec<_> = ready.collect();
         assert!(made(&replies, 1, 1).is_none(), "they want all there is");
-        let making = Making::new(replies.clone(), 1, replies.promised(7));
+        let making = Making::new(replies.clone(), 1, replies.take_promised(7));
         assert!(making.take(replies.promised_bytes));
         assert_eq!(making.finish().bytes(), replies.promised_bytes);
         drop(promise);

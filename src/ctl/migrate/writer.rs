@@ -34,7 +34,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) ours: &'a Ours,
     /// The most operations of a transaction.
     pub(crate) operations_max: usize,
-    desk: Desk,
+    pending: Pending,
 }
 
 /// How a part is sent.
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
             leases,
             ours,
             operations_max,
-            desk: Desk::new(),
+            pending: Pending::new(),
         }
     }
 
@@ -123,12 +123,12 @@ impl<'a> Writer<'a> {
 
     /// Nothing more is begun, and what is under way is waited for.
     pub(crate) async fn close(&self) {
-        self.desk.close().await;
+        self.pending.close().await;
     }
 
     /// How many writes nobody has answered.
     pub(crate) fn unanswered(&self) -> usize {
-        self.desk.unanswered()
+        self.pending.unanswered()
     }
 
     /// Has one part be there, whatever of it somebody else changes meanwhile that may be changed.
@@ -222,7 +222,7 @@ impl<'a> Writer<'a> {
             && is_answered
             && let Some(anchor) = &guarded.anchor
         {
-            self.weigh(anchor).await?;
+            self.void_late_sendings(anchor).await?;
         }
         let answer = answer?;
         match answer.succeeded {
@@ -254,7 +254,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Moves an anchor, so that whatever was to find it in its place comes too late from now on.
-    async fn weigh(&self, anchor: &Anchor) -> Result<()> {
+    async fn void_late_sendings(&self, anchor: &Anchor) -> Result<()> {
         let Some(before) = self.target.pair(&anchor.key).await? else {
             return Ok(());
         };
@@ -299,7 +299,7 @@ impl<'a> Writer<'a> {
         let Some((Write::Put(put), _)) = guarded.writes.first() else {
             return self.delete(guarded).await;
         };
-        let under_way = self.desk.begin().await;
+        let under_way = self.pending.begin().await;
         let send = async |link: Link| link.kv().put(put.clone()).await;
         let answer = self.target.ask(WRITING, send).await;
         under_way.answered();
@@ -312,7 +312,7 @@ impl<'a> Writer<'a> {
     /// Asks for a transaction: the answer, and whether it was sent before without one, so that it may have been carried out already, or
     /// may be later.
     async fn ask(&self, request: TxnRequest) -> (Result<TxnResponse>, bool) {
-        let under_way = self.desk.begin().await;
+        let under_way = self.pending.begin().await;
         let sendings = Cell::new(0_u32);
         let send = async |link: Link| {
             sendings.set(sendings.get() + 1);
@@ -334,8 +334,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Where writes come by, so that they can be counted and ended.
-struct Desk {
+/// The writes that are under way, so that they can be counted and ended.
+struct Pending {
     under_way: watch::Sender<usize>,
     /// Writes that were given up before they were answered.
     unanswered: Cell<usize>,
@@ -344,13 +344,13 @@ struct Desk {
 
 /// A write under way. Whoever ends amid drops it: then nobody knows what becomes of it.
 struct UnderWay<'a> {
-    desk: &'a Desk,
+    pending: &'a Pending,
     is_answered: bool,
 }
 
-impl Desk {
-    fn new() -> Desk {
-        Desk {
+impl Pending {
+    fn new() -> Pending {
+        Pending {
             under_way: watch::Sender::new(0),
             unanswered: Cell::new(0),
             is_closed: Cell::new(false),
@@ -364,7 +364,7 @@ impl Desk {
         }
         self.under_way.send_modify(|count| *count += 1);
         UnderWay {
-            desk: self,
+            pending: self,
             is_answered: false,
         }
     }
@@ -391,10 +391,10 @@ impl UnderWay<'_> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let given_up = usize::from(!self.is_answered);
-        self.desk
+        self.pending
             .unanswered
-            .set(self.desk.unanswered.get() + given_up);
-        self.desk.under_way.send_modify(|count| *count -= 1);
+            .set(self.pending.unanswered.get() + given_up);
+        self.pending.under_way.send_modify(|count| *count -= 1);
     }
 }
 
@@ -451,15 +451,18 @@ mod tests {
 
     #[test]
     fn a_write_that_is_given_up_is_told_as_unanswered() {
-        let desk = Desk::new();
-        let begin = || desk.begin().now_or_never().expect("it is open");
+        let pending = Pending::new();
+        let begin = || pending.begin().now_or_never().expect("it is open");
         let (answered, given_up, under_way) = (begin(), begin(), begin());
         answered.answered();
         drop(given_up);
-        assert_eq!(desk.unanswered(), 2);
+        assert_eq!(pending.unanswered(), 2);
         under_way.answered();
-        assert_eq!(desk.unanswered(), 1);
-        assert!(desk.close().now_or_never().is_some(), "none is under way");
-        assert!(desk.begin().now_or_never().is_none(), "it is closed");
+        assert_eq!(pending.unanswered(), 1);
+        assert!(
+            pending.close().now_or_never().is_some(),
+            "none is under way"
+        );
+        assert!(pending.begin().now_or_never().is_none(), "it is closed");
     }
 }
