@@ -112,10 +112,10 @@ async fn page(port: Port, after: Option<i64>, limit: usize) -> Option<Vec<Lease>
 pub(super) async fn look_up(port: Port, looking: &Looking) -> Option<Found> {
     let known = Query::KnownLeases(looking.asked());
     let reply = port.query(known, Consistency::Quorum).await.ok()?;
-    let ReplyBody::Leases(mut leases) = reply.body else {
+    let ReplyBody::Leases(leases) = reply.body else {
         return None;
     };
-    let Some(note) = looking.note(&mut leases) else {
+    let Some(note) = looking.notes_to_take_back(&leases) else {
         return Some(Found::settled(leases));
     };
     match port.propose(note).await.map(|reply| reply.body) {

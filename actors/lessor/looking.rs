@@ -44,17 +44,14 @@ impl Looking {
     }
 
     /// What must be written before what was found counts. Where leases are to be renewed, nothing is noted to be left of them any more: the
-    /// next leader gives them their whole time.
-    pub(super) fn note(&self, leases: &mut [Lease]) -> Option<Command> {
-        let is_noted = |lease: &&mut Lease| self.wish == Wish::Renew && lease.remaining.is_some();
-        let renewed = |lease: &mut Lease| {
-            lease.remaining = None;
-            LeaseTime {
-                grant: lease.grant,
-                remaining: None,
-            }
+    /// next leader gives them their whole time, as this one does whatever was noted.
+    pub(super) fn notes_to_take_back(&self, leases: &[Lease]) -> Option<Command> {
+        let is_noted = |lease: &&Lease| self.wish == Wish::Renew && lease.remaining.is_some();
+        let whole = |lease: &Lease| LeaseTime {
+            grant: lease.grant,
+            remaining: None,
         };
-        let times: Vec<LeaseTime> = leases.iter_mut().filter(is_noted).map(renewed).collect();
+        let times: Vec<LeaseTime> = leases.iter().filter(is_noted).map(whole).collect();
         let reign = self.entry;
         (!times.is_empty()).then_some(Command::NoteLeases { reign, times })
     }

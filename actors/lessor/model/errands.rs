@@ -60,8 +60,8 @@ impl World {
             machine.heard.push(Heard::Found(reign, look, None));
             return;
         }
-        let mut leases = machine.table.known(&pending.looking.asked());
-        let Some(note) = pending.looking.note(&mut leases) else {
+        let leases = machine.table.known(&pending.looking.asked());
+        let Some(note) = pending.looking.notes_to_take_back(&leases) else {
             let found = Some(Found::settled(leases));
             machine.heard.push(Heard::Found(reign, look, found));
             return;
