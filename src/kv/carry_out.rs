@@ -16,7 +16,7 @@ pub(crate) fn carry_out(
     entry: EntryId,
     command: &Command,
 ) -> Result<Reply, Failure> {
-    Ok(match command {
+    let body = match command {
         Command::Put(put) => {
             check_put(&change.view(), put)?;
             change.put(put)?
@@ -24,26 +24,17 @@ pub(crate) fn carry_out(
         Command::DeleteRange(delete) => change.delete_range(delete)?,
         Command::Txn(txn) => {
             let plan = Plan::new(&change.view(), txn)?;
-            let body = ReplyBody::Txn(plan.execute(change)?);
+            let reply = plan.execute(change)?;
             change.tally.txns += 1;
-            Reply {
-                revision: change.revision(),
-                body,
-            }
+            ReplyBody::Txn(reply)
         }
         Command::Compact { revision } => {
             change.state.compact(*revision)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::Compact,
-            }
+            ReplyBody::Compact
         }
         Command::Scrub { changes, bytes } => {
             change.scrub(*changes, *bytes)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::Scrub,
-            }
+            ReplyBody::Scrub
         }
         Command::Auth(_) => unreachable!("users, roles and permissions are not in the key space"),
         Command::Alarm(_) => unreachable!("alarms are not in the key space"),
@@ -52,45 +43,33 @@ pub(crate) fn carry_out(
                 id: *id,
                 entry: entry.index.0,
             };
-            let body = ReplyBody::GrantLease(change.grant_lease(grant, *ttl)?);
-            Reply {
-                revision: change.revision(),
-                body,
-            }
+            ReplyBody::GrantLease(change.grant_lease(grant, *ttl)?)
         }
         Command::RevokeLease { id } => {
             change.revoke_lease(*id)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::RevokeLease,
-            }
+            ReplyBody::RevokeLease
         }
         Command::ExpireLeases { reign, grants } => {
             let counted = match change.is_reign(*reign)? {
                 true => Some(change.expire_leases(grants)?),
                 false => None,
             };
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::LeasesCounted(counted),
-            }
+            ReplyBody::LeasesCounted(counted)
         }
         Command::NoteLeases { reign, times } => {
             let counted = match change.is_reign(*reign)? {
                 true => Some(change.note_leases(times)?),
                 false => None,
             };
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::LeasesCounted(counted),
-            }
+            ReplyBody::LeasesCounted(counted)
         }
         Command::CountLeases => {
             change.begin_reign(entry.index.0)?;
-            Reply {
-                revision: change.revision(),
-                body: ReplyBody::CountLeases(entry.index.0),
-            }
+            ReplyBody::CountLeases(entry.index.0)
         }
+    };
+    Ok(Reply {
+        revision: change.revision(),
+        body,
     })
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use heed::RwTxn;
 
 use crate::chain::Link;
-use crate::command::{DeleteRange, DeleteReply, Put, Reply, ReplyBody};
+use crate::command::{DeleteRange, DeleteReply, Put, ReplyBody};
 use crate::dirty::Written;
 use crate::error::{Failure, KvError, RequestError};
 use crate::index::Head;
@@ -88,7 +88,7 @@ impl Change<'_, '_> {
     }
 
     /// Puts a key, which [`check_put`] has allowed.
-    pub(crate) fn put(&mut self, put: &Put) -> Result<Reply, KvError> {
+    pub(crate) fn put(&mut self, put: &Put) -> Result<ReplyBody, KvError> {
         let newest = self.tables.index.get(self.txn, &put.key)?;
         let existing = newest.filter(|head| !head.meta.is_tombstone());
         let prev = match existing {
@@ -112,14 +112,11 @@ impl Change<'_, '_> {
         self.append(&put.key, newest.as_ref(), meta, &value)?;
         self.tally.puts += 1;
         self.tally.put_bytes += (put.key.len() + put.value.len()) as u64;
-        Ok(Reply {
-            revision: self.revision(),
-            body: ReplyBody::Put(prev),
-        })
+        Ok(ReplyBody::Put(prev))
     }
 
     /// Deletes the keys of a range that exist.
-    pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Reply, KvError> {
+    pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<ReplyBody, KvError> {
         let mut keys = Vec::new();
         let view = self.view();
         view.walk(
@@ -143,10 +140,7 @@ impl Change<'_, '_> {
             self.append(key, newest.as_ref(), Meta::TOMBSTONE, &[])?;
         }
         self.tally.deletes += 1;
-        Ok(Reply {
-            revision: self.revision(),
-            body: ReplyBody::DeleteRange(reply),
-        })
+        Ok(ReplyBody::DeleteRange(reply))
     }
 
     /// Appends the next change of a key.

@@ -75,21 +75,22 @@ impl<'t> Plan<'t> {
 
     /// Does the steps.
     pub(crate) fn execute(&self, change: &mut Change) -> Result<TxnReply, KvError> {
-        let reply = |step: &Step<'t>| {
-            Ok::<_, KvError>(match step {
+        let reply = |step: &Step<'t>| -> Result<Reply, KvError> {
+            let body = match step {
                 Step::Range(range) => match change.answer(|view| read(view, range))? {
                     Some(reply) => {
                         change.tally.ranges += 1;
-                        reply
+                        return Ok(reply);
                     }
-                    None => Reply {
-                        revision: change.revision(),
-                        body: ReplyBody::Range(RangeReply::default()),
-                    },
+                    None => ReplyBody::Range(RangeReply::default()),
                 },
                 Step::Put(put) => change.put(put)?,
                 Step::DeleteRange(delete) => change.delete_range(delete)?,
-                Step::Txn(plan) => nested(ReplyBody::Txn(plan.execute(change)?)),
+                Step::Txn(plan) => return Ok(nested(ReplyBody::Txn(plan.execute(change)?))),
+            };
+            Ok(Reply {
+                revision: change.revision(),
+                body,
             })
         };
         Ok(TxnReply {
