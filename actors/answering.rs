@@ -62,7 +62,7 @@ impl Applier {
                 .work_done
                 .begin(keyspace, (query, &read), began, budget);
             if let Some(long) = self.settle(read, began, outcome, context) {
-                self.reads.put_by(long);
+                self.reads.begin_turns(long);
             }
         }
     }
@@ -87,7 +87,7 @@ impl Applier {
         } = long;
         let outcome = self.work_done.go_on(keyspace, reading, &read, began, SLICE);
         if let Some(long) = self.settle(read, began, outcome, context) {
-            self.reads.put_by_again(long);
+            self.reads.end_turn(long);
         }
     }
 
@@ -128,7 +128,7 @@ impl Applier {
                 let (mut read, rest) = long.begin_anew();
                 aside(move || drop(rest));
                 read.overtaken += 1;
-                self.reads.put_back(read);
+                self.reads.requeue(read);
                 return None;
             }
             Ok(Ok(Slice::Unsorted(unsorted))) => {

@@ -23,12 +23,12 @@ impl<T> Turns<T> {
     }
 
     /// Has one that had no turn yet wait behind all others.
-    fn add(&mut self, it: T) {
+    fn begin_turns(&mut self, it: T) {
         self.0.push_back(it);
     }
 
     /// Has one that had a turn wait behind those that take turns with it.
-    fn add_again(&mut self, it: T) {
+    fn end_turn(&mut self, it: T) {
         let place = self.0.len().min(TURNS_MAX - 1);
         self.0.insert(place, it);
     }
@@ -112,7 +112,7 @@ impl Reads {
     }
 
     /// Has a read that can be answered wait for its turn.
-    pub(crate) fn put_back(&mut self, read: Read) {
+    pub(crate) fn requeue(&mut self, read: Read) {
         self.ready.push_back(read);
     }
 
@@ -122,13 +122,13 @@ impl Reads {
     }
 
     /// Has a read that turned out to be long wait for its first turn.
-    pub(crate) fn put_by(&mut self, long: LongRead) {
-        self.long.add(long);
+    pub(crate) fn begin_turns(&mut self, long: LongRead) {
+        self.long.begin_turns(long);
     }
 
     /// Has a long read that had a turn wait for the next.
-    pub(crate) fn put_by_again(&mut self, long: LongRead) {
-        self.long.add_again(long);
+    pub(crate) fn end_turn(&mut self, long: LongRead) {
+        self.long.end_turn(long);
     }
 
     /// How many are done in part.
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn those_that_take_turns_get_as_many_and_one_more_waits_until_another_is_done() {
         let mut turns = Turns::default();
-        (0..=TURNS_MAX).for_each(|number| turns.add(number));
+        (0..=TURNS_MAX).for_each(|number| turns.begin_turns(number));
         let mut had = [0; TURNS_MAX + 1];
         let mut take = |turns: &mut Turns<usize>| {
             let number = turns.next().expect("there are some");
@@ -239,7 +239,7 @@ mod tests {
         };
         for _ in 0..3 * TURNS_MAX {
             let (number, _) = take(&mut turns);
-            turns.add_again(number);
+            turns.end_turn(number);
         }
         // The first is done with this one.
         let (_, had) = take(&mut turns);
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(had[TURNS_MAX - 1..], [3, 0]);
         for _ in 0..TURNS_MAX {
             let (number, _) = take(&mut turns);
-            turns.add_again(number);
+            turns.end_turn(number);
         }
         let (_, had) = take(&mut turns);
         assert_eq!(had[TURNS_MAX - 1..], [4, 1]);
