@@ -2,7 +2,8 @@
 //!
 //! Which leases there are stands in the key space; when they end is known to the lessor of the machine that leads alone, and goes with
 //! it: the next one gives every lease what was noted to be left of it, its whole time by default, and an election timeout more. So none
-//! ends early, whoever dies. Nothing is decided by a clock alone: a lease ends by an entry of the log that names the leader's term.
+//! ends early, whoever dies. Nothing is decided by a clock alone: a lease ends by an entry of the log that names the reign
+//! of the leader, which an entry began too, and the grants that end.
 //!
 //! A client is told that its lease was renewed once a quorum has confirmed, after it asked, that this machine leads (dissertation, 6.4)
 //! and the lease was there by then. Whoever leads later begins to count later.

@@ -2,8 +2,8 @@
 //!
 //! A service checks what can be checked without the key space, hands the request to the [`Port`](rm_actors::port::Port),
 //! and puts the answer into etcd's words. It holds no state, and starts no task but for a place in line (`place.rs`), which must be
-//! left though its call is gone, for the deadline of a stream (`deadline.rs`), which its client may not take from any more, and for each
-//! connection of a monitor (`monitors.rs`). What is on its way to clients is held to a pace beside the services (`reply.rs`).
+//! left though its call is gone, for the deadline of a stream (`deadline.rs`), which its client may not take from any more, for each
+//! handshake of TLS (`door.rs`), and for each connection of a monitor (`monitors.rs`). What is on its way to clients is held to a pace beside the services (`reply.rs`).
 
 mod admin;
 mod alarm;

@@ -1,4 +1,4 @@
-//! What may go wrong in the store: one enum for opening, one for the log.
+//! What may go wrong in the store: one enum for opening, one for snapshots, one for the log.
 
 use std::{io, path::PathBuf};
 

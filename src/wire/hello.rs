@@ -1,7 +1,8 @@
 //! The first frame in each direction: who the sender is and whom it means to speak to.
 //!
-//! The dialler opens the connection's only bidirectional stream and sends its [`Hello`]; the listener checks it and
-//! answers with its own, which the dialler checks in turn. Nothing else is read before.
+//! The dialler opens the connection's first bidirectional stream and sends its [`Hello`]; the listener checks it and
+//! answers with its own, which the dialler checks in turn. Nothing else is read before. Each snapshot has another such stream,
+//! later.
 
 use bytes::{BufMut, Bytes};
 use rm_raft::MachineId;
