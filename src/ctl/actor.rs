@@ -67,7 +67,8 @@ pub(crate) enum FaultCommand {
     Arm {
         /// The actor's name
         actor: String,
-        /// Where: handler, started, future, transaction, commit, checkpoint or send
+        /// Where: handler, started, future, transaction, commit, checkpoint, send, copy, send_snapshot, receive, received,
+        /// prepare, install or installed
         point: String,
         /// What: panic, stop, hang, delay:MS, io_error, no_space or lose
         action: String,

@@ -163,6 +163,34 @@ async fn actors_are_shown_and_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_help_of_faults_lists_the_points_and_the_faults_that_a_machine_knows() {
+    let cluster = Cluster::start(Settings::solo()).await;
+    let here = &cluster.endpoints();
+    let help = done(here, &["fault", "arm", "--help"]);
+    let answer = |point, action| refused(here, &["fault", "arm", "timer", point, action], 1);
+    let points = answer("nowhere", "panic");
+    assert_eq!(listed(&help, "Where: "), listed(&points, "the points are "));
+    let faults = answer("handler", "nothing");
+    assert_eq!(listed(&help, "What: "), listed(&faults, "the faults are "));
+}
+
+/// The names that follow these words, up to the end of the line or a bracket.
+fn listed<'t>(text: &'t str, before: &str) -> BTreeSet<&'t str> {
+    let list = text.split_once(before).map(|(_, list)| list);
+    let list = list.unwrap_or_else(|| panic!("{before:?} is missing:\n{text}"));
+    let list = list.split(['\n', '(']).next().unwrap_or_default();
+    let names = list.split([',', ' ']);
+    let names: BTreeSet<&str> = names
+        .filter(|name| !["", "and", "or"].contains(name))
+        .collect();
+    assert!(
+        names.contains("hang") || names.contains("handler"),
+        "no list:\n{text}"
+    );
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_actors_log_is_switched_to_trace_while_the_machine_runs() {
     let cluster = Cluster::start(Settings::trio()).await;
     let one = &cluster.machines[0].client.to_string();
