@@ -89,6 +89,7 @@ pub(crate) struct Clock {
 
 #[cfg(target_os = "linux")]
 const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+/// No config gives leases to a machine that reads this one (`src/config/numbers.rs`).
 #[cfg(not(target_os = "linux"))]
 const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 

@@ -43,6 +43,8 @@ const FILE_BYTES_MAX: u64 = 1 << 46;
 const PRIORITY_MAX: u64 = 100;
 /// The most that `reads.clock_drift_percent` may be: of a lease at least half is left.
 const CLOCK_DRIFT_PERCENT_MAX: u64 = 50;
+/// Whether the clock that machines read goes on while the host sleeps, as a lease must. We know it of Linux alone.
+const CLOCK_COUNTS_SLEEP: bool = cfg!(target_os = "linux");
 
 /// Everything wrong with the numbers of a config.
 pub(crate) fn check(config: &Config) -> Vec<Problem> {
@@ -51,7 +53,7 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
     rules.limits(&config.limits);
     rules.storage(&config.storage);
     rules.supervision(&config.supervision);
-    rules.reads(&config.reads);
+    rules.reads(&config.reads, CLOCK_COUNTS_SLEEP);
     rules.watch(&config.watch);
     rules.auth(&config.auth);
     rules.clients(&config.clients);
@@ -124,8 +126,13 @@ impl Rules {
         );
     }
 
-    fn reads(&mut self, reads: &Reads) {
+    fn reads(&mut self, reads: &Reads, clock_counts_sleep: bool) {
         match (reads.default, reads.clock_drift_percent) {
+            (_, Some(_)) if !clock_counts_sleep => self.0.push(Problem::new(
+                "reads.clock_drift_percent",
+                "is there, and with it leases, which need a clock that goes on while the host sleeps: only on Linux is one read, \
+                 so take it out, and \"lease\" out of reads.default",
+            )),
             (_, Some(percent)) => {
                 self.within(
                     "reads.clock_drift_percent",
@@ -464,5 +471,34 @@ impl Rules {
             );
             self.0.push(Problem::new(key, text));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_are_refused_where_the_clock_stops_while_the_host_sleeps() {
+        let told = |clock_drift_percent, counts_sleep| {
+            let reads = Reads {
+                default: ReadMode::Quorum,
+                clock_drift_percent,
+            };
+            let mut rules = Rules(Vec::new());
+            rules.reads(&reads, counts_sleep);
+            let problems = rules.0.into_iter();
+            let texts = problems.map(|problem| format!("{}: {}", problem.key, problem.text));
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(Some(10), false),
+            [
+                "reads.clock_drift_percent: is there, and with it leases, which need a clock that goes on while the host \
+                 sleeps: only on Linux is one read, so take it out, and \"lease\" out of reads.default"
+            ]
+        );
+        assert_eq!(told(Some(10), true), [""; 0]);
+        assert_eq!(told(None, false), [""; 0]);
     }
 }

@@ -380,7 +380,8 @@ pub struct Reads {
     /// What confirms a linearizable read that does not say it.
     pub default: ReadMode,
     /// By how many percent the rates of two machines' clocks may differ at most. With it leaders hold leases; absent, every
-    /// read is confirmed by a quorum. A machine without it is of no use to the leases of others.
+    /// read is confirmed by a quorum. A machine without it is of no use to the leases of others. Refused where the machine's clock
+    /// stops while its host sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_drift_percent: Option<u8>,
 }
