@@ -41,9 +41,11 @@ pub(crate) enum Point {
     Install,
     /// After it, when nobody is told yet.
     Installed,
+    /// Before the history is read from the disk for the Watcher.
+    History,
 }
 
-const POINTS: [(&str, Point); 14] = [
+const POINTS: [(&str, Point); 15] = [
     ("handler", Point::Handler),
     ("started", Point::Started),
     ("future", Point::Future),
@@ -58,6 +60,7 @@ const POINTS: [(&str, Point); 14] = [
     ("prepare", Point::Prepare),
     ("install", Point::Install),
     ("installed", Point::Installed),
+    ("history", Point::History),
 ];
 
 impl FromStr for Point {
@@ -151,6 +154,7 @@ impl Action {
                 actor == ActorName::Storage && (everywhere || self.io_error().is_some())
             }
             Point::Installed => actor == ActorName::Storage && everywhere,
+            Point::History => actor == ActorName::Watcher && aside,
         }
     }
 

@@ -24,7 +24,7 @@ pub enum Failure {
 pub struct Fault {
     /// The actor's name.
     pub actor: String,
-    /// The point's name: `handler`, `started`, `future`, `transaction`, `commit`, `checkpoint`, `send`, or one of those on a
+    /// The point's name: `handler`, `started`, `future`, `transaction`, `commit`, `checkpoint`, `send`, `history`, or one of those on a
     /// snapshot's way: `copy`, `send_snapshot`, `receive`, `received`, `prepare`, `install`, `installed`.
     pub point: String,
     /// `panic`, `stop`, `hang`, `delay:MS`, `io_error`, `no_space` or `lose`.

@@ -16,8 +16,9 @@ mod progress;
 mod recent;
 mod spans;
 mod stream;
+mod turns;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub(crate) use self::backlog::{Backlog, Counted};
 pub(crate) use self::outbox::{Outbox, Sending};
 use self::recent::Recent;
 use self::stream::Stream;
+use self::turns::Turns;
 use crate::fault::Point;
 use crate::machine::{Derived, Machine};
 use crate::message::{
@@ -69,8 +71,10 @@ pub(crate) struct Watcher {
     keys_bytes: usize,
     /// Those who have been told all that happened.
     audience: Audience<WatcherId>,
-    /// The streams with late watchers and room to tell them, in the order of their turns.
-    line: VecDeque<StreamId>,
+    /// The late watchers for whom memory reaches back far enough, or did when they came to wait.
+    from_memory: Turns,
+    /// The others.
+    from_disk: Turns,
     /// What happened last; none until the Applier has told how far it is.
     recent: Option<Recent>,
     next_watcher: u64,
@@ -81,7 +85,7 @@ pub(crate) struct Watcher {
     asking: BTreeSet<StreamId>,
     /// Whether a thread reads for late watchers.
     reading: bool,
-    /// Whether the last read found nothing for anybody: what they want is not on the disk yet, nor in memory.
+    /// Whether the last read found nothing for anybody: what they want is not on the disk yet, nor in memory. Then none follows at once.
     found_nothing: bool,
     turn_is_due: bool,
 }
@@ -108,7 +112,8 @@ impl Derived for Watcher {
             watchers: HashMap::new(),
             keys_bytes: 0,
             audience: Audience::default(),
-            line: VecDeque::new(),
+            from_memory: Turns::default(),
+            from_disk: Turns::default(),
             recent: None,
             next_watcher: 0,
             asked: None,
@@ -144,8 +149,6 @@ impl Watcher {
             sending: message.sending,
             watchers: BTreeMap::new(),
             next_id: 0,
-            late: VecDeque::new(),
-            in_line: false,
             asks_progress: None,
             progress_at: Instant::now() + self.progress_pause(),
         };
@@ -157,6 +160,8 @@ impl Watcher {
             return;
         };
         self.asking.remove(&id);
+        self.from_memory.close(id);
+        self.from_disk.close(id);
         for watcher in stream.watchers.into_values() {
             self.machine.life.progresses();
             self.forget(watcher);

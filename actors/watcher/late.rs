@@ -1,21 +1,24 @@
 //! Late watchers: each is told what it missed when its turn comes, from memory or from the disk, until it is one of the audience.
 //!
-//! The turns are the streams': one whose client takes nothing has none until there is room again, and holds up nobody.
+//! The turns are the streams': one whose client takes nothing has none until there is room again, and holds up nobody. What is in memory is
+//! told while a thread reads the disk for others, and each read begins where the first in line wants to go on: whom it passes over, since
+//! what they missed lies elsewhere, have their turn next.
+
+use std::collections::HashMap;
 
 use actix::{ActorFutureExt, AsyncContext, Context};
 use slog::error;
 
 use super::missed::{self, Found, Late, Part};
 use super::recent::Recent;
-use super::{StreamId, Watcher, WatcherId};
+use super::stream::Stream;
+use super::turns::Turns;
+use super::{StreamId, Watch, Watcher, WatcherId};
+use crate::ActorName;
+use crate::fault::Point;
 use crate::machine::Derived;
 use crate::message::Flush;
 use crate::watching::Notice;
-
-/// How many late watchers are told something in one turn.
-const TURN_WATCHERS: usize = 512;
-/// How many of one stream before another stream has its share.
-const SHARE_WATCHERS: usize = 64;
 
 impl Watcher {
     /// A watcher is late: it is to be told what happened from a revision on.
@@ -24,22 +27,19 @@ impl Watcher {
             return;
         };
         (watch.next, watch.is_late) = (next, true);
-        let id = watcher.stream;
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.late.push_back(watcher);
+        let reaches_back = |recent: &Recent| recent.start() <= next;
+        match self.recent.as_ref().is_none_or(reaches_back) {
+            true => self.from_memory.wait(watcher),
+            false => self.from_disk.wait(watcher),
         }
-        self.line_up(id);
+        self.line_up(watcher.stream);
     }
 
-    /// A stream takes its place in the line, if any of its watchers is late and there is room to tell them; the outbox says when there
+    /// A stream takes its place in line, if any of its watchers is late and there is room to tell them; the outbox says when there
     /// is again.
     pub(super) fn line_up(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        if !stream.in_line && !stream.late.is_empty() && !stream.sending.is_full() {
-            stream.in_line = true;
-            self.line.push_back(id);
+        for turns in [&mut self.from_memory, &mut self.from_disk] {
+            turns.line_up(id, || has_room(&self.streams, id));
         }
     }
 
@@ -57,48 +57,58 @@ impl Watcher {
         let meters = &self.machine.shared.board.meters;
         meters.streams.set(self.streams.len());
         meters.watchers.set(self.watchers.len());
-        let late = self.streams.values().map(|stream| stream.late.len());
-        meters.watchers_late.set(late.sum());
+        let late = self.from_memory.len() + self.from_disk.len();
+        meters.watchers_late.set(late);
     }
 
     pub(super) fn plan_turn(&mut self, context: &mut Context<Self>) {
-        let is_wanted = !self.line.is_empty() && !self.reading && !self.found_nothing;
+        let is_wanted = self.from_memory.is_due() || self.may_read();
         if is_wanted && !self.turn_is_due && self.recent.is_some() {
             self.turn_is_due = true;
             context.notify(Flush);
         }
     }
 
-    /// Tells some late watchers what they missed, as far as memory goes, and has the rest read from the disk.
+    fn may_read(&self) -> bool {
+        self.from_disk.is_due() && !self.reading && !self.found_nothing
+    }
+
+    /// Tells some late watchers what they missed, as far as memory goes, and has what others missed read from the disk.
     pub(super) fn take_turn(&mut self, context: &mut Context<Self>) {
         self.turn_is_due = false;
+        self.tell_from_memory();
+        self.tell_progress_that_waits();
+        if self.recent.is_some() && self.may_read() {
+            self.read(context);
+        }
+        self.plan_turn(context);
+    }
+
+    fn tell_from_memory(&mut self) {
         let Some(recent) = &self.recent else {
             return;
         };
-        let (covers, end) = (recent.start(), recent.next());
+        let late = next_in_line(&mut self.from_memory, &self.streams, &self.watchers);
+        let reaches_back = |late: &Late| late.next >= recent.start();
+        let (late, too_late): (Vec<Late>, Vec<Late>) = late.into_iter().partition(reaches_back);
+        let from = late.iter().map(|late| late.next).min();
         let compacted = self.machine.shared.board.compaction().borrow().revision;
-        let late = self.next_in_line();
-        let (recently, long_ago): (Vec<Late>, Vec<Late>) =
-            late.into_iter().partition(|late| late.next >= covers);
-        if let Some(recent) = &self.recent
-            && let Some(from) = recently.iter().map(|late| late.next).min()
-        {
-            let parts = missed::parts(
+        let parts = match from {
+            Some(from) => missed::parts(
                 recent.from(from),
-                end,
+                recent.next(),
                 compacted,
-                &recently,
+                &late,
                 self.part_bytes(),
-            );
-            for (late, part) in recently.iter().zip(parts) {
-                self.tell_late(late.watcher, part);
-            }
+            ),
+            None => Vec::new(),
+        };
+        for (late, part) in late.iter().zip(parts) {
+            self.tell_late(late.watcher, part);
         }
-        self.tell_progress_that_waits();
-        if long_ago.is_empty() {
-            self.plan_turn(context);
-        } else {
-            self.read(long_ago, context);
+        // Memory reached back to them when they came to wait.
+        for late in too_late {
+            self.lag(late.watcher, late.next);
         }
     }
 
@@ -106,31 +116,6 @@ impl Watcher {
     fn part_bytes(&self) -> usize {
         let share = self.machine.shared.backlog.share_bytes();
         share.min(missed::PART_BYTES)
-    }
-
-    /// The watchers whose turn it is. They leave their places.
-    fn next_in_line(&mut self) -> Vec<Late> {
-        let mut late = Vec::new();
-        while late.len() < TURN_WATCHERS
-            && let Some(id) = self.line.pop_front()
-        {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue; // it was closed
-            };
-            stream.in_line = false;
-            let count = stream.late.len().min(SHARE_WATCHERS);
-            late.extend(stream.late.drain(..count).filter_map(|watcher| {
-                // One that is no more was cancelled.
-                let watch = self.watchers.get(&watcher)?;
-                Some(Late {
-                    watcher,
-                    interest: watch.interest.clone(),
-                    next: watch.next,
-                })
-            }));
-            self.line_up(id);
-        }
-        late
     }
 
     /// Tells a late watcher what it missed, if there is room for that. It stays late if that was not all.
@@ -160,17 +145,26 @@ impl Watcher {
     }
 
     /// Has what late watchers missed read from the disk.
-    fn read(&mut self, late: Vec<Late>, context: &mut Context<Self>) {
+    fn read(&mut self, context: &mut Context<Self>) {
+        let late = next_in_line(&mut self.from_disk, &self.streams, &self.watchers);
+        if late.is_empty() {
+            return;
+        }
         self.reading = true;
-        let state = self.machine.shared.resources.states.present();
+        let shared = self.machine.shared.clone();
         let bytes_max = self.part_bytes();
-        let read = tokio::task::spawn_blocking(move || missed::read(&state, late, bytes_max));
+        let read = tokio::task::spawn_blocking(move || {
+            let strike = shared.strike_disk_of(ActorName::Watcher, Point::History);
+            strike.map_err(|error| error.to_string())?;
+            let state = shared.resources.states.present();
+            missed::read(&state, late, bytes_max).map_err(|error| error.to_string())
+        });
         let read = actix::fut::wrap_future::<_, Self>(read);
         context.spawn(read.map(|read, watcher, context| match read {
             Ok(Ok(found)) => watcher.was_read(found, context),
             Ok(Err(error)) => {
-                error!(watcher.machine.log, "the history cannot be read"; "error" => %error);
-                watcher.give_up(context, error.to_string());
+                error!(watcher.machine.log, "the history cannot be read"; "error" => &error);
+                watcher.give_up(context, error);
             }
             Err(_) => watcher.give_up(context, "the thread that reads the history panicked".into()),
         }));
@@ -181,15 +175,25 @@ impl Watcher {
         self.add_recent(&mut found);
         let is_nothing = |(_, found): &(WatcherId, Found)| matches!(found, Found::Elsewhere);
         self.found_nothing = found.iter().all(is_nothing);
+        let first = found.first().map(|(watcher, _)| *watcher);
+        let mut passed_over = Vec::new();
         for (watcher, found) in found {
             match found {
                 Found::Part(part) => self.tell_late(watcher, part),
                 Found::Compacted(revision) => self.tell_compacted(watcher, revision),
-                Found::Elsewhere => {
+                // It has had its turn, and the next read begins with another.
+                Found::Elsewhere if Some(watcher) == first => {
                     let next = self.watchers.get(&watcher).map_or(0, |watch| watch.next);
                     self.lag(watcher, next);
                 }
+                Found::Elsewhere => passed_over.push(watcher),
             }
+        }
+        passed_over.retain(|watcher| self.watchers.contains_key(watcher));
+        if let Some(first) = first {
+            let has_room = |id| has_room(&self.streams, id);
+            self.from_disk
+                .pass_over(&passed_over, first.stream, has_room);
         }
         self.rest();
         self.tell_progress_that_waits();
@@ -226,4 +230,31 @@ impl Watcher {
         };
         self.end(watcher.stream, ended, None);
     }
+}
+
+/// Whether a stream takes events. If not, its outbox says when it does again.
+fn has_room(streams: &HashMap<StreamId, Stream>, id: StreamId) -> bool {
+    let stream = streams.get(&id);
+    stream.is_some_and(|stream| !stream.sending.is_full())
+}
+
+/// The late watchers whose turn it is.
+fn next_in_line(
+    turns: &mut Turns,
+    streams: &HashMap<StreamId, Stream>,
+    watchers: &HashMap<WatcherId, Watch>,
+) -> Vec<Late> {
+    let next = turns.next(
+        |watcher| watchers.contains_key(watcher),
+        |id| has_room(streams, id),
+    );
+    let late = next.into_iter().filter_map(|watcher| {
+        let watch = watchers.get(&watcher)?;
+        Some(Late {
+            watcher,
+            interest: watch.interest.clone(),
+            next: watch.next,
+        })
+    });
+    late.collect()
 }

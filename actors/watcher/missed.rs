@@ -189,7 +189,8 @@ fn as_it_reads(event: &Arc<Event>, compacted: i64) -> Arc<Event> {
     })
 }
 
-/// Reads the history once for all of them, from where the first of them is, for parts of about so many bytes at most.
+/// Reads the history once for all of them, from where the first of them is, for parts of about so many bytes at most. What was found
+/// stands in their order.
 pub(super) fn read(
     state: &InForce,
     late: Vec<Late>,
@@ -200,17 +201,8 @@ pub(super) fn read(
     let bytes = bytes_max.saturating_mul(READ_PARTS).min(PART_BYTES);
     let history = rm_kv::history(&state.environment, from, bytes)?;
     let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
-    let (here, others): (Vec<Late>, Vec<Late>) = late
-        .into_iter()
-        .partition(|late| late.next >= history.from && late.next < history.next);
-    let others = others.into_iter().map(|late| {
-        // One that was there before the compaction is told what is compacted, as long as that is whole.
-        let found = match late.next < history.whole_from {
-            true => Found::Compacted(history.compacted),
-            false => Found::Elsewhere,
-        };
-        (late.watcher, found)
-    });
+    let is_here = |late: &Late| late.next >= history.from && late.next < history.next;
+    let here: Vec<Late> = late.iter().filter(|late| is_here(late)).cloned().collect();
     let parts = parts(
         events.iter(),
         history.next,
@@ -218,9 +210,17 @@ pub(super) fn read(
         &here,
         bytes_max,
     );
-    let told = here.iter().zip(parts);
-    let told = told.map(|(late, part)| (late.watcher, Found::Part(part)));
-    Ok(told.chain(others).collect())
+    let mut parts = parts.into_iter();
+    let found = late.into_iter().map(|late| {
+        let found = match is_here(&late).then(|| parts.next()).flatten() {
+            Some(part) => Found::Part(part),
+            // One that was there before the compaction is told what is compacted, as long as that is whole.
+            None if late.next < history.whole_from => Found::Compacted(history.compacted),
+            None => Found::Elsewhere,
+        };
+        (late.watcher, found)
+    });
+    Ok(found.collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A client's stream, as the Watcher has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,10 +14,6 @@ pub(super) struct Stream {
     pub(super) watchers: BTreeMap<i64, WatcherId>,
     /// Where to look for the next number.
     pub(super) next_id: i64,
-    /// Those of them that are late, but for whom it is the turn of, in the order of their turns.
-    pub(super) late: VecDeque<WatcherId>,
-    /// Whether it has its place in the line.
-    pub(super) in_line: bool,
     /// The room of the request, while the client waits to be told of progress.
     pub(super) asks_progress: Option<OwnedSemaphorePermit>,
     /// When its watchers are told of progress that want to be.

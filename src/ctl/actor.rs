@@ -68,7 +68,7 @@ pub(crate) enum FaultCommand {
         /// The actor's name
         actor: String,
         /// Where: handler, started, future, transaction, commit, checkpoint, send, copy, send_snapshot, receive, received,
-        /// prepare, install or installed
+        /// prepare, install, installed or history
         point: String,
         /// What: panic, stop, hang, delay:MS, io_error, no_space or lose
         action: String,

@@ -1,10 +1,12 @@
 //! What a watcher is told: whole transactions, nothing from before the revision that it asked for, and nothing with a gap.
 
-use rm_actors::port::{Command, Interest, NewWatcher, Notice, Operation, Put, Txn, WatchStream};
+use rm_actors::port::{
+    Command, Interest, NewWatcher, Notice, Operation, Put, Refusal, Txn, WatchStream,
+};
 use rm_config::Config;
 use tokio::time::timeout;
 
-use crate::solo::Solo;
+use crate::solo::{PATIENCE, Solo, endure};
 use crate::trio::{SOON, Trio};
 
 /// Asks for a watcher of everything from a revision on.
@@ -152,6 +154,104 @@ async fn etcd_20221_a_watcher_of_the_future_is_told_neither_events_nor_progress_
     solo.put("key", "5").await;
     let first = told(&mut ahead).await;
     assert_eq!(first.first(), Some(&5), "not even progress before");
+}
+
+/// Writes so many values, each of so many bytes, that can then be read nowhere but on the disk.
+async fn write_history(solo: &Solo, values: i64, value_bytes: usize) {
+    let value = "v".repeat(value_bytes);
+    for _ in 0..values {
+        solo.put("key", &value).await;
+    }
+    // It reads a checkpoint that is written for it.
+    solo.running.port().hash(0).await.expect("nothing fails");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_are_late_at_places_far_apart_none_is_told_all_before_the_other() {
+    // More than ten reads each.
+    const VALUES_EACH: i64 = 44;
+    let solo = Solo::start(patient).await;
+    write_history(&solo, 2 * VALUES_EACH, 256 << 10).await;
+    let port = solo.running.port();
+    let [mut early, mut late] = [0, 1].map(|_| port.watch().expect("it runs"));
+    let (first, middle) = (2, 2 + VALUES_EACH);
+    for (stream, start) in [(&mut early, first), (&mut late, middle)] {
+        watch(stream, start).await;
+        assert!(matches!(next(stream).await, Notice::Created { .. }));
+    }
+    let mut heard = [0; 2];
+    while heard.iter().all(|&heard| heard < VALUES_EACH) {
+        let (which, revisions) = tokio::select! {
+            revisions = told(&mut early) => (0, revisions),
+            revisions = told(&mut late) => (1, revisions),
+        };
+        for revision in revisions {
+            assert_eq!(revision, [first, middle][which] + heard[which]);
+            heard[which] += 1;
+        }
+    }
+    assert!(
+        heard.iter().all(|&heard| heard > VALUES_EACH / 3),
+        "{heard:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_memory_is_told_while_a_disk_stalls_for_others() {
+    let solo = Solo::start(patient).await;
+    write_history(&solo, 2, 1).await;
+    let port = solo.running.port();
+    let mut beside = port.watch().expect("it runs");
+    watch(&beside, 0).await;
+    assert!(matches!(next(&mut beside).await, Notice::Created { .. }));
+    let recent = port.report().revision + 1;
+    for revision in [recent, recent + 1] {
+        solo.put("key", "recent").await;
+        assert_eq!(told(&mut beside).await, [revision]);
+    }
+    let stall = format!("delay:{}", 2 * PATIENCE.as_millis());
+    solo.arm("watcher", "history", &stall, 1);
+    let mut stalled = port.watch().expect("it runs");
+    watch(&stalled, 2).await;
+    assert!(matches!(next(&mut stalled).await, Notice::Created { .. }));
+    // One of them may come a moment before the disk is asked.
+    for _ in 0..3 {
+        let mut near = port.watch().expect("it runs");
+        watch(&near, recent).await;
+        assert!(matches!(next(&mut near).await, Notice::Created { .. }));
+        assert_eq!(told(&mut near).await, [recent, recent + 1]);
+    }
+    assert!(stalled.next_if_ready().is_none(), "its disk stalls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_cannot_be_read_ends_the_streams_and_the_next_ones_are_told() {
+    let solo = Solo::start(|config| {
+        patient(config);
+        endure(config);
+    })
+    .await;
+    write_history(&solo, 2, 1).await;
+    let port = solo.running.port();
+    for (failures, action) in [(1, "panic"), (2, "io_error")] {
+        solo.arm("watcher", "history", action, 1);
+        let mut stream = port.watch().expect("it runs");
+        watch(&stream, 2).await;
+        let ended = timeout(SOON, async {
+            loop {
+                if let Err(refusal) = stream.next().await {
+                    return refusal;
+                }
+            }
+        });
+        assert_eq!(ended.await.expect("soon"), Refusal::Restarted, "{action}");
+        let is_back = |solo: &Solo| solo.failures() == failures && solo.all_run();
+        solo.until(action, is_back).await;
+        let mut stream = port.watch().expect("it runs");
+        watch(&stream, 2).await;
+        assert!(matches!(next(&mut stream).await, Notice::Created { .. }));
+        assert_eq!(told(&mut stream).await, [2, 3]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
