@@ -143,9 +143,7 @@ pub struct Delivery {
 impl Delivery {
     /// None where there is nothing to tell.
     pub(crate) fn new(events: Vec<Arc<Event>>, revision: i64) -> Option<Arc<Delivery>> {
-        // As they are, and as they are sent.
-        let bytes = |event: &Arc<Event>| event.bytes() + event.data_bytes();
-        let bytes = events.iter().map(bytes).sum();
+        let bytes = events.iter().map(|event| Delivery::bytes_of(event)).sum();
         let delivery = || Delivery {
             events,
             revision,
@@ -154,6 +152,11 @@ impl Delivery {
             encoded: Default::default(),
         };
         (bytes > 0).then(|| Arc::new(delivery()))
+    }
+
+    /// How much memory an event takes in one, in bytes, about: as it is, and as it is sent.
+    pub(crate) fn bytes_of(event: &Event) -> usize {
+        event.bytes() + event.data_bytes()
     }
 
     /// Each event as it is sent to watchers that want to be told so: encoded by whoever asks first, for all.

@@ -88,19 +88,15 @@ impl Watcher {
         let Some(recent) = &self.recent else {
             return;
         };
-        let late = next_in_line(&mut self.from_memory, &self.streams, &self.watchers);
+        let bytes_max = self.part_bytes();
+        let turns = &mut self.from_memory;
+        let late = next_in_line(turns, &self.streams, &self.watchers, bytes_max);
         let reaches_back = |late: &Late| late.next >= recent.start();
         let (late, too_late): (Vec<Late>, Vec<Late>) = late.into_iter().partition(reaches_back);
         let from = late.iter().map(|late| late.next).min();
         let compacted = self.machine.shared.board.compaction().borrow().revision;
         let parts = match from {
-            Some(from) => missed::parts(
-                recent.from(from),
-                recent.next(),
-                compacted,
-                &late,
-                self.part_bytes(),
-            ),
+            Some(from) => missed::parts(recent.from(from), recent.next(), compacted, &late),
             None => Vec::new(),
         };
         for (late, part) in late.iter().zip(parts) {
@@ -114,8 +110,10 @@ impl Watcher {
 
     /// About how much a watcher is told in one turn: no more than may wait for a stream.
     fn part_bytes(&self) -> usize {
-        let share = self.machine.shared.backlog.share_bytes();
-        share.min(missed::PART_BYTES)
+        let shared = &self.machine.shared;
+        let bytes_max = shared.config.config.watch.queue_bytes_max;
+        let bytes_max = bytes_max.min(shared.backlog.share_bytes());
+        bytes_max.min(missed::PART_BYTES)
     }
 
     /// Tells a late watcher what it missed, if there is room for that. It stays late if that was not all.
@@ -146,18 +144,19 @@ impl Watcher {
 
     /// Has what late watchers missed read from the disk.
     fn read(&mut self, context: &mut Context<Self>) {
-        let late = next_in_line(&mut self.from_disk, &self.streams, &self.watchers);
+        let bytes_max = self.part_bytes();
+        let turns = &mut self.from_disk;
+        let late = next_in_line(turns, &self.streams, &self.watchers, bytes_max);
         if late.is_empty() {
             return;
         }
         self.reading = true;
         let shared = self.machine.shared.clone();
-        let bytes_max = self.part_bytes();
         let read = tokio::task::spawn_blocking(move || {
             let strike = shared.strike_disk_of(ActorName::Watcher, Point::History);
             strike.map_err(|error| error.to_string())?;
             let state = shared.resources.states.present();
-            missed::read(&state, late, bytes_max).map_err(|error| error.to_string())
+            missed::read(&state, late).map_err(|error| error.to_string())
         });
         let read = actix::fut::wrap_future::<_, Self>(read);
         context.spawn(read.map(|read, watcher, context| match read {
@@ -204,6 +203,7 @@ impl Watcher {
         let Some(recent) = &self.recent else {
             return;
         };
+        let bytes_max = self.part_bytes();
         let read = found.iter_mut().filter_map(|(watcher, found)| {
             let Found::Part(part) = found else {
                 return None;
@@ -212,11 +212,12 @@ impl Watcher {
                 watcher: *watcher,
                 interest: self.watchers.get(watcher)?.interest.clone(),
                 next: part.next,
+                bytes_max,
             };
             Some((late, part))
         });
         let compacted = self.machine.shared.board.compaction().borrow().revision;
-        missed::add_recent(read.collect(), recent, compacted, self.part_bytes());
+        missed::add_recent(read.collect(), recent, compacted);
     }
 
     fn tell_compacted(&mut self, watcher: WatcherId, compacted: i64) {
@@ -238,11 +239,12 @@ fn has_room(streams: &HashMap<StreamId, Stream>, id: StreamId) -> bool {
     stream.is_some_and(|stream| !stream.sending.is_full())
 }
 
-/// The late watchers whose turn it is.
+/// The late watchers whose turn it is, each to be told about so many bytes.
 fn next_in_line(
     turns: &mut Turns,
     streams: &HashMap<StreamId, Stream>,
     watchers: &HashMap<WatcherId, Watch>,
+    bytes_max: usize,
 ) -> Vec<Late> {
     let next = turns.next(
         |watcher| watchers.contains_key(watcher),
@@ -254,6 +256,7 @@ fn next_in_line(
             watcher,
             interest: watch.interest.clone(),
             next: watch.next,
+            bytes_max,
         })
     });
     late.collect()

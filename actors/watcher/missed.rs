@@ -12,8 +12,11 @@ use super::recent::Recent;
 use crate::states::InForce;
 use crate::watching::{Delivery, Interest};
 
-/// How many bytes of changes are read at a time, and about how many a watcher is told at a time where there is room.
-pub(super) const PART_BYTES: usize = 1 << 20;
+/// How many bytes of changes are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// About how many bytes a watcher is told at a time where there is room: what is read at a time, as it is and as it is sent.
+pub(super) const PART_BYTES: usize = 2 * READ_BYTES;
 
 /// How many parts are read at a time where they are smaller than that.
 const READ_PARTS: usize = 4;
@@ -25,6 +28,8 @@ pub(super) struct Late {
     pub(super) interest: Interest,
     /// The first revision of which it was not told.
     pub(super) next: i64,
+    /// About how many bytes it may be told, as they count where they wait.
+    pub(super) bytes_max: usize,
 }
 
 /// What a watcher is told next.
@@ -64,26 +69,19 @@ impl Part {
     }
 }
 
-/// Adds what memory has of what follows on it, where that is not too much: who was late is told all at once then, and as of the newest
-/// revision, wherever the disk ends and memory begins.
-pub(super) fn add_recent(
-    mut read: Vec<(Late, &mut Part)>,
-    recent: &Recent,
-    compacted: i64,
-    bytes_max: usize,
-) {
-    read.retain(|(_, part)| recent.start() <= part.next && part.bytes() < bytes_max);
-    let late: Vec<Late> = read.iter().map(|(late, _)| late.clone()).collect();
+/// Adds what memory has of what follows on it, as far as there is room for more: who was late is told all at once then, and as of the
+/// newest revision, wherever the disk ends and memory begins.
+pub(super) fn add_recent(mut read: Vec<(Late, &mut Part)>, recent: &Recent, compacted: i64) {
+    read.retain(|(late, part)| recent.start() <= part.next && part.bytes() < late.bytes_max);
+    let late = |(late, part): &(Late, &mut Part)| Late {
+        bytes_max: late.bytes_max - part.bytes(),
+        ..late.clone()
+    };
+    let late: Vec<Late> = read.iter().map(late).collect();
     let Some(from) = late.iter().map(|late| late.next).min() else {
         return;
     };
-    let more = parts(
-        recent.from(from),
-        recent.next(),
-        compacted,
-        &late,
-        bytes_max,
-    );
+    let more = parts(recent.from(from), recent.next(), compacted, &late);
     // Those who want the same go on sharing it.
     let mut made = HashMap::new();
     for ((_, part), more) in read.into_iter().zip(more) {
@@ -108,33 +106,33 @@ struct Want {
     from: i64,
     events: Vec<Arc<Event>>,
     bytes: usize,
+    bytes_max: usize,
     /// The revision with which it would become too much.
     end: Option<i64>,
 }
 
 impl Want {
-    fn add(&mut self, event: &Arc<Event>, bytes_max: usize) {
+    fn add(&mut self, event: &Arc<Event>) {
         if event.revision() < self.from || self.end.is_some() {
             return;
         }
         let is_new = self.events.last().map(|last| last.revision()) != Some(event.revision());
-        if is_new && self.bytes >= bytes_max {
+        if is_new && self.bytes >= self.bytes_max {
             self.end = Some(event.revision());
         } else {
-            self.bytes += event.bytes();
+            self.bytes += Delivery::bytes_of(event);
             self.events.push(event.clone());
         }
     }
 }
 
 /// Their parts of a stretch of the history, in their order. The stretch holds all from where the first of them is up to the revision
-/// `end`, which is not in it; the key space is compacted up to the revision `compacted`. A part has about so many bytes at most.
+/// `end`, which is not in it; the key space is compacted up to the revision `compacted`.
 pub(super) fn parts<'e>(
     events: impl Iterator<Item = &'e Arc<Event>>,
     end: i64,
     compacted: i64,
     late: &[Late],
-    bytes_max: usize,
 ) -> Vec<Part> {
     let mut wants: Vec<Want> = Vec::new();
     let mut audience = Audience::default();
@@ -143,12 +141,13 @@ pub(super) fn parts<'e>(
         .iter()
         .map(|late| {
             *numbers
-                .entry((&late.interest, late.next))
+                .entry((&late.interest, late.next, late.bytes_max))
                 .or_insert_with(|| {
                     wants.push(Want {
                         from: late.next,
                         events: Vec::new(),
                         bytes: 0,
+                        bytes_max: late.bytes_max,
                         end: None,
                     });
                     let number = wants.len() - 1;
@@ -161,7 +160,7 @@ pub(super) fn parts<'e>(
         let event = as_it_reads(event, compacted);
         for group in audience.groups_of(&event) {
             for &number in &audience.group(group).members {
-                wants[number].add(&event, bytes_max);
+                wants[number].add(&event);
             }
         }
     }
@@ -189,16 +188,17 @@ fn as_it_reads(event: &Arc<Event>, compacted: i64) -> Arc<Event> {
     })
 }
 
-/// Reads the history once for all of them, from where the first of them is, for parts of about so many bytes at most. What was found
-/// stands in their order.
+/// Reads the history once for all of them, from where the first of them is. What was found stands in their order.
 pub(super) fn read(
     state: &InForce,
     late: Vec<Late>,
-    bytes_max: usize,
 ) -> Result<Vec<(WatcherId, Found)>, KvError> {
-    let from = late.first().map_or(0, |first| first.next);
+    let Some(first) = late.first() else {
+        return Ok(Vec::new());
+    };
+    let from = first.next;
     // Where little may be told at a time, no more is read than those who want different things may be told of.
-    let bytes = bytes_max.saturating_mul(READ_PARTS).min(PART_BYTES);
+    let bytes = first.bytes_max.saturating_mul(READ_PARTS).min(READ_BYTES);
     let history = rm_kv::history(&state.environment, from, bytes)?;
     let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
     let is_here = |late: &Late| late.next >= history.from && late.next < history.next;
@@ -208,7 +208,6 @@ pub(super) fn read(
         history.next,
         history.compacted,
         &here,
-        bytes_max,
     );
     let mut parts = parts.into_iter();
     let found = late.into_iter().map(|late| {
@@ -256,6 +255,7 @@ mod tests {
                 ..Interest::default()
             },
             next,
+            bytes_max: PART_BYTES,
         }
     }
 
@@ -292,7 +292,7 @@ mod tests {
             // It was read up to before what is in memory.
             late(4, "a", "", 2),
         ];
-        let mut read = parts(events[..2].iter(), 4, -1, &all, PART_BYTES);
+        let mut read = parts(events[..2].iter(), 4, -1, &all);
         read[3].next = 3;
         let with_recent = |read: &[Part], bytes_max| {
             let mut read = read.to_vec();
@@ -301,12 +301,13 @@ mod tests {
                 (
                     Late {
                         next,
+                        bytes_max,
                         ..late.clone()
                     },
                     part,
                 )
             });
-            add_recent(follow_on.collect(), &recent, -1, bytes_max);
+            add_recent(follow_on.collect(), &recent, -1);
             read
         };
         let whole = with_recent(&read, PART_BYTES);
@@ -336,7 +337,7 @@ mod tests {
             late(5, "a", "", 3),
             late(6, "a", "", 9),
         ];
-        let parts = parts(events.iter(), 6, -1, &all, PART_BYTES);
+        let parts = parts(events.iter(), 6, -1, &all);
         let expected = [
             (vec![2, 3], 6),
             (vec![3], 6),
@@ -352,7 +353,8 @@ mod tests {
 
     #[test]
     fn a_part_that_would_be_too_large_ends_before_a_revision() {
-        let half = PART_BYTES / 2;
+        // A value counts as it is, and as it is sent.
+        let half = PART_BYTES / 4;
         let events = [
             event(2, "a", half),
             event(3, "a", half),
@@ -365,9 +367,47 @@ mod tests {
             (PART_BYTES, [(vec![2, 3, 3], 5), (vec![6], 7)]),
             (1, [(vec![2], 3), (vec![6], 7)]),
         ] {
-            let parts = parts(events.iter(), 7, -1, &all, bytes_max);
+            let all = all.clone().map(|late| Late { bytes_max, ..late });
+            let parts = parts(events.iter(), 7, -1, &all);
             assert_eq!(told(&parts), expected);
         }
+    }
+
+    #[test]
+    fn a_part_is_no_larger_where_it_waits_than_it_may_be_but_for_one_revision() {
+        const BYTES_MAX: usize = 100_000;
+        let events: Vec<_> = (2..40)
+            .map(|revision| event(revision, "a", 10_000))
+            .collect();
+        let most = BYTES_MAX + Delivery::bytes_of(&events[0]);
+        let wanted = [Late {
+            bytes_max: BYTES_MAX,
+            ..late(1, "a", "", 2)
+        }];
+        let from_disk = &parts(events.iter(), 40, -1, &wanted)[0];
+        assert!(from_disk.next < 40 && from_disk.bytes() < most);
+
+        // The first two are on the disk, and the others in memory.
+        let happened = Happened {
+            from: 4,
+            next: 40,
+            events: events[2..].to_vec(),
+            ask: Ask {
+                watcher: 1,
+                number: 1,
+            },
+            checkpointed: 3,
+        };
+        let mut recent = Recent::new(&happened, usize::MAX);
+        recent.extend(&happened);
+        let both = &mut parts(events[..2].iter(), 4, -1, &wanted)[0];
+        let [wanted] = wanted;
+        let follow_on = Late {
+            next: both.next,
+            ..wanted
+        };
+        add_recent(vec![(follow_on, both)], &recent, -1);
+        assert_eq!((both.next, both.bytes()), (from_disk.next, from_disk.bytes()));
     }
 
     #[test]
@@ -378,7 +418,7 @@ mod tests {
             Arc::new(Event { prev_kv, ..event })
         };
         let events = [with_before(4), with_before(5), with_before(6)];
-        let parts = parts(events.iter(), 7, 5, &[late(1, "a", "", 4)], PART_BYTES);
+        let parts = parts(events.iter(), 7, 5, &[late(1, "a", "", 4)]);
         let told = parts[0].events.as_ref().expect("it has events");
         let with_before = |event: &Arc<Event>| (event.revision(), event.prev_kv.is_some());
         let told: Vec<(i64, bool)> = told.events.iter().map(with_before).collect();

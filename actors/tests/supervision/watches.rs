@@ -197,6 +197,34 @@ async fn of_two_that_are_late_at_places_far_apart_none_is_told_all_before_the_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_late_watcher_is_told_no_more_at_once_than_may_wait_for_its_stream() {
+    const VALUES: i64 = 100;
+    const VALUE_BYTES: usize = 8_000;
+    const QUEUE_BYTES: usize = 10 * VALUE_BYTES;
+    let solo = Solo::start(|config| {
+        patient(config);
+        config.watch.queue_bytes_max = QUEUE_BYTES;
+    })
+    .await;
+    write_history(&solo, VALUES, VALUE_BYTES).await;
+    let port = solo.running.port();
+    let mut stream = port.watch().expect("it runs");
+    watch(&stream, 2).await;
+    assert!(matches!(next(&mut stream).await, Notice::Created { .. }));
+    let mut heard = 0;
+    while heard < VALUES as usize {
+        let Notice::Happened { parts, .. } = next(&mut stream).await else {
+            panic!("it is told of nothing else");
+        };
+        for part in parts {
+            heard += part.events.len();
+            let most = QUEUE_BYTES + 3 * VALUE_BYTES;
+            assert!(part.bytes < most, "{} bytes at once", part.bytes);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_memory_is_told_while_a_disk_stalls_for_others() {
     let solo = Solo::start(patient).await;
     write_history(&solo, 2, 1).await;
