@@ -36,6 +36,7 @@ pub use crate::report::{
     ActorReport, Identity, Member, PeerRefusal, Report, Standing, Transfer as SnapshotTransfer,
 };
 pub use crate::snapshot_stream::{SnapshotPiece, SnapshotStream};
+pub use crate::watcher::Counted;
 pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
 /// How many questions there may be at a time about who looks after the machine.

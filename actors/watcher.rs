@@ -28,7 +28,8 @@ use slog::debug;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::audience::Audience;
-pub(crate) use self::backlog::{Backlog, Counted};
+pub(crate) use self::backlog::Backlog;
+pub use self::backlog::Counted;
 pub(crate) use self::outbox::{Outbox, Sending};
 use self::recent::Recent;
 use self::stream::Stream;

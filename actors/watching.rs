@@ -106,6 +106,8 @@ pub enum Notice {
         manner: Manner,
         /// What happened, oldest first; each part has at least one event.
         parts: Vec<Arc<Delivery>>,
+        /// That it waits; to be held until it has left the machine.
+        counted: Counted,
     },
     /// All that happened up to a revision was told.
     Progress {
@@ -193,8 +195,6 @@ pub struct WatchStream {
     outbox: Arc<Outbox>,
     losses: watch::Receiver<u64>,
     room: Arc<Semaphore>,
-    /// What was taken last, as part of what waits for all streams: until more is asked for it is on its way.
-    taken: Option<Counted>,
 }
 
 /// The room that a request takes until its answer has left.
@@ -227,7 +227,6 @@ impl Port {
             outbox,
             losses,
             room: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            taken: None,
         })
     }
 }
@@ -269,7 +268,6 @@ impl WatchStream {
     /// The Watcher has failed, and with it the stream: the client should open another and go on after the last revision that it was
     /// told of.
     pub async fn next(&mut self) -> Result<Notice, Refusal> {
-        self.taken = None;
         let (notice, is_low) = tokio::select! {
             taken = self.outbox.take() => taken?,
             _ = self.losses.changed() => return Err(Refusal::Restarted),
@@ -279,18 +277,15 @@ impl WatchStream {
 
     /// The same where something is to be told already.
     pub fn next_if_ready(&mut self) -> Option<Result<Notice, Refusal>> {
-        self.taken = None;
         let taken = self.outbox.try_take()?;
         Some(taken.map(|(notice, is_low)| self.taken(notice, is_low)))
     }
 
-    fn taken(&mut self, notice: Notice, is_low: bool) -> Notice {
+    fn taken(&self, notice: Notice, is_low: bool) -> Notice {
         if is_low {
             self.tell(StreamRequest::Low);
         }
         if let Notice::Happened { parts, .. } = &notice {
-            let bytes = parts.iter().map(|part| part.bytes).sum();
-            self.taken = Some(self.outbox.backlog().count(bytes));
             let events: usize = parts.iter().map(|part| part.events.len()).sum();
             self.shared.board.meters.events.add(events as u64);
         }

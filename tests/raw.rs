@@ -45,13 +45,14 @@ impl Raw {
         Raw::connect_with(address, &h2::client::Builder::new()).await
     }
 
-    /// Connects, and lets nothing of any answer come.
+    /// Connects, and lets so many bytes of each answer come and no more.
     ///
     /// # Panics
     ///
     /// As [`Raw::connect`].
-    pub async fn connect_deaf(address: SocketAddr) -> Raw {
-        Raw::connect_with(address, h2::client::Builder::new().initial_window_size(0)).await
+    pub async fn connect_deaf(address: SocketAddr, window: u32) -> Raw {
+        let mut how = h2::client::Builder::new();
+        Raw::connect_with(address, how.initial_window_size(window)).await
     }
 
     async fn connect_with(address: SocketAddr, how: &h2::client::Builder) -> Raw {

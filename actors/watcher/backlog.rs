@@ -50,9 +50,9 @@ impl Backlog {
     }
 }
 
-/// Some of what waits.
+/// Some of what waits for clients' streams. Dropped, it waits no longer.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub struct Counted {
     backlog: Arc<Backlog>,
     bytes: usize,
 }

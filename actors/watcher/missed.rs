@@ -189,10 +189,7 @@ fn as_it_reads(event: &Arc<Event>, compacted: i64) -> Arc<Event> {
 }
 
 /// Reads the history once for all of them, from where the first of them is. What was found stands in their order.
-pub(super) fn read(
-    state: &InForce,
-    late: Vec<Late>,
-) -> Result<Vec<(WatcherId, Found)>, KvError> {
+pub(super) fn read(state: &InForce, late: Vec<Late>) -> Result<Vec<(WatcherId, Found)>, KvError> {
     let Some(first) = late.first() else {
         return Ok(Vec::new());
     };
@@ -203,12 +200,7 @@ pub(super) fn read(
     let events: Vec<Arc<Event>> = history.events.into_iter().map(Arc::new).collect();
     let is_here = |late: &Late| late.next >= history.from && late.next < history.next;
     let here: Vec<Late> = late.iter().filter(|late| is_here(late)).cloned().collect();
-    let parts = parts(
-        events.iter(),
-        history.next,
-        history.compacted,
-        &here,
-    );
+    let parts = parts(events.iter(), history.next, history.compacted, &here);
     let mut parts = parts.into_iter();
     let found = late.into_iter().map(|late| {
         let found = match is_here(&late).then(|| parts.next()).flatten() {
@@ -407,7 +399,10 @@ mod tests {
             ..wanted
         };
         add_recent(vec![(follow_on, both)], &recent, -1);
-        assert_eq!((both.next, both.bytes()), (from_disk.next, from_disk.bytes()));
+        assert_eq!(
+            (both.next, both.bytes()),
+            (from_disk.next, from_disk.bytes())
+        );
     }
 
     #[test]

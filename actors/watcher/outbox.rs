@@ -85,11 +85,6 @@ impl Outbox {
         }
     }
 
-    /// What is taken from here and not sent yet is to be counted here.
-    pub(crate) fn backlog(&self) -> &Arc<Backlog> {
-        &self.backlog
-    }
-
     /// From how many bytes on no more events are taken now.
     fn bytes_max(&self) -> usize {
         self.bytes_max.min(self.backlog.share_bytes())
@@ -123,7 +118,7 @@ impl Outbox {
     /// The same, or none where nothing waits.
     pub(crate) fn try_take(&self) -> Option<Result<(Notice, bool), Refusal>> {
         let mut state = self.state();
-        match state.take() {
+        match state.take(&self.backlog) {
             Some(notice) => {
                 if let Notice::Happened { parts, .. } = &notice {
                     self.pending.take_away(events(parts));
@@ -286,9 +281,9 @@ impl State {
         }
     }
 
-    fn take(&mut self) -> Option<Notice> {
+    fn take(&mut self, backlog: &Arc<Backlog>) -> Option<Notice> {
         if let Some(id) = self.turns.pop_front() {
-            return self.take_of(id);
+            return self.take_of(id, backlog);
         }
         let item = self.barrier.take()?;
         self.bytes -= item.bytes;
@@ -301,7 +296,7 @@ impl State {
         }
     }
 
-    fn take_of(&mut self, id: i64) -> Option<Notice> {
+    fn take_of(&mut self, id: i64, backlog: &Arc<Backlog>) -> Option<Notice> {
         let items = self.items.get_mut(&id)?;
         let first = items.pop_front()?;
         self.bytes -= first.bytes;
@@ -319,7 +314,12 @@ impl State {
                     self.bytes -= item.bytes;
                     items.pop_front();
                 }
-                Notice::Happened { id, manner, parts }
+                Notice::Happened {
+                    id,
+                    manner,
+                    parts,
+                    counted: backlog.count(bytes),
+                }
             }
         };
         if items.is_empty() {

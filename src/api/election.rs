@@ -21,7 +21,7 @@ use crate::observing::Observing;
 use crate::patience::Patience;
 use crate::place::{Comer, first_in_line, outcome};
 use crate::recognition::signed;
-use crate::reply::{Message, Outgoing, Pace, Told};
+use crate::reply::{Message, OnTheWay, Outgoing, Pace, Told};
 use crate::response::key_value;
 use crate::size::check_size;
 use crate::visitor::Visitor;
@@ -152,7 +152,7 @@ impl Election for ElectionService {
                 kv: Some(key_value(leader)),
             })
         });
-        Ok(Response::new(Box::pin(told.one_by_one(responses))))
+        Ok(OnTheWay::response(told.one_by_one(responses)))
     }
 
     /// Whoever does not lead any more has resigned, as in etcd.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use rm_actors::port::{Event, Interest, NewWatcher, Notice, Port, Refusal, WatchStream};
+use rm_actors::port::{Counted, Event, Interest, NewWatcher, Notice, Port, Refusal, WatchStream};
 
 /// Watchers on this machine. They are gone when it is dropped.
 pub(crate) struct Following {
     stream: WatchStream,
+    /// What was told last counts as what waits for a stream until more is asked for.
+    told: Option<Counted>,
 }
 
 impl Following {
@@ -29,7 +31,7 @@ impl Following {
             let room = stream.room().await;
             stream.create(watcher, room);
         }
-        Ok(Following { stream })
+        Ok(Following { stream, told: None })
     }
 
     /// What happens next; of each key the oldest first.
@@ -37,9 +39,11 @@ impl Following {
     /// # Errors
     /// It is not known any more what happened: look at the keys, and follow them from there.
     pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Event>>, Refusal> {
+        self.told = None;
         loop {
             match self.stream.next().await? {
-                Notice::Happened { parts, .. } => {
+                Notice::Happened { parts, counted, .. } => {
+                    self.told = Some(counted);
                     let events = parts.iter().flat_map(|part| part.events.iter().cloned());
                     return Ok(events.collect());
                 }

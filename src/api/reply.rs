@@ -2,12 +2,14 @@
 //! or their client is gone, or has not taken them in time.
 //!
 //! tonic encodes a message at once, hands all of it over, and forgets about it. So a service answers with an [`Outgoing`] beside an empty
-//! message, and [`send`] puts that in its place: encoded bit by bit, as the client takes it.
+//! message, and [`send`] puts that in its place: encoded bit by bit, as the client takes it. The messages of a stream, [`OnTheWay`], are
+//! encoded by tonic, and their bytes own what they hold.
 
 mod body;
 mod message;
 mod pace;
 mod told;
+mod way;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +23,7 @@ use self::body::{Ending, ReplyBody};
 pub(crate) use self::message::Message;
 pub(crate) use self::pace::Pace;
 pub(crate) use self::told::Told;
+pub(crate) use self::way::{Held, OnTheWay};
 
 /// How many times the memory of a reply is needed for what is to be made of it. It travels with a request.
 #[derive(Clone, Copy, Debug)]
@@ -50,18 +53,19 @@ impl Outgoing {
     }
 }
 
-/// The response with the message that goes out with it, in the frame of gRPC and with its status behind it.
+/// The response with the message that goes out with it, in the frame of gRPC and with its status behind it, or with what its messages hold.
 pub(crate) fn send(
     mut response: Response<Body>,
     pace: &Arc<Pace>,
     cut: Option<Cutoff>,
 ) -> Response<Body> {
-    match Outgoing::take(&mut response) {
+    if let Some((message, room)) = Outgoing::take(&mut response) {
+        let body = ReplyBody::new(message.framed(), room, Ending::Status, pace, cut);
+        return response.map(|_| Body::new(body));
+    }
+    match OnTheWay::take(&mut response) {
+        Some(way) => response.map(|body| way.along(body)),
         None => response,
-        Some((message, room)) => {
-            let body = ReplyBody::new(message.framed(), room, Ending::Status, pace, cut);
-            response.map(|_| Body::new(body))
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use futures::{Stream, stream};
 use prost::Message;
 use rm_actors::port::{
-    Deed, Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal, RequestError, Room,
-    WatchStream,
+    Counted, Deed, Delivery, Event, Interest, Manner, NewWatcher, Notice, Port, Refusal,
+    RequestError, Room, WatchStream,
 };
 use rm_proto::etcdserverpb as pb;
 use rm_proto::etcdserverpb::watch_create_request::FilterType;
@@ -26,6 +26,7 @@ use crate::error::{invalid, refused};
 use crate::header::header;
 use crate::lookout::{Leaderless, Lookout};
 use crate::recognition::Caller;
+use crate::reply::{Held, OnTheWay};
 use crate::response;
 use crate::size::unread;
 use crate::visitor::PAUSE;
@@ -85,7 +86,7 @@ impl Watch for WatchService {
             in_a_row: 0,
             lookout,
         };
-        Ok(Response::new(Box::pin(conversation.responses())))
+        Ok(OnTheWay::response(conversation.responses()))
     }
 }
 
@@ -100,8 +101,8 @@ struct Conversation {
     requests: Option<Streaming<pb::WatchRequest>>,
     /// The watcher that is looked at, if there is one. The next request is read after that; what happens is told meanwhile.
     judging: Option<BoxFuture<'static, Judged>>,
-    /// What is to be sent next.
-    ready: VecDeque<told::WatchResponse>,
+    /// What is to be sent next, and what it holds until it has left.
+    ready: VecDeque<(told::WatchResponse, Held)>,
     /// How many notices were told since something else could be heard.
     in_a_row: usize,
     lookout: Lookout,
@@ -123,7 +124,7 @@ enum Next {
 
 impl Conversation {
     /// All that the client is told, up to the error that ends it.
-    fn responses(self) -> impl Stream<Item = Result<told::WatchResponse, Status>> {
+    fn responses(self) -> impl Stream<Item = Result<(told::WatchResponse, Held), Status>> {
         stream::unfold(Some(self), |conversation| async move {
             let mut conversation = conversation?;
             match conversation.response().await {
@@ -133,7 +134,7 @@ impl Conversation {
         })
     }
 
-    async fn response(&mut self) -> Result<told::WatchResponse, Status> {
+    async fn response(&mut self) -> Result<(told::WatchResponse, Held), Status> {
         loop {
             if let Some(response) = self.ready.pop_front() {
                 return Ok(response);
@@ -225,14 +226,15 @@ impl Conversation {
         let revision = self.port.report().revision;
         let status = invalid(refusal);
         let (code, text) = (status.code(), status.message());
-        self.ready.push_back(told::WatchResponse {
+        let refused = told::WatchResponse {
             header: Some(header(&self.port, revision)),
             watch_id: NO_WATCHER,
             created: true,
             canceled: true,
             cancel_reason: format!("rpc error: code = {code:?} desc = {text}"),
             ..told::WatchResponse::default()
-        });
+        };
+        self.ready.push_back((refused, Held::default()));
     }
 
     fn tell(&mut self, notice: Notice) {
@@ -241,41 +243,54 @@ impl Conversation {
             watch_id: id,
             ..told::WatchResponse::default()
         };
-        match notice {
-            Notice::Created { id, revision } => self.ready.push_back(told::WatchResponse {
+        let response = match notice {
+            Notice::Created { id, revision } => told::WatchResponse {
                 created: true,
                 ..at(id, revision)
-            }),
-            Notice::Refused { reason, revision } => self.ready.push_back(told::WatchResponse {
+            },
+            Notice::Refused { reason, revision } => told::WatchResponse {
                 created: true,
                 canceled: true,
                 cancel_reason: reason.to_owned(),
                 ..at(NO_WATCHER, revision)
-            }),
-            Notice::Progress { id, revision } => {
-                self.ready.push_back(at(id.unwrap_or(NO_WATCHER), revision));
-            }
+            },
+            Notice::Progress { id, revision } => at(id.unwrap_or(NO_WATCHER), revision),
             Notice::Ended {
                 id,
                 revision,
                 compacted,
-            } => self.ready.push_back(told::WatchResponse {
+            } => told::WatchResponse {
                 canceled: true,
                 compact_revision: compacted.unwrap_or_default(),
                 ..at(id, revision)
-            }),
-            Notice::Happened { id, manner, parts } => {
+            },
+            Notice::Happened {
+                id,
+                manner,
+                parts,
+                counted,
+            } => {
                 let whole = told::WatchResponse {
                     events: events(&parts, manner),
                     ..at(id, parts.last().map_or(0, |part| part.revision))
                 };
-                if manner.fragments {
-                    let bytes_max = self.port.config().limits.request_bytes_max + FRAGMENT_MORE;
-                    self.ready.extend(fragments(whole, bytes_max));
-                } else {
-                    self.ready.push_back(whole);
-                }
+                return self.tell_events(whole, manner, counted);
             }
+        };
+        self.ready.push_back((response, Held::default()));
+    }
+
+    /// They count until the last of them has left.
+    fn tell_events(&mut self, whole: told::WatchResponse, manner: Manner, counted: Counted) {
+        let bytes_max = self.port.config().limits.request_bytes_max + FRAGMENT_MORE;
+        let parts = match manner.fragments {
+            true => fragments(whole, bytes_max),
+            false => vec![whole],
+        };
+        let parts = parts.into_iter().map(|part| (part, Held::default()));
+        self.ready.extend(parts);
+        if let Some((_, held)) = self.ready.back_mut() {
+            *held = Held::as_events(counted);
         }
     }
 }

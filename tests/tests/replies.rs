@@ -33,6 +33,9 @@ const SMALL: usize = 15;
 /// Longer than any test takes.
 const LONG_MS: u64 = 600_000;
 
+/// What comes to those who take nothing: the least with which HTTP takes a piece of an answer as a whole.
+const DEAF_BYTES: u32 = 1;
+
 const RANGE: &str = "/etcdserverpb.KV/Range";
 
 const REFUSED: &str = "raftmachine: this machine holds as many replies as it may (limits.replies_bytes_max) until their clients take \
@@ -86,13 +89,13 @@ async fn ask(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
     (raw, call)
 }
 
-/// The same, who lets nothing come at all.
+/// The same, who lets next to nothing come.
 async fn ask_deaf(cluster: &Cluster, request: &RangeRequest) -> (Raw, Call) {
     call_deaf(cluster, RANGE, request).await
 }
 
 async fn call_deaf(cluster: &Cluster, path: &str, request: &impl Message) -> (Raw, Call) {
-    let raw = Raw::connect_deaf(cluster.machines[0].client).await;
+    let raw = Raw::connect_deaf(cluster.machines[0].client, DEAF_BYTES).await;
     let call = raw.call(path, &[], &request.encode_to_vec()).await;
     (raw, call)
 }
@@ -405,40 +408,45 @@ async fn a_list_of_leases_holds_its_memory_however_short_it_is() {
 
 const OBSERVE: &str = "/v3electionpb.Election/Observe";
 
-/// A machine with a leader of an election, whose value has [`MIB`].
-async fn machine_with_a_leader(settings: Settings) -> (Cluster, Lines) {
+/// A machine with a leader of an election, whose value has so many bytes.
+async fn machine_with_a_leader(settings: Settings, value_bytes: usize) -> (Cluster, Lines) {
     let (cluster, client) = machine(settings).await;
     grant(&client, 7, 600).await;
     let lines = Lines::new([cluster.machines[0].client]);
-    let value = "v".repeat(MIB);
+    let value = "v".repeat(value_bytes);
     lines.campaign(0, "e", 7, &value).await.expect("it leads");
     (cluster, lines)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_observer_is_told_counts_until_it_is_taken() {
-    let (cluster, lines) = machine_with_a_leader(patient()).await;
-    let deaf = call_deaf(&cluster, OBSERVE, &leader("e")).await;
-    until("what it is told is counted", async || {
+    // A small one is gathered with others, and a large one is handed over at once.
+    for value_bytes in [1_000, MIB] {
+        let (cluster, lines) = machine_with_a_leader(patient(), value_bytes).await;
+        let deaf = call_deaf(&cluster, OBSERVE, &leader("e")).await;
+        until("what it is told is counted", async || {
+            let held = metric(&cluster, "bytes");
+            (held > value_bytes).then_some(()).ok_or(held.to_string())
+        })
+        .await;
         let held = metric(&cluster, "bytes");
-        (held > MIB).then_some(()).ok_or(held.to_string())
-    })
-    .await;
-    drop(deaf);
-    until_metric(&cluster, "bytes", 0).await;
-    let mut observing = lines.elections(0).observe(leader("e")).await;
-    let observing = observing.as_mut().expect("it is open").get_mut();
-    let told = observing.message().await.expect("it goes on");
-    let kv = told.expect("somebody leads").kv.expect("with a value");
-    assert_eq!(kv.value.len(), MIB);
-    // While it waits for the next.
-    until_metric(&cluster, "bytes", 0).await;
+        assert!(held > value_bytes, "it is no more: {held}");
+        drop(deaf);
+        until_metric(&cluster, "bytes", 0).await;
+        let mut observing = lines.elections(0).observe(leader("e")).await;
+        let observing = observing.as_mut().expect("it is open").get_mut();
+        let told = observing.message().await.expect("it goes on");
+        let kv = told.expect("somebody leads").kv.expect("with a value");
+        assert_eq!(kv.value.len(), value_bytes);
+        // While it waits for the next.
+        until_metric(&cluster, "bytes", 0).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_observer_that_takes_nothing_is_sent_away() {
     let settings = patient().with("timings.reply_stall_ms", 2_000);
-    let (cluster, _lines) = machine_with_a_leader(settings).await;
+    let (cluster, _lines) = machine_with_a_leader(settings, MIB).await;
     let (raw, call) = call_deaf(&cluster, OBSERVE, &leader("e")).await;
     let _ = raw.ended().await;
     drop(call);

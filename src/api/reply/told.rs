@@ -1,14 +1,13 @@
-//! What a stream tells one thing after the other: each counts as a reply until the next is asked for, which is when the client has taken it.
+//! What a stream tells one thing after the other: each counts as a reply until it has left the machine.
 
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use prost::Message;
-use rm_actors::port::{Port, ReplyRoom};
+use rm_actors::port::Port;
 use tonic::Status;
 
-use super::Pace;
-use super::pace::Ticket;
+use super::{Held, Pace};
 use crate::connection::Cutoff;
 use crate::error::refused;
 
@@ -23,33 +22,27 @@ pub(crate) struct Told {
     pub(crate) cut: Option<Cutoff>,
 }
 
-/// What a message holds that is on its way.
-type Held = (ReplyRoom, Arc<Ticket>);
-
 impl Told {
     /// The same messages, each once there is room for it.
     pub(crate) fn one_by_one<M: Message>(
         self,
         messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
-    ) -> impl Stream<Item = Result<M, Status>> {
-        let state = (messages.boxed(), self, None::<Held>);
+    ) -> impl Stream<Item = Result<(M, Held), Status>> {
+        let state = (messages.boxed(), self);
         stream::unfold(Some(state), |state| async move {
-            let (mut messages, told, last) = state?;
-            drop(last);
+            let (mut messages, told) = state?;
             let next = match messages.next().await? {
                 Ok(message) => told.hold(&message).await.map(|held| (message, held)),
                 Err(status) => Err(status),
             };
-            Some(match next {
-                Ok((message, held)) => (Ok(message), Some((messages, told, Some(held)))),
-                Err(status) => (Err(status), None),
-            })
+            let rest = next.is_ok().then_some((messages, told));
+            Some((next, rest))
         })
     }
 
     async fn hold(&self, message: &impl Message) -> Result<Held, Status> {
         let room = self.port.room_to_tell(COPIES * message.encoded_len()).await;
         let ticket = self.pace.begin_told(self.cut.clone());
-        Ok((room.map_err(refused)?, ticket))
+        Ok(Held::as_reply(room.map_err(refused)?, ticket))
     }
 }

@@ -33,7 +33,7 @@ use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::connection::{Client, Cutoff};
 use crate::dispatch::{Services, cut_of};
 use crate::error::unserved;
-use crate::reply::{self, Message, Outgoing, Pace, ReplyWeight};
+use crate::reply::{self, Message, OnTheWay, Outgoing, Pace, ReplyWeight};
 
 /// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
 const JSON_FACTOR: usize = 2;
@@ -226,6 +226,8 @@ struct Answer {
     /// The only message, if it is no small one, with the memory that it holds.
     whole: Option<(Message, ReplyRoom)>,
     messages: Messages,
+    /// What the messages of a stream hold, if they hold anything.
+    way: Option<OnTheWay>,
 }
 
 /// Where a document goes.
@@ -242,6 +244,7 @@ async fn call(mut services: Services, request: Request<Body>) -> Result<Answer, 
         Some(status) if status.code() != tonic::Code::Ok => Err(status),
         _ => Ok(Answer {
             whole: Outgoing::take(&mut response),
+            way: OnTheWay::take(&mut response),
             messages: Messages::new(response.into_body()),
         }),
     }
@@ -257,6 +260,7 @@ async fn unary(
         let Answer {
             whole,
             mut messages,
+            ..
         } = outcome?;
         let (message, room) = match whole {
             Some((message, room)) => (message.into_bytes(), room),
@@ -283,19 +287,19 @@ async fn unary(
 
 /// The answers of a stream, a line each. It begins with the first, so that a call which is refused has the status of its refusal.
 async fn told(outcome: Result<Answer, Status>, of: MessageDescriptor) -> Response<Body> {
-    let mut messages = match outcome {
-        Ok(answer) => answer.messages,
+    let mut answer = match outcome {
+        Ok(answer) => answer,
         Err(status) => return stream_refusal(&status),
     };
-    let first = match line(&mut messages, &of).await {
+    let first = match line(&mut answer, &of).await {
         Ok(Some(first)) => first,
         Ok(None) => return answer::json(StatusCode::OK, Bytes::new()),
         Err(status) => return stream_refusal(&status),
     };
-    let rest = stream::unfold(Some((messages, of)), |state| async move {
-        let (mut messages, of) = state?;
-        match line(&mut messages, &of).await {
-            Ok(Some(line)) => Some((line, Some((messages, of)))),
+    let rest = stream::unfold(Some((answer, of)), |state| async move {
+        let (mut answer, of) = state?;
+        match line(&mut answer, &of).await {
+            Ok(Some(line)) => Some((line, Some((answer, of)))),
             Ok(None) => None,
             Err(status) => Some((stream_error(&status), None)),
         }
@@ -308,14 +312,16 @@ async fn told(outcome: Result<Answer, Status>, of: MessageDescriptor) -> Respons
 }
 
 /// The next answer of a stream as its line.
-async fn line(messages: &mut Messages, of: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
-    match messages.next().await? {
-        Some(message) => {
-            let line = json::to_json(of.clone(), message, b"{\"result\":", b"}\n");
-            line.await.map(|line| Some(line.into()))
-        }
-        None => Ok(None),
-    }
+async fn line(answer: &mut Answer, of: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
+    let Some(message) = answer.messages.next().await? else {
+        return Ok(None);
+    };
+    let line = json::to_json(of.clone(), message, b"{\"result\":", b"}\n").await?;
+    let line = Bytes::from(line);
+    Ok(Some(match &answer.way {
+        Some(way) => way.carry_next(line),
+        None => line,
+    }))
 }
 
 #[cfg(test)]
