@@ -197,14 +197,9 @@ impl Port {
         self.room_by(deadline, bytes, wait).await
     }
 
-    /// Waits for the memory of something that is told to a client, in bytes.
-    ///
-    /// # Errors
-    /// [`Refusal::NoRoomForReply`]: there was none in time.
-    pub async fn room_to_tell(&self, bytes: usize) -> Result<ReplyRoom, Refusal> {
-        let deadline = Instant::now() + self.shared.request_timeout();
-        let wait = self.shared.replies.wait(bytes);
-        self.room_by(deadline, bytes, wait).await
+    /// Waits for the memory of what a stream tells its client next, in bytes, however long that takes.
+    pub async fn room_to_tell(&self, bytes: usize) -> ReplyRoom {
+        self.shared.replies.wait_as_stream(bytes).await
     }
 
     /// How long a read waits for a machine whose disk is full.

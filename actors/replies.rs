@@ -20,6 +20,9 @@ const SMALL_SHARE: usize = 4;
 /// The most who wait for room of one kind at a time; one more is refused.
 const WAITING_MAX: usize = 256;
 
+/// The most streams that wait beside them at a time, before whoever comes later; one more waits behind the other streams.
+const STREAMS_MAX: usize = 16;
+
 /// The most that is set aside for the reply of a write that tells keys before the write is begun, in bytes. All that may be under way have
 /// half of the memory for small replies at most.
 const PROMISED_BYTES_MAX: usize = 8 << 10;
@@ -48,6 +51,10 @@ struct Share {
     free: Arc<Semaphore>,
     /// Places to wait in.
     places: Semaphore,
+    /// The same for streams, as many as there are.
+    stream_places: Semaphore,
+    /// Turns of streams to wait beside the others.
+    stream_turns: Semaphore,
 }
 
 impl Share {
@@ -56,6 +63,8 @@ impl Share {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
             places: Semaphore::new(WAITING_MAX),
+            stream_places: Semaphore::new(Semaphore::MAX_PERMITS),
+            stream_turns: Semaphore::new(STREAMS_MAX),
         }
     }
 
@@ -69,14 +78,26 @@ impl Share {
     /// So many bytes, behind all who came before; none when too many wait.
     async fn wait(&self, bytes: usize) -> Option<ReplyRoom> {
         let _place = self.places.try_acquire().ok()?;
+        Some(self.acquire(bytes).await)
+    }
+
+    /// The same for a stream, behind the others that wait, however many they are.
+    async fn wait_as_stream(&self, bytes: usize) -> ReplyRoom {
+        let _place = self.stream_places.try_acquire();
+        let turn = self.stream_turns.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
+        self.acquire(bytes).await
+    }
+
+    async fn acquire(&self, bytes: usize) -> ReplyRoom {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let permit = self.free.clone().acquire_many_owned(bytes).await.ok()?;
-        Some(ReplyRoom(Some(permit)))
+        let permit = self.free.clone().acquire_many_owned(bytes).await;
+        ReplyRoom(Some(permit.expect("the semaphore is never closed")))
     }
 
     fn waiting(&self) -> usize {
-        WAITING_MAX - self.places.available_permits()
+        let with_place = WAITING_MAX - self.places.available_permits();
+        with_place + Semaphore::MAX_PERMITS - self.stream_places.available_permits()
     }
 
     fn held_bytes(&self) -> usize {
@@ -118,6 +139,13 @@ impl Replies {
     pub(crate) async fn wait(&self, bytes: usize) -> Option<ReplyRoom> {
         let bytes = bytes.min(self.reply_bytes_max());
         self.share(bytes).wait(bytes).await
+    }
+
+    /// Waits for so many bytes, or for the most that a reply may take, for what a stream tells next, however long that takes. There are no
+    /// more who wait so than streams, and few of them at a time hold up whoever asks once.
+    pub(crate) async fn wait_as_stream(&self, bytes: usize) -> ReplyRoom {
+        let bytes = bytes.min(self.reply_bytes_max());
+        self.share(bytes).wait_as_stream(bytes).await
     }
 
     /// Waits for what a write needs that tells keys, so that it is not carried out in vain; none when too many wait.
@@ -448,6 +476,28 @@ mod tests {
         waiting.pop();
         let one_more = replies.wait(3 * MIB).now_or_never();
         assert!(one_more.is_none(), "it waits");
+    }
+
+    #[test]
+    fn streams_wait_however_many_they_are_and_few_of_them_before_others() {
+        let replies = replies();
+        let all: Vec<_> = (0..8).map_while(|_| made(&replies, 2 * MIB, MIB)).collect();
+        let streams = 2 * WAITING_MAX;
+        let mut waiting: Vec<_> = (0..streams)
+            .map(|_| Box::pin(replies.wait_as_stream(MIB)))
+            .collect();
+        let at_once = waiting.iter_mut().filter_map(|wait| wait.now_or_never());
+        assert_eq!(at_once.count(), 0, "there is no room");
+        assert_eq!(replies.waiting(), streams);
+        let mut other = Box::pin(replies.wait(MIB));
+        assert!(other.as_mut().now_or_never().is_none(), "it has a place");
+        drop(all);
+        let told = waiting.iter_mut().filter_map(|wait| wait.now_or_never());
+        let told: Vec<ReplyRoom> = told.collect();
+        assert_eq!(told.len(), STREAMS_MAX);
+        drop(told);
+        let other = other.now_or_never().flatten();
+        assert!(other.is_some(), "it is before the other streams");
     }
 
     #[tokio::test]

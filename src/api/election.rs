@@ -145,14 +145,14 @@ impl Election for ElectionService {
         let patience = Patience::new(&self.leaderless, request.metadata(), &self.draining);
         let line = Line::new(&request.into_inner().name);
         let observing = Observing::new(visitor, line);
-        let responses = observing.leaders(patience).map(move |told| {
+        let responses = observing.leaders().map(move |told| {
             let (revision, leader) = told?;
             Ok(pb::LeaderResponse {
                 header: Some(header(&port, revision)),
                 kv: Some(key_value(leader)),
             })
         });
-        Ok(OnTheWay::response(told.one_by_one(responses)))
+        Ok(OnTheWay::response(told.one_by_one(responses, patience)))
     }
 
     /// Whoever does not lead any more has resigned, as in etcd.

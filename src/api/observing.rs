@@ -14,7 +14,6 @@ use tonic::Status;
 use crate::error::refused;
 use crate::following::Following;
 use crate::line::{Line, found};
-use crate::patience::Patience;
 use crate::visitor::Visitor;
 
 /// A leader's key with its value, and the revision of the key space at that moment.
@@ -49,15 +48,12 @@ impl Observing {
         }
     }
 
-    /// All that the client is told, up to the error that ends it, or until there is no more patience, whatever is waited for.
-    pub(crate) fn leaders(self, patience: Patience) -> impl Stream<Item = Result<Leader, Status>> {
-        stream::unfold(Some((self, patience)), |state| async move {
-            let (mut observing, mut patience) = state?;
-            let told = tokio::select! {
-                told = observing.next() => told,
-                status = patience.over() => Err(status),
-            };
-            let rest = told.is_ok().then_some((observing, patience));
+    /// All that the client is told, up to the error that ends it.
+    pub(crate) fn leaders(self) -> impl Stream<Item = Result<Leader, Status>> {
+        stream::unfold(Some(self), |observing| async move {
+            let mut observing = observing?;
+            let told = observing.next().await;
+            let rest = told.is_ok().then_some(observing);
             Some((told, rest))
         })
     }

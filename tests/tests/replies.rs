@@ -8,13 +8,14 @@ use prost::Message;
 use rm_proto::etcdserverpb::{
     DeleteRangeRequest, LeaseLeasesRequest, PutRequest, RangeRequest, RangeResponse,
 };
+use rm_proto::v3electionpb::{LeaderKey, LeaderResponse};
 use rm_tests::curl::get;
 use rm_tests::leases::{self, grant};
 use rm_tests::lines::{Lines, await_standing, leader, refusal};
 use rm_tests::prometheus::Page;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Client, Cluster, Settings, until};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 const MIB: usize = 1 << 20;
 
@@ -43,6 +44,8 @@ const REFUSED: &str = "raftmachine: this machine holds as many replies as it may
 
 const AFTER: &str =
     "raftmachine: the request was carried out, and this machine had no memory left for its reply";
+
+const STOPPED: &str = "etcdserver: server stopped";
 
 /// A machine with a list of large values and a small key beside it.
 async fn machine(settings: Settings) -> (Cluster, Client) {
@@ -409,20 +412,44 @@ async fn a_list_of_leases_holds_its_memory_however_short_it_is() {
 const OBSERVE: &str = "/v3electionpb.Election/Observe";
 
 /// A machine with a leader of an election, whose value has so many bytes.
-async fn machine_with_a_leader(settings: Settings, value_bytes: usize) -> (Cluster, Lines) {
+async fn machine_with_a_leader(
+    settings: Settings,
+    value_bytes: usize,
+) -> (Cluster, Lines, LeaderKey) {
     let (cluster, client) = machine(settings).await;
     grant(&client, 7, 600).await;
     let lines = Lines::new([cluster.machines[0].client]);
     let value = "v".repeat(value_bytes);
-    lines.campaign(0, "e", 7, &value).await.expect("it leads");
-    (cluster, lines)
+    let led = lines.campaign(0, "e", 7, &value).await.expect("it leads");
+    (cluster, lines, led)
+}
+
+/// The value of whoever leads, as an observer is told it next.
+async fn value_told(observing: &mut Streaming<LeaderResponse>) -> Result<Bytes, Status> {
+    let told = observing.message().await?.expect("it goes on");
+    Ok(told.kv.expect("somebody leads").value)
+}
+
+/// An observer that has yet to be told a value, for which there is no room, and those who hold that.
+async fn waiting_observer(
+    cluster: &Cluster,
+    lines: &Lines,
+    led: &LeaderKey,
+) -> (Streaming<LeaderResponse>, Vec<(Raw, Call)>) {
+    let mut observing = lines.observe(0, "e").await.expect("it is open");
+    value_told(&mut observing).await.expect("somebody leads");
+    let values = fill_but_for_little(cluster).await;
+    let value = "w".repeat(MIB);
+    lines.proclaim(0, led, &value).await.expect("it leads");
+    until_metric(cluster, "waiting", 1).await;
+    (observing, values)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_observer_is_told_counts_until_it_is_taken() {
     // A small one is gathered with others, and a large one is handed over at once.
     for value_bytes in [1_000, MIB] {
-        let (cluster, lines) = machine_with_a_leader(patient(), value_bytes).await;
+        let (cluster, lines, _) = machine_with_a_leader(patient(), value_bytes).await;
         let deaf = call_deaf(&cluster, OBSERVE, &leader("e")).await;
         until("what it is told is counted", async || {
             let held = metric(&cluster, "bytes");
@@ -433,11 +460,9 @@ async fn what_an_observer_is_told_counts_until_it_is_taken() {
         assert!(held > value_bytes, "it is no more: {held}");
         drop(deaf);
         until_metric(&cluster, "bytes", 0).await;
-        let mut observing = lines.elections(0).observe(leader("e")).await;
-        let observing = observing.as_mut().expect("it is open").get_mut();
-        let told = observing.message().await.expect("it goes on");
-        let kv = told.expect("somebody leads").kv.expect("with a value");
-        assert_eq!(kv.value.len(), value_bytes);
+        let mut observing = lines.observe(0, "e").await.expect("it is open");
+        let told = value_told(&mut observing).await.expect("somebody leads");
+        assert_eq!(told.len(), value_bytes);
         // While it waits for the next.
         until_metric(&cluster, "bytes", 0).await;
     }
@@ -446,9 +471,31 @@ async fn what_an_observer_is_told_counts_until_it_is_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_observer_that_takes_nothing_is_sent_away() {
     let settings = patient().with("timings.reply_stall_ms", 2_000);
-    let (cluster, _lines) = machine_with_a_leader(settings, MIB).await;
+    let (cluster, _lines, _) = machine_with_a_leader(settings, MIB).await;
     let (raw, call) = call_deaf(&cluster, OBSERVE, &leader("e")).await;
     let _ = raw.ended().await;
     drop(call);
     until_metric(&cluster, "bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_waits_for_room_longer_than_any_request() {
+    let settings = patient().with("timings.request_timeout_ms", 1_000);
+    let (cluster, lines, led) = machine_with_a_leader(settings, MIB).await;
+    let (mut observing, values) = waiting_observer(&cluster, &lines, &led).await;
+    // Who came later has waited in vain.
+    let (_raw, call) = ask_deaf(&cluster, &value()).await;
+    assert_eq!(told(&call.end().await), (Code::ResourceExhausted, REFUSED));
+    drop(values);
+    let told = value_told(&mut observing).await.expect("it goes on");
+    assert_eq!(told, vec![b'w'; MIB]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_waits_for_room_is_told_that_the_machine_stops() {
+    let (mut cluster, lines, led) = machine_with_a_leader(patient(), MIB).await;
+    let (mut observing, _values) = waiting_observer(&cluster, &lines, &led).await;
+    let (_, end) = tokio::join!(cluster.machines[0].terminate(), value_told(&mut observing));
+    let end = end.expect_err("it stops");
+    assert_eq!(told(&end), (Code::Unavailable, STOPPED));
 }

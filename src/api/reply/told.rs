@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{Held, Pace};
 use crate::connection::Cutoff;
-use crate::error::refused;
+use crate::patience::Patience;
 
 /// How many times a message is in memory: as it is told, and as it is encoded.
 const COPIES: usize = 2;
@@ -23,26 +23,36 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The same messages, each once there is room for it.
+    /// The same messages, each once there is room for it, up to the error that ends them, or until there is no more patience, whatever is
+    /// waited for.
     pub(crate) fn one_by_one<M: Message>(
         self,
         messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
+        patience: Patience,
     ) -> impl Stream<Item = Result<(M, Held), Status>> {
-        let state = (messages.boxed(), self);
+        let state = (messages.boxed(), self, patience);
         stream::unfold(Some(state), |state| async move {
-            let (mut messages, told) = state?;
-            let next = match messages.next().await? {
-                Ok(message) => told.hold(&message).await.map(|held| (message, held)),
-                Err(status) => Err(status),
+            let (mut messages, told, mut patience) = state?;
+            let next = async {
+                Some(match messages.next().await? {
+                    Ok(message) => {
+                        let held = told.hold(&message).await;
+                        Ok((message, held))
+                    }
+                    Err(status) => Err(status),
+                })
             };
-            let rest = next.is_ok().then_some((messages, told));
+            let next = tokio::select! {
+                next = next => next?,
+                status = patience.over() => Err(status),
+            };
+            let rest = next.is_ok().then_some((messages, told, patience));
             Some((next, rest))
         })
     }
 
-    async fn hold(&self, message: &impl Message) -> Result<Held, Status> {
+    async fn hold(&self, message: &impl Message) -> Held {
         let room = self.port.room_to_tell(COPIES * message.encoded_len()).await;
-        let ticket = self.pace.begin_told(self.cut.clone());
-        Ok(Held::as_reply(room.map_err(refused)?, ticket))
+        Held::as_reply(room, self.pace.begin_told(self.cut.clone()))
     }
 }
