@@ -1,4 +1,5 @@
-//! The body of a reply: pieces that are encoded as HTTP asks for them, each with its share of the memory that the reply holds.
+//! The body of a reply: pieces that are encoded as HTTP asks for them, each with its share of the memory that the reply holds. What is encoded
+//! already is in memory as a whole until the last of it has gone, and so goes all of its memory with the last piece.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,21 +85,21 @@ pub(super) fn lock(rest: &Mutex<Option<Rest>>) -> MutexGuard<'_, Option<Rest>> {
 }
 
 impl Rest {
-    /// The next piece with its share of the memory, and whether a part ends with it.
+    /// The next piece with the memory that goes with it, and whether a part ends with it.
     fn next(&mut self) -> (Bytes, ReplyRoom, bool) {
         let before = self.message.bytes();
         let is_encoded = self.message.is_encoded();
         let piece = self.message.next(PIECE_BYTES);
         let left = self.message.bytes();
-        let room = match is_encoded {
-            true if left > 0 => ReplyRoom::default(),
-            true => std::mem::take(&mut self.room),
-            false => {
-                let held = self.room.bytes() as u128;
-                // It cannot overflow, and is no more than is held.
-                let share = held * piece.len() as u128 / before.max(1) as u128;
-                self.room.split(share as usize)
-            }
+        let room = if !is_encoded {
+            let held = self.room.bytes() as u128;
+            // It cannot overflow, and is no more than is held.
+            let share = held * piece.len() as u128 / before.max(1) as u128;
+            self.room.split(share as usize)
+        } else if left > 0 {
+            ReplyRoom::default()
+        } else {
+            std::mem::take(&mut self.room)
         };
         let part_is_over = left <= self.part_ends;
         if part_is_over {
