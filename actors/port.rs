@@ -111,7 +111,7 @@ impl Port {
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
             self.meters().writes_failed.add(1);
         }
-        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)) = outcome {
+        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange { .. })) = outcome {
             self.meters().replies_refused.add(1);
         }
         outcome
@@ -147,7 +147,9 @@ impl Port {
         let replies = &self.shared.replies;
         match replies.weigh(&mut answered.room, self.reply_weight) {
             true => Ok(answered),
-            false => Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)),
+            false => Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange {
+                revision: answered.reply.revision,
+            })),
         }
     }
 

@@ -66,7 +66,7 @@ pub(crate) fn invalid(error: RequestError) -> Status {
         RequestError::ReplyTooLarge
         | RequestError::ReplyTooLargeAfterChange
         | RequestError::NoRoomForReply
-        | RequestError::NoRoomForReplyAfterChange => Status::resource_exhausted(text),
+        | RequestError::NoRoomForReplyAfterChange { .. } => Status::resource_exhausted(text),
         RequestError::Auth(error) => not_permitted(error),
         RequestError::NoSpace | RequestError::TooManyAlarms => Status::resource_exhausted(text),
         RequestError::Corrupt => Status::data_loss(text),
@@ -270,7 +270,7 @@ mod tests {
                 "raftmachine: the request was carried out, and its reply is too large; ask for fewer keys at a time",
             ),
             (
-                RequestError::NoRoomForReplyAfterChange,
+                RequestError::NoRoomForReplyAfterChange { revision: 7 },
                 Code::ResourceExhausted,
                 "raftmachine: the request was carried out, and this machine had no memory left for its reply",
             ),

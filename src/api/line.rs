@@ -87,11 +87,6 @@ pub(crate) fn written(key: &Bytes, revision: i64) -> Compare {
     is(key, CompareTarget::Mod(revision))
 }
 
-/// Whether nobody has written a key since it was created.
-pub(crate) fn first_version(key: &Bytes) -> Compare {
-    is(key, CompareTarget::Version(1))
-}
-
 fn is(key: &Bytes, target: CompareTarget) -> Compare {
     Compare {
         key: key.clone(),

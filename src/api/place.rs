@@ -19,7 +19,7 @@ use tonic::Status;
 
 use crate::error::refused;
 use crate::following::Following;
-use crate::line::{Line, created, first_version, found, own, touch, written};
+use crate::line::{Line, created, found, own, touch, written};
 use crate::patience::Patience;
 use crate::visitor::Visitor;
 
@@ -90,7 +90,7 @@ struct Place {
     visitor: Visitor,
     line: Line,
     spot: Spot,
-    /// The revision in which this call was the last to write the key; zero where that is not known.
+    /// The revision in which this call was the last to write the key; zero before it has.
     written: i64,
     is_first: bool,
     /// Whether the lease was granted for it, and ends with it.
@@ -183,7 +183,9 @@ impl Place {
             failure: [again].into_iter().chain(look).collect(),
         };
         let reply = self.visitor.port.propose(Command::Txn(txn)).await;
-        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange)) = reply {
+        if let Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange { revision })) = reply {
+            // A key that an earlier revision created may be held by a call that was told so: it is not found by this one.
+            (self.spot.created, self.written) = (revision, revision);
             self.to_be_left = true;
         }
         let (is_new, revision, replies) = outcome(reply?)?;
@@ -285,7 +287,12 @@ impl Place {
         if !std::mem::take(&mut self.to_be_left) {
             return None;
         }
-        let Spot { key, lease, .. } = &self.spot;
+        let Spot {
+            key,
+            lease,
+            created: at,
+            ..
+        } = &self.spot;
         let command = if self.owns_lease {
             Command::RevokeLease { id: *lease }
         } else {
@@ -294,11 +301,7 @@ impl Place {
                 ..DeleteRange::default()
             };
             Command::Txn(Txn {
-                compare: vec![match self.written {
-                    // Whoever wrote it first alone did.
-                    0 => first_version(key),
-                    revision => written(key, revision),
-                }],
+                compare: vec![created(key, *at), written(key, self.written)],
                 success: vec![Operation::DeleteRange(delete)],
                 ..Txn::default()
             })

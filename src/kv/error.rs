@@ -81,18 +81,21 @@ pub enum RequestError {
     #[error(
         "raftmachine: the request was carried out, and this machine had no memory left for its reply"
     )]
-    NoRoomForReplyAfterChange,
+    NoRoomForReplyAfterChange {
+        /// The revision of the changes.
+        revision: i64,
+    },
     /// A query holds a write; send it as a command. Not one of etcd's.
     #[error("raftmachine: a query must not write")]
     NotReadOnly,
 }
 
 impl RequestError {
-    /// The same of a request that made changes, where it is a want of room for its reply.
-    pub(crate) fn after_change(self) -> RequestError {
+    /// The same of a request that made changes in this revision, where it is a want of room for its reply.
+    pub(crate) fn after_change(self, revision: i64) -> RequestError {
         match self {
             RequestError::ReplyTooLarge => RequestError::ReplyTooLargeAfterChange,
-            RequestError::NoRoomForReply => RequestError::NoRoomForReplyAfterChange,
+            RequestError::NoRoomForReply => RequestError::NoRoomForReplyAfterChange { revision },
             other => other,
         }
     }

@@ -393,7 +393,7 @@ impl Keyspace {
         match (unanswered, made) {
             (None, _) => Ok(reply),
             (Some(error), 0) => Err(error.into()),
-            (Some(error), _) => Err(error.after_change().into()),
+            (Some(error), _) => Err(error.after_change(self.state.revision).into()),
         }
     }
 

@@ -11,7 +11,7 @@ use rm_proto::etcdserverpb::{
 use rm_proto::v3electionpb::{LeaderKey, LeaderResponse};
 use rm_tests::curl::get;
 use rm_tests::leases::{self, grant};
-use rm_tests::lines::{Lines, await_standing, leader, refusal};
+use rm_tests::lines::{Lines, await_standing, ended, leader, refusal, standing};
 use rm_tests::prometheus::Page;
 use rm_tests::raw::{Call, Raw};
 use rm_tests::{Client, Cluster, Settings, until};
@@ -30,6 +30,9 @@ const LISTS: usize = 3;
 
 /// How many replies of one value fit into the memory for small ones.
 const SMALL: usize = 15;
+
+/// What is left for the reply of a lock whose name has as much.
+const UNTOLD_BYTES: usize = 64 << 10;
 
 /// Longer than any test takes.
 const LONG_MS: u64 = 600_000;
@@ -270,6 +273,24 @@ async fn fill_but_for_little(cluster: &Cluster) -> Vec<(Raw, Call)> {
     values
 }
 
+/// The same until less than so much is left for small replies.
+async fn fill_but_for(cluster: &Cluster, client: &Client, bytes: usize) -> Vec<(Raw, Call)> {
+    let mut values = fill_but_for_little(cluster).await;
+    let left = || REPLIES_BYTES / 4 - metric(cluster, "bytes");
+    client.put("rest", vec![b'v'; left() - bytes]).await;
+    let rest = RangeRequest {
+        key: "rest".into(),
+        ..Default::default()
+    };
+    values.push(ask_deaf(cluster, &rest).await);
+    until("little is left", async || {
+        let left = left();
+        (left < bytes).then_some(()).ok_or(left.to_string())
+    })
+    .await;
+    values
+}
+
 /// As many who take nothing of one value as there is room for, and one who waits.
 async fn fill_small(cluster: &Cluster) -> Vec<(Raw, Call)> {
     let mut values = Vec::new();
@@ -300,21 +321,8 @@ async fn a_write_waits_for_room_to_tell_before_it_is_carried_out() {
 async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried_out() {
     let settings = patient().with("timings.request_timeout_ms", 2_000);
     let (cluster, client) = machine(settings).await;
-    let mut values = fill_but_for_little(&cluster).await;
-    // Of the rest less is left than any such write wants.
-    let left = REPLIES_BYTES / 4 - metric(&cluster, "bytes");
-    client.put("rest", vec![b'v'; left - 2_048]).await;
-    let rest = RangeRequest {
-        key: "rest".into(),
-        ..Default::default()
-    };
-    values.push(ask_deaf(&cluster, &rest).await);
-    until("there is no room", async || {
-        let held = metric(&cluster, "bytes");
-        let is_full = REPLIES_BYTES / 4 - held < 2_048;
-        is_full.then_some(()).ok_or(held.to_string())
-    })
-    .await;
+    // Less than any such write wants.
+    let values = fill_but_for(&cluster, &client, 2_048).await;
     let refused = client.kv(0).put(telling_put()).await;
     let refused = refused.expect_err("there is no room");
     assert_eq!(told(&refused), (Code::ResourceExhausted, REFUSED));
@@ -324,16 +332,78 @@ async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_could_not_be_told_of_leaves_the_line() {
-    // Twice as long as what is left by the values of the others is.
-    let name = "l".repeat(MIB * 3 / 5);
     let (cluster, client) = machine(patient()).await;
-    let values = fill_but_for_little(&cluster).await;
+    let values = fill_but_for(&cluster, &client, UNTOLD_BYTES).await;
+    let name = "l".repeat(UNTOLD_BYTES);
     grant(&client, 7, 600).await;
     let lines = Lines::new([cluster.machines[0].client]);
     let (code, text) = refusal(lines.lock(0, &name, 7).await);
     assert_eq!((code, text.as_str()), (Code::ResourceExhausted, AFTER));
     drop(values);
     await_standing(&client, &name, 0).await;
+}
+
+/// The machine that was asked applies late: by the time that it knows, the place was shared, left, and taken anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_could_not_be_told_of_takes_none_from_a_later_call() {
+    let (cluster, client) = machine(patient().of(3)).await;
+    let _values = fill_but_for(&cluster, &client, UNTOLD_BYTES).await;
+    let name = "l".repeat(UNTOLD_BYTES);
+    grant(&client, 7, 600).await;
+    assert_eq!(standing(&client, 0, &name).await.len(), 0);
+    let before = transactions(&cluster, 1);
+    client
+        .arm_fault(0, "applier", "transaction", "delay:5000", 1)
+        .await;
+    let lines = Lines::new(cluster.machines.iter().map(|machine| machine.client));
+    let untold = tokio::spawn({
+        let (lines, name) = (lines.clone(), name.clone());
+        async move { lines.lock(0, &name, 7).await }
+    });
+    until("the place is taken", async || {
+        let keys = standing(&client, 1, &name).await.len();
+        (keys == 1).then_some(()).ok_or(format!("{keys} keys"))
+    })
+    .await;
+    let shared = lines.lock(1, &name, 7).await.expect("it is the first");
+    lines.unlock(1, shared).await.expect("it is there");
+    let held = lines.lock(1, &name, 7).await.expect("it is the first");
+    let (code, text) = refusal(ended("it is told", untold).await);
+    assert_eq!((code, text.as_str()), (Code::ResourceExhausted, AFTER));
+    // Those of the three calls, and the one by which the first leaves.
+    until_transactions(&cluster, 1, before + 4).await;
+    let keys = standing(&client, 1, &name).await;
+    assert!(keys == [held], "the lock is held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_could_not_be_told_of_once_more_stays_with_the_call_that_was_told() {
+    let (cluster, client) = machine(patient()).await;
+    grant(&client, 7, 600).await;
+    let lines = Lines::new([cluster.machines[0].client]);
+    let name = "l".repeat(UNTOLD_BYTES);
+    let held = lines.lock(0, &name, 7).await.expect("it is the first");
+    let values = fill_but_for(&cluster, &client, UNTOLD_BYTES).await;
+    let before = transactions(&cluster, 0);
+    let (code, text) = refusal(lines.lock(0, &name, 7).await);
+    assert_eq!((code, text.as_str()), (Code::ResourceExhausted, AFTER));
+    until_transactions(&cluster, 0, before + 2).await;
+    drop(values);
+    let keys = standing(&client, 0, &name).await;
+    assert!(keys == [held], "the lock is held");
+}
+
+/// How many transactions a machine has applied.
+fn transactions(cluster: &Cluster, machine: usize) -> usize {
+    Page::of(&cluster.machines[machine]).value("etcd_mvcc_txn_total", &[]) as usize
+}
+
+async fn until_transactions(cluster: &Cluster, machine: usize, expected: usize) {
+    until(&format!("{expected} are applied"), async || {
+        let found = transactions(cluster, machine);
+        (found == expected).then_some(()).ok_or(found.to_string())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

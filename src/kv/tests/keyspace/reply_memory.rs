@@ -171,9 +171,13 @@ fn a_request_whose_reply_finds_no_memory_is_carried_out_and_says_so() {
         failure: vec![Operation::Put(put)],
         ..Txn::default()
     });
+    let revision = keyspace.revision();
+    let after_change = |changes: i64| RequestError::NoRoomForReplyAfterChange {
+        revision: revision + changes,
+    };
     let expected = [
-        (&read_and_put, RequestError::NoRoomForReplyAfterChange),
-        (&delete, RequestError::NoRoomForReplyAfterChange),
+        (&read_and_put, after_change(1)),
+        (&delete, after_change(2)),
         (&read, RequestError::NoRoomForReply),
     ];
     for (command, error) in expected {
