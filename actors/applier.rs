@@ -19,7 +19,7 @@ use crate::message::{
     Serve, Switch, Tick, WriteDown,
 };
 use crate::reads::Reads;
-use crate::replies::{Answered, Making};
+use crate::replies::Answered;
 use crate::roster::{Slot, Slots};
 use crate::work_done::WorkDone;
 
@@ -239,8 +239,7 @@ impl Applier {
                 _ => None,
             };
             let replies = &self.machine.shared.replies;
-            let making = asked_here
-                .map(|number| Making::new(replies.clone(), 1, replies.take_promised(number)));
+            let making = asked_here.map(|number| replies.take_promised(number));
             let memory = making.as_ref().map(|making| making as &dyn ReplyMemory);
             let reply = self.work_done.apply(keyspace, &entry, memory, self.floor)?;
             match &entry.payload {

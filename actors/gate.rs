@@ -111,7 +111,7 @@ impl Gate {
         });
         let parked = Parked {
             command: request.command,
-            _promise: shared.replies.promise(number, request.room),
+            _promise: shared.replies.promise(number, request.room, request.weight),
             answer: request.answer,
         };
         self.parked.insert(number, parked);

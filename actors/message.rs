@@ -36,6 +36,8 @@ pub(crate) struct Submit {
     pub(crate) command: Bytes,
     /// For the reply.
     pub(crate) room: ReplyRoom,
+    /// How many bytes of memory each byte of the reply counts for.
+    pub(crate) weight: usize,
     pub(crate) answer: Answer<Answered>,
 }
 

@@ -107,7 +107,6 @@ impl Port {
             Ok(room) => self.propose_with(command, room).await,
             Err(refusal) => Err(refusal),
         };
-        let outcome = outcome.and_then(|answered| self.weigh(answered));
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
             self.meters().writes_failed.add(1);
         }
@@ -140,17 +139,6 @@ impl Port {
             self.meters().replies_refused.add(1);
             Refusal::NoRoomForReply { bytes }
         })
-    }
-
-    /// Sets aside for a reply that was made what it takes beyond its own bytes.
-    fn weigh(&self, mut answered: Answered) -> Result<Answered, Refusal> {
-        let replies = &self.shared.replies;
-        match replies.weigh(&mut answered.room, self.reply_weight) {
-            true => Ok(answered),
-            false => Err(Refusal::Request(RequestError::NoRoomForReplyAfterChange {
-                revision: answered.reply.revision,
-            })),
-        }
     }
 
     /// The same port, for whoever needs so many bytes of memory for each byte of a reply.
@@ -197,6 +185,7 @@ impl Port {
         let submit = Submit {
             command,
             room,
+            weight: self.reply_weight,
             answer,
         };
         self.shared.slots.gate.tell(submit);

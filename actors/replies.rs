@@ -40,8 +40,8 @@ pub(crate) struct Replies {
     small_bytes_max: usize,
     /// So much is set aside for the reply of a write that tells keys.
     promised_bytes: usize,
-    /// What is set aside for the replies of writes that are under way, by their numbers.
-    promised: Mutex<HashMap<u64, ReplyRoom>>,
+    /// What is set aside for the replies of writes that are under way, and how many times their bytes count, by their numbers.
+    promised: Mutex<HashMap<u64, (ReplyRoom, usize)>>,
 }
 
 /// A part of the memory.
@@ -153,38 +153,36 @@ impl Replies {
         self.wait(self.promised_bytes).await
     }
 
-    /// Keeps this for the reply of the write with this number, if it is anything.
-    pub(crate) fn promise(self: &Arc<Self>, number: u64, room: ReplyRoom) -> Option<Promise> {
+    /// Keeps this for the reply of the write with this number, whose bytes count so many times, if it is anything.
+    pub(crate) fn promise(
+        self: &Arc<Self>,
+        number: u64,
+        room: ReplyRoom,
+        weight: usize,
+    ) -> Option<Promise> {
         if room.bytes() == 0 {
             return None;
         }
-        self.promises().insert(number, room);
+        self.promises().insert(number, (room, weight));
         Some(Promise {
             replies: self.clone(),
             number,
         })
     }
 
-    /// What was kept for the reply of this write, if anything was.
-    pub(crate) fn take_promised(&self, number: u64) -> ReplyRoom {
-        self.promises().remove(&number).unwrap_or_default()
+    /// The reply of this write, to be made with what was kept for it, if anything was. It counts as much when it is made anew.
+    pub(crate) fn take_promised(self: &Arc<Self>, number: u64) -> Making {
+        let (room, weight) = match self.promises().get_mut(&number) {
+            Some((room, weight)) => (std::mem::take(room), *weight),
+            // It tells nothing, or nobody waits for it any more.
+            None => (ReplyRoom::default(), 1),
+        };
+        Making::new(self.clone(), weight, room)
     }
 
     /// Nothing panics while it is locked.
-    fn promises(&self) -> MutexGuard<'_, HashMap<u64, ReplyRoom>> {
+    fn promises(&self) -> MutexGuard<'_, HashMap<u64, (ReplyRoom, usize)>> {
         self.promised.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the memory of a reply become so many times what it is; false if there is not so much.
-    pub(crate) fn weigh(&self, room: &mut ReplyRoom, weight: usize) -> bool {
-        let bytes = room.bytes().saturating_mul(weight);
-        let mut taken = Taken {
-            room: std::mem::take(room),
-            bytes,
-        };
-        let has = bytes <= taken.room.bytes() || taken.grow(self);
-        *room = taken.room.split(bytes);
-        has
     }
 
     fn share(&self, bytes: usize) -> &Share {
@@ -233,7 +231,7 @@ pub(crate) struct Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        drop(self.replies.take_promised(self.number));
+        self.replies.promises().remove(&self.number);
     }
 }
 
@@ -515,15 +513,22 @@ mod tests {
     async fn what_is_promised_to_a_write_goes_into_its_reply_however_many_wait_for_room() {
         let replies = replies();
         let room = replies.wait_to_tell().await.expect("there is room");
-        let promise = replies.promise(7, room);
+        let promise = replies.promise(7, room, 4);
         let _others = made(&replies, 2 * MIB, MIB);
         let mut waits: Vec<_> = (0..9).map(|_| Box::pin(replies.wait(2 * MIB))).collect();
         let ready = waits.iter_mut().filter_map(|wait| wait.now_or_never());
         let _taken: Vec<_> = ready.collect();
         assert!(made(&replies, 1, 1).is_none(), "they want all there is");
-        let making = Making::new(replies.clone(), 1, replies.take_promised(7));
-        assert!(making.take(replies.promised_bytes));
+        let making = replies.take_promised(7);
+        assert!(making.take(replies.promised_bytes / 4));
         assert_eq!(making.finish().bytes(), replies.promised_bytes);
+        let again = replies.take_promised(7);
+        assert!(!again.take(1), "what was kept is gone");
+        assert_eq!(
+            again.refusal(RequestError::NoRoomForReply),
+            Refusal::NoRoomForReply { bytes: 4 },
+            "and it counts as much"
+        );
         drop(promise);
     }
 
@@ -543,11 +548,11 @@ mod tests {
     async fn what_was_promised_is_free_when_nobody_waits_for_the_reply() {
         let replies = replies();
         let room = replies.wait_to_tell().await.expect("there is room");
-        let promise = replies.promise(7, room);
+        let promise = replies.promise(7, room, 1);
         assert_eq!(replies.held_bytes(), replies.promised_bytes);
         drop(promise);
         assert_eq!(replies.held_bytes(), 0);
-        assert!(replies.promise(8, ReplyRoom::default()).is_none());
+        assert!(replies.promise(8, ReplyRoom::default(), 1).is_none());
     }
 
     #[tokio::test]
@@ -565,10 +570,7 @@ mod tests {
         let replies = replies();
         let making = Making::new(replies.clone(), 8, ReplyRoom::default());
         assert!(making.take(MIB));
-        let mut room = making.finish();
+        let _room = making.finish();
         assert_eq!(held(&replies), (0, 8 * MIB));
-        assert!(replies.weigh(&mut room, 6));
-        assert_eq!(held(&replies), (0, 48 * MIB));
-        assert!(!replies.weigh(&mut room, 2));
     }
 }

@@ -317,6 +317,26 @@ async fn a_write_waits_for_room_to_tell_before_it_is_carried_out() {
     until_metric(&cluster, "bytes", 0).await;
 }
 
+/// It counts four times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_by_json_keeps_what_was_set_aside_for_it_however_many_wait_for_room() {
+    let (cluster, _client) = machine(patient()).await;
+    let mut values = fill_but_for_little(&cluster).await;
+    values.push(ask_deaf(&cluster, &value()).await);
+    until_metric(&cluster, "waiting", 1).await;
+    let put = r#"{"key":"c21hbGw=","value":"b3RoZXI=","prev_kv":true}"#;
+    let mut stream = post(&cluster, "/v3/kv/put", put);
+    for waiting in 2..=4 {
+        until_metric(&cluster, "waiting", waiting).await;
+        values.push(ask_deaf(&cluster, &value()).await);
+    }
+    // Enough for the first, who waits for twice a value, and for the write, and not for those behind them.
+    drop(values.drain(..2));
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it is answered");
+    assert!(text.contains(r#""value":"dmFsdWU=""#), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried_out() {
     let settings = patient().with("timings.request_timeout_ms", 2_000);
