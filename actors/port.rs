@@ -103,8 +103,9 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`].
     pub async fn propose_held(&self, command: Command) -> Result<Answered, Refusal> {
-        let outcome = match self.prepare(&command).await {
-            Ok(room) => self.propose_with(command, room).await,
+        let deadline = self.deadline();
+        let outcome = match self.prepare(&command, deadline).await {
+            Ok(room) => self.propose_with(command, room, deadline).await,
             Err(refusal) => Err(refusal),
         };
         if outcome.as_ref().is_err_and(|refusal| !refusal.is_clients()) {
@@ -117,12 +118,11 @@ impl Port {
     }
 
     /// Refuses what could not be kept, and waits for room for the reply of what tells keys, before it is proposed.
-    async fn prepare(&self, command: &Command) -> Result<ReplyRoom, Refusal> {
+    async fn prepare(&self, command: &Command, deadline: Instant) -> Result<ReplyRoom, Refusal> {
         self.require_quota(command).await?;
         if !command.tells_keys() {
             return Ok(ReplyRoom::default());
         }
-        let deadline = Instant::now() + self.shared.request_timeout();
         self.room_by(deadline, 0, self.shared.replies.wait_to_tell())
             .await
     }
@@ -151,13 +151,19 @@ impl Port {
     }
 
     pub(crate) async fn propose_once(&self, command: Command) -> Result<Answered, Refusal> {
-        self.propose_with(command, ReplyRoom::default()).await
+        self.propose_with(command, ReplyRoom::default(), self.deadline())
+            .await
     }
 
     /// With what is set aside for the reply.
-    async fn propose_with(&self, command: Command, room: ReplyRoom) -> Result<Answered, Refusal> {
+    async fn propose_with(
+        &self,
+        command: Command,
+        room: ReplyRoom,
+        deadline: Instant,
+    ) -> Result<Answered, Refusal> {
         let _place = self.admit()?;
-        self.submit(command, room).await
+        self.submit(command, room, deadline).await
     }
 
     /// The same, though the machine may stop: for what ends a request that was under way before, and only takes something away.
@@ -167,11 +173,16 @@ impl Port {
     pub async fn wind_up(&self, command: Command) -> Result<Reply, Refusal> {
         let place = self.room.try_acquire();
         let _place = place.map_err(|_| Refusal::TooManyRequests)?;
-        let answered = self.submit(command, ReplyRoom::default()).await?;
-        Ok(answered.reply)
+        let submitted = self.submit(command, ReplyRoom::default(), self.deadline());
+        Ok(submitted.await?.reply)
     }
 
-    async fn submit(&self, command: Command, room: ReplyRoom) -> Result<Answered, Refusal> {
+    async fn submit(
+        &self,
+        command: Command,
+        room: ReplyRoom,
+        deadline: Instant,
+    ) -> Result<Answered, Refusal> {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to apply.
@@ -189,13 +200,19 @@ impl Port {
             answer,
         };
         self.shared.slots.gate.tell(submit);
-        // Gate keeps the deadline; this one is for a Gate that hangs and that the supervisor has not left behind yet.
-        let patience = self.shared.request_timeout() + GATE_GRACE;
+        // Gate counts from when it gets the request. This is for one that has waited for room before, and for a Gate that hangs and
+        // that the supervisor has not left behind yet.
+        let patience = tokio::time::sleep_until((deadline + GATE_GRACE).into());
         tokio::select! {
             answered = answered => answered.unwrap_or(Err(Refusal::Restarted)),
             _ = losses.changed() => Err(Refusal::Restarted),
-            () = tokio::time::sleep(patience) => Err(Refusal::TimedOut),
+            () = patience => Err(Refusal::TimedOut),
         }
+    }
+
+    /// Until when a request that comes now is waited for.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.request_timeout()
     }
 
     /// Forgets what the key space was before a revision. With `physical` it answers only once what that left without a reader is
@@ -204,7 +221,7 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`]; with `physical` also when the removal is not done in time, and goes on.
     pub async fn compact(&self, revision: i64, physical: bool) -> Result<Reply, Refusal> {
-        let deadline = Instant::now() + self.shared.request_timeout();
+        let deadline = self.deadline();
         let outcome = self.propose(Command::Compact { revision }).await;
         let compacted = Err(Refusal::Request(RequestError::Compacted));
         if physical && (outcome.is_ok() || outcome == compacted) {
