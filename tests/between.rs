@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use rm_proto::etcdserverpb::kv_client::KvClient;
 use rm_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use rm_proto::etcdserverpb::lease_client::LeaseClient;
@@ -55,6 +56,8 @@ struct Told {
     cluster: AtomicU64,
     /// How many transactions are held back.
     holding: AtomicUsize,
+    /// Those that compare this key are passed on.
+    not_holding: Mutex<Option<Bytes>>,
     held: Mutex<Vec<TxnRequest>>,
     /// How many transactions are carried out, and not answered.
     losing: AtomicUsize,
@@ -78,6 +81,7 @@ impl Between {
             holds_events: watch::Sender::new(false),
             cluster: AtomicU64::new(0),
             holding: AtomicUsize::new(0),
+            not_holding: Mutex::default(),
             held: Mutex::default(),
             losing: AtomicUsize::new(0),
             questions: Mutex::default(),
@@ -125,6 +129,17 @@ impl Between {
     /// Holds the next transaction back, and says that it could not be carried out.
     pub fn hold_a_transaction(&self) {
         self.tricks.0.holding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same of the next one that does not compare this key.
+    ///
+    /// # Panics
+    ///
+    /// When another thread has panicked with the key.
+    pub fn hold_a_transaction_without(&self, key: impl Into<Bytes>) {
+        let mut not_holding = self.tricks.not_holding();
+        *not_holding = Some(key.into());
+        self.hold_a_transaction();
     }
 
     /// How many are held back.
@@ -210,6 +225,10 @@ fn gone() -> Status {
 impl Tricks {
     fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.0.to.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn not_holding(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.not_holding.lock().expect("nobody panics with it")
     }
 
     fn lease(&self) -> LeaseClient<Channel> {
@@ -332,7 +351,10 @@ impl Kv for Tricks {
 
     async fn txn(&self, asked: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.is_here()?;
-        if take_one(&self.0.holding) {
+        let passed_on = self.not_holding().clone();
+        let mut compared = asked.get_ref().compare.iter();
+        let is_passed_on = compared.any(|compare| Some(&compare.key) == passed_on.as_ref());
+        if !is_passed_on && take_one(&self.0.holding) {
             let mut held = self.0.held.lock().expect("nobody panics with it");
             held.push(asked.into_inner());
             return Err(Status::unavailable("nobody knows what becomes of it"));

@@ -306,3 +306,33 @@ async fn a_key_that_is_too_long_to_be_named_twice_is_deleted_and_guarded_by_a_lo
     assert_eq!(report["copies"], 1, "{said}");
     etcd.assert_moved_to(&cluster).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_comes_late_changes_nothing_where_its_key_cannot_be_named_twice() {
+    let etcd = LoneEtcd::start().await;
+    let narrow = Settings::solo().with("limits.request_bytes_max", 2_048);
+    let cluster = Cluster::start(narrow).await;
+    let (source, target) = (etcd.client(), cluster.client());
+    let between = Between::start(cluster.machines[0].client).await;
+    let run = follow(&etcd.endpoint(), &between.endpoint(), &["--patience", "60"]);
+    arrives(&source, &target, "marker", "1").await;
+    let long: &'static str = "k".repeat(1_500).leak();
+    arrives(&source, &target, long, "1").await;
+    // A key that is gone, and has come again.
+    between.hold_a_transaction_without(long);
+    delete(&source, long).await;
+    becomes(&target, long, None).await;
+    assert_eq!(between.held(), 1, "it was sent twice");
+    arrives(&source, &target, long, "2").await;
+    assert!(!between.release_a_transaction().await, "it is too late");
+    assert_eq!(value(&target, long).await, Some("2".into()));
+    // A key that is changed, and has changed again.
+    between.hold_a_transaction_without(long);
+    arrives(&source, &target, long, "3").await;
+    assert_eq!(between.held(), 1, "it was sent twice");
+    arrives(&source, &target, long, "4").await;
+    assert!(!between.release_a_transaction().await, "it is too late");
+    let (report, said) = caught_up(run).await;
+    assert_eq!(report["copies"], 1, "{said}");
+    etcd.assert_moved_to(&cluster).await;
+}

@@ -18,15 +18,15 @@ pub(crate) struct Guarded {
     pub(crate) writes: Vec<(Write, i64)>,
     /// What else must be as it was.
     pub(crate) anchor: Option<Anchor>,
+    /// Whether its keys are compared: one that is too long cannot be named twice in a request.
+    pub(crate) compares_keys: bool,
 }
 
 impl Guarded {
     /// What the changes are sent as.
     pub(crate) fn request(&self) -> TxnRequest {
-        let own = self
-            .writes
-            .iter()
-            .map(|(write, held)| is_at(write.key(), *held));
+        let own = self.writes.iter().filter(|_| self.compares_keys);
+        let own = own.map(|(write, held)| is_at(write.key(), *held));
         let anchor = self.anchor.iter().map(|at| is_at(&at.key, at.revision));
         TxnRequest {
             compare: own.chain(anchor).collect(),
@@ -146,6 +146,7 @@ mod tests {
                 (Write::Delete("c".into()), 6),
             ],
             anchor: None,
+            compares_keys: true,
         }
     }
 
@@ -166,6 +167,10 @@ mod tests {
             [("a", 0), ("b", 5), ("c", 6), ("z", 9)]
                 .map(|(key, revision)| (Bytes::from(key), Some(at(revision))))
         );
+        guarded.compares_keys = false;
+        let compared = guarded.request().compare.into_iter();
+        let keys: Vec<_> = compared.map(|compare| compare.key).collect();
+        assert_eq!(keys, ["z"], "the anchor alone");
     }
 
     #[test]

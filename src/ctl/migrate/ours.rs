@@ -130,9 +130,17 @@ impl Ours {
         let anchor = self.anchor.borrow().clone();
         anchor.or_else(|| {
             let recent = self.recent.borrow();
-            let (key, revision) = recent.any_that_is_there()?;
+            let (key, revision) = recent.those_that_are_there().next()?;
             Some(Anchor::at(key, revision))
         })
+    }
+
+    /// The shortest of those beside this key.
+    pub(crate) fn short_anchor(&self, beside: &Bytes) -> Option<Anchor> {
+        let recent = self.recent.borrow();
+        let others = recent.those_that_are_there().filter(|it| it.0 != beside);
+        let (key, revision) = others.min_by_key(|(key, _)| key.len())?;
+        Some(Anchor::at(key, revision))
     }
 }
 
@@ -163,6 +171,7 @@ mod tests {
         Guarded {
             writes: writes.into_iter().map(|write| (write, 0)).collect(),
             anchor: None,
+            compares_keys: true,
         }
     }
 
@@ -208,5 +217,14 @@ mod tests {
         // Somebody else has changed it.
         ours.found(&a, 8);
         assert_eq!(ours.anchor(), None);
+    }
+
+    #[test]
+    fn the_shortest_anchor_is_one_beside_the_key() {
+        let ours = Ours::new(false);
+        ours.wrote(&guarded(vec![put("long"), put("a"), put("ab")]), 5);
+        let at_5 = |key: &'static str| Some(Anchor::at(&key.into(), 5));
+        assert_eq!(ours.short_anchor(&"long".into()), at_5("a"));
+        assert_eq!(ours.short_anchor(&"a".into()), at_5("ab"));
     }
 }

@@ -16,7 +16,7 @@ use crate::migrate::leases::Leases;
 use crate::migrate::ours::{Anchor, Ours};
 use crate::migrate::side::Side;
 use crate::output::Shown;
-use crate::proto::{KeyValue, TxnRequest, TxnResponse};
+use crate::proto::{KeyValue, PutRequest, TxnRequest, TxnResponse};
 
 /// How often the leases of a part are granted anew, since they have ended before it was written.
 const GRANTS_MAX: u32 = 5;
@@ -44,7 +44,9 @@ enum Form {
     Whole,
     /// Guarded, without an anchor: the target takes no more.
     Bare,
-    /// Looked at, and then put: a pair that just fits into a request does not fit into a transaction.
+    /// Looked at, and guarded by nothing but a short anchor: a key that is too long cannot be named twice in a request.
+    Anchored,
+    /// Looked at, and then put or deleted: what just fits into a request leaves no room for a guard.
     Plain,
 }
 
@@ -53,9 +55,14 @@ impl Form {
     fn smaller(self, status: &Status) -> Option<Form> {
         match self {
             Form::Whole => Some(Form::Bare),
-            Form::Bare if is_too_large(status) => Some(Form::Plain),
-            Form::Bare | Form::Plain => None,
+            Form::Bare if is_too_large(status) => Some(Form::Anchored),
+            Form::Anchored if is_too_large(status) => Some(Form::Plain),
+            Form::Bare | Form::Anchored | Form::Plain => None,
         }
+    }
+
+    fn compares_keys(self) -> bool {
+        matches!(self, Form::Whole | Form::Bare)
     }
 }
 
@@ -137,9 +144,9 @@ impl<'a> Writer<'a> {
             let Some(guarded) = self.guarded(part, form).await? else {
                 return Ok(());
             };
-            let is_there = match form {
-                Form::Plain => self.put(&guarded).await?,
-                Form::Whole | Form::Bare => self.send(&guarded).await?,
+            let is_there = match (form, &guarded.writes[..]) {
+                (Form::Plain, [(Write::Put(put), _)]) => self.put(put, &guarded).await?,
+                _ => self.send(&guarded).await?,
             };
             if is_there {
                 return Ok(());
@@ -153,10 +160,10 @@ impl<'a> Writer<'a> {
 
     /// A part with what its keys are known to be at; none where nothing of it is left to do.
     async fn guarded(&self, part: &[Write], form: Form) -> Result<Option<Guarded>> {
-        let held = part.iter().map(|write| match form {
-            // What is about to be written without a guard is looked at whatever is known of it.
-            Form::Plain => None,
-            Form::Whole | Form::Bare => self.ours.held(write.key()),
+        let held = part.iter().map(|write| match form.compares_keys() {
+            true => self.ours.held(write.key()),
+            // What is about to be written without that guard is looked at whatever is known of it.
+            false => None,
         });
         let mut held: Vec<Option<i64>> = held.collect();
         let unknown = part.iter().zip(&held).filter(|(_, held)| held.is_none());
@@ -182,18 +189,28 @@ impl<'a> Writer<'a> {
         let writes: Vec<_> = writes
             .filter(|(write, held)| write.is_put() || *held != 0)
             .collect();
-        let has_room = writes.len() < self.operations_max && form == Form::Whole;
-        let anchor = match has_room && Guarded::only_makes_keys(&writes) {
-            true => self.anchor().await?,
-            false => None,
+        let Some((first, _)) = writes.first() else {
+            return Ok(None);
         };
-        Ok((!writes.is_empty()).then_some(Guarded { writes, anchor }))
+        let has_room = writes.len() < self.operations_max;
+        let anchor = match form {
+            Form::Whole if has_room && Guarded::only_makes_keys(&writes) => {
+                self.anchor(self.ours.anchor()).await?
+            }
+            Form::Anchored => self.anchor(self.ours.short_anchor(first.key())).await?,
+            Form::Whole | Form::Bare | Form::Plain => None,
+        };
+        Ok(Some(Guarded {
+            writes,
+            anchor,
+            compares_keys: form.compares_keys(),
+        }))
     }
 
-    /// A key of ours that is there, if any is. Where none has been written yet, an earlier run may have left one.
-    async fn anchor(&self) -> Result<Option<Anchor>> {
-        if let Some(anchor) = self.ours.anchor() {
-            return Ok(Some(anchor));
+    /// A key of ours that is there, if any is. Where none is known yet, an earlier run may have left one.
+    async fn anchor(&self, known: Option<Anchor>) -> Result<Option<Anchor>> {
+        if known.is_some() {
+            return Ok(known);
         }
         let found = self.target.any_key().await?;
         let ours = found.filter(|pair| self.ours.may_change(pair.mod_revision));
@@ -226,12 +243,13 @@ impl<'a> Writer<'a> {
         }
         let answer = answer?;
         match answer.succeeded {
-            true => Ok(true),
-            false => self.reconsider(guarded, in_doubt).await,
+            true if guarded.compares_keys || !in_doubt => Ok(true),
+            // Not compared, it may have been carried out once more before the anchor was moved.
+            _ => self.reconsider(guarded, in_doubt).await,
         }
     }
 
-    /// Looks why a part was not carried out: whether an earlier sending of it was.
+    /// Looks why a part was not carried out, or what an earlier sending has made of it: whether it is there.
     async fn reconsider(&self, guarded: &Guarded, in_doubt: bool) -> Result<bool> {
         let keys = guarded.writes.iter().map(|(write, _)| write.key());
         let found = self.look(keys).await?;
@@ -279,26 +297,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Deletes a key that was looked at, and is too long to be named twice.
-    async fn delete(&self, guarded: &Guarded) -> Result<bool> {
-        let operations = guarded.writes.iter().map(|(write, _)| write.operation());
-        let request = TxnRequest {
-            success: operations.collect(),
-            ..TxnRequest::default()
-        };
-        let answer = self.ask(request).await.0?;
-        if has_changed(&answer.responses) {
-            let revision = answer.header.unwrap_or_default().revision;
-            self.ours.wrote(guarded, revision);
-        }
-        Ok(true)
-    }
-
-    /// Puts a pair that was looked at, or deletes a key.
-    async fn put(&self, guarded: &Guarded) -> Result<bool> {
-        let Some((Write::Put(put), _)) = guarded.writes.first() else {
-            return self.delete(guarded).await;
-        };
+    /// Puts a pair that was looked at.
+    async fn put(&self, put: &PutRequest, guarded: &Guarded) -> Result<bool> {
         let under_way = self.pending.begin().await;
         let send = async |link: Link| link.kv().put(put.clone()).await;
         let answer = self.target.ask(WRITING, send).await;

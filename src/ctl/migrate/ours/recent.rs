@@ -46,13 +46,13 @@ impl Recent {
         known.copied()
     }
 
-    /// Some key that is there.
-    pub(super) fn any_that_is_there(&self) -> Option<(&Bytes, i64)> {
+    /// The keys that are there.
+    pub(super) fn those_that_are_there(&self) -> impl Iterator<Item = (&Bytes, i64)> {
         let young = self.young.iter();
         let old = self.old.iter();
         let known = young.chain(old.filter(|(key, _)| !self.young.contains_key(*key)));
-        let mut there = known.filter(|(_, revision)| **revision != 0);
-        there.next().map(|(key, revision)| (key, *revision))
+        let there = known.filter(|(_, revision)| **revision != 0);
+        there.map(|(key, revision)| (key, *revision))
     }
 }
 
@@ -85,9 +85,9 @@ mod tests {
     fn a_key_that_is_gone_is_none_that_is_there() {
         let mut recent = Recent::default();
         recent.note(b"a", 0);
-        assert_eq!(recent.any_that_is_there(), None);
+        assert_eq!(recent.those_that_are_there().next(), None);
         recent.note(b"b", 3);
-        let found = recent.any_that_is_there();
-        assert_eq!(found, Some((&Bytes::from_static(b"b"), 3)));
+        let found: Vec<_> = recent.those_that_are_there().collect();
+        assert_eq!(found, [(&Bytes::from_static(b"b"), 3)]);
     }
 }
