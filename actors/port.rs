@@ -185,8 +185,9 @@ impl Port {
     ) -> Result<Answered, Refusal> {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
-        // Whatever gets into the log, every machine must be able to apply.
-        let fits = command.len() <= rm_kv::MAX_COMMAND_BYTES;
+        // Whatever gets into the log, every machine must be able to take, and to apply.
+        let most = rm_kv::MAX_COMMAND_BYTES.min(self.shared.resources.command_bytes_max());
+        let fits = command.len() <= most;
         let bytes = u32::try_from(command.len()).ok().filter(|_| fits);
         let bytes = bytes.ok_or(Refusal::TooLarge)?;
         let room_bytes = self.room_bytes.try_acquire_many(bytes);

@@ -207,6 +207,11 @@ impl Resources {
         self.next_request.load(Ordering::Relaxed)
     }
 
+    /// The most bytes of a command that peers take: it comes in one frame, half of whose rest is for what is around it.
+    pub(crate) fn command_bytes_max(&self) -> usize {
+        self.wire_options.frame_bytes_max - FRAME_REST_BYTES / 2
+    }
+
     /// The bytes that may still be written to the disk; all there could be when that cannot be told.
     pub(crate) fn free_bytes(&self) -> u64 {
         match rustix::fs::statvfs(self.directory.path()) {

@@ -106,6 +106,19 @@ async fn conversation(lines: &Lines, client: &Client) -> (Vec<String>, Vec<Code>
     (told, codes)
 }
 
+/// It comes many times in the transaction that takes a place: in an entry that no peer takes nothing would follow on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_too_long_to_stand_in_line_with_is_refused_and_the_domain_goes_on() {
+    let cluster = Cluster::start(settings()).await;
+    let client = cluster.client();
+    grant(&client, 7, 600).await;
+    let name = "l".repeat(600 << 10);
+    let (code, text) = refusal(lines(&cluster).lock(0, &name, 7).await);
+    let too_large = "etcdserver: request is too large";
+    assert_eq!((code, text.as_str()), (Code::InvalidArgument, too_large));
+    client.put("key", "value").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_and_refusals_are_etcds() {
     let cluster = Cluster::start(Settings::solo()).await;
