@@ -39,9 +39,6 @@ pub use crate::snapshot_stream::{SnapshotPiece, SnapshotStream};
 pub use crate::watcher::Counted;
 pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
-/// How many questions there may be at a time about who looks after the machine.
-const OPERATORS_MAX: usize = 64;
-
 /// How much later than Gate the port gives a write up.
 const GATE_GRACE: Duration = Duration::from_secs(1);
 
@@ -51,8 +48,9 @@ pub struct Port {
     pub(crate) shared: Arc<Shared>,
     /// Bounds the requests that the machine holds at a time.
     pub(crate) room: Arc<Semaphore>,
-    /// The same of those who look after the machine.
-    pub(crate) room_for_operators: Arc<Semaphore>,
+    /// Bounds the questions whether somebody is anybody, or an administrator: as many requests as clients hold, those who look after the
+    /// machine are judged.
+    pub(crate) room_for_judging: Arc<Semaphore>,
     /// Bounds the bytes of their commands.
     pub(crate) room_bytes: Arc<Semaphore>,
     /// Bounds the questions about leases: one more waits.
@@ -70,22 +68,13 @@ impl Port {
         let room_bytes = limits.requests_bytes_max.min(Semaphore::MAX_PERMITS);
         Port {
             room: Arc::new(Semaphore::new(limits.requests_max)),
-            room_for_operators: Arc::new(Semaphore::new(OPERATORS_MAX)),
+            room_for_judging: Arc::new(Semaphore::new(limits.requests_max)),
             room_bytes: Arc::new(Semaphore::new(room_bytes)),
             room_for_leases: Arc::new(Semaphore::new(limits.requests_max)),
             room_for_passwords: RoomForPasswords::new(),
             by: None,
             reply_weight: 1,
             shared,
-        }
-    }
-
-    /// The door for whoever looks after the machine: as many requests as clients may hold, they keep nobody from it.
-    #[must_use]
-    pub fn for_operators(&self) -> Port {
-        Port {
-            room: self.room_for_operators.clone(),
-            ..self.clone()
         }
     }
 
@@ -186,8 +175,7 @@ impl Port {
         let by = self.by.clone();
         let command = Signed { by, command }.encode();
         // Whatever gets into the log, every machine must be able to take, and to apply.
-        let most = rm_kv::MAX_COMMAND_BYTES.min(self.shared.resources.command_bytes_max());
-        let fits = command.len() <= most;
+        let fits = command.len() <= self.shared.resources.command_bytes_max;
         let bytes = u32::try_from(command.len()).ok().filter(|_| fits);
         let bytes = bytes.ok_or(Refusal::TooLarge)?;
         let room_bytes = self.room_bytes.try_acquire_many(bytes);

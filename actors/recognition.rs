@@ -226,7 +226,17 @@ impl Port {
         if is_to_be_known && !self.learn_whether_permissions_are_asked_for().await? {
             return Ok(());
         }
+        let judge = match deed {
+            Deed::Be | Deed::Administer => Port {
+                room: self.room_for_judging.clone(),
+                ..self.clone()
+            },
+            _ => self.clone(),
+        };
         let query = Query::Auth(AuthQuery::May(deed));
-        self.query(query, Consistency::Serializable).await.map(drop)
+        judge
+            .query(query, Consistency::Serializable)
+            .await
+            .map(drop)
     }
 }

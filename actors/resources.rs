@@ -36,6 +36,10 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a frame may hold besides commands.
 const FRAME_REST_BYTES: usize = 1 << 20;
 
+/// The longest frame between machines, whatever their configs say: what one takes into the log the others must take, and what is there
+/// already is sent after its limits were made less.
+const FRAME_BYTES_MAX: usize = 2 * rm_config::MESSAGE_BYTES_MAX + FRAME_REST_BYTES;
+
 // Whatever the config allows into the log, every machine can apply.
 const _: () = assert!(rm_config::MESSAGE_BYTES_MAX * 2 <= rm_kv::MAX_COMMAND_BYTES);
 const _: () = assert!(rm_config::TRANSACTION_OPERATIONS_MAX <= rm_kv::MAX_TXN_OPERATIONS);
@@ -56,6 +60,8 @@ pub(crate) struct Resources {
     pub(crate) credentials: Credentials,
     pub(crate) wire_identity: rm_wire::Identity,
     pub(crate) wire_options: rm_wire::Options,
+    /// The most bytes of a command that gets into the log.
+    pub(crate) command_bytes_max: usize,
     /// The data that peers were found on, for as long as the process lives.
     pub(crate) data_ids: DataIds,
     pub(crate) boot: u64,
@@ -178,6 +184,7 @@ impl Resources {
                 data_id,
             },
             wire_options: wire_options(config),
+            command_bytes_max: command_bytes_max(&config.config.limits),
             data_ids: DataIds::default(),
             boot,
             era,
@@ -205,11 +212,6 @@ impl Resources {
     /// The number that the next request will get.
     pub(crate) fn peek_request_number(&self) -> u64 {
         self.next_request.load(Ordering::Relaxed)
-    }
-
-    /// The most bytes of a command that peers take: it comes in one frame, half of whose rest is for what is around it.
-    pub(crate) fn command_bytes_max(&self) -> usize {
-        self.wire_options.frame_bytes_max - FRAME_REST_BYTES / 2
     }
 
     /// The bytes that may still be written to the disk; all there could be when that cannot be told.
@@ -299,11 +301,18 @@ fn wire_options(config: &Effective) -> rm_wire::Options {
         backoff_max: Duration::from_millis(timings.reconnect_max_ms),
         queue_bytes_max: limits.peer_queue_bytes_max,
         snapshot_bytes_per_second: limits.snapshot_bytes_per_second,
-        // The largest message is one entry of the largest request, or a full append.
-        frame_bytes_max: 2 * limits.append_bytes_max.max(limits.request_bytes_max)
-            + FRAME_REST_BYTES,
+        frame_bytes_max: FRAME_BYTES_MAX,
         ..defaults
     }
+}
+
+/// A command is about as large as its request, but where a name stands in it many times. What is around it in a frame has half of the rest.
+fn command_bytes_max(limits: &rm_config::Limits) -> usize {
+    let message = limits.append_bytes_max.max(limits.request_bytes_max);
+    let fits_into_a_frame = 2 * message + FRAME_REST_BYTES / 2;
+    fits_into_a_frame
+        .min(rm_kv::MAX_COMMAND_BYTES)
+        .min(limits.requests_bytes_max)
 }
 
 /// Opens the peer port. Without certificates only where no other host reaches it, whatever the name in the config says.

@@ -45,8 +45,9 @@ const SMALL_SHARE: usize = 8;
 /// share beside it.
 const STAYING_SHARE: usize = 4;
 
-/// Beyond one of so many parts of the room, what has given way and is still held is cut off with its connection.
-const LEAVING_SHARE: usize = 4;
+/// Beyond one of so many parts of the room, what has given way and is still held is cut off with its connection; so is what is whole of
+/// streams and has been held for as long as a message may take, where others find no room.
+const STUCK_SHARE: usize = 4;
 
 /// What is held of all messages.
 #[derive(Debug)]
@@ -105,8 +106,10 @@ impl Arrivals {
         let arrival = Arrival {
             all: self.clone(),
             held: Held::Nothing,
+            is_of_stream: shape == Shape::Messages,
             for_operators: false,
             connection: None,
+            resting: None,
             clock: None,
         };
         Arriving::new(body, shape, arrival)
@@ -125,7 +128,8 @@ impl Arrivals {
 
     /// How much is held of messages that are not whole.
     pub(crate) fn arriving(&self) -> usize {
-        self.state().begun.bytes()
+        let state = self.state();
+        state.begun.bytes() + state.begun.leaving_bytes()
     }
 
     /// How much is held of those that are.
@@ -152,8 +156,12 @@ impl Arrivals {
     /// Has those give way that began first, until no more is held than there may be with a message of which so much has come; or the
     /// message itself, where what is whole leaves it no room, or what gave way is not let go.
     fn make_room(&self, state: &mut State, number: u64, bytes: usize, claim: Claim) {
+        // Whoever takes nothing on its connection does not hear that it has to let go.
+        let stuck_max = self.bytes_max / STUCK_SHARE;
+        state.begun.cut_leaving(stuck_max, self.times.leaving);
         let is_stuck = state.begun.leaving_bytes() > self.bytes_max;
         if is_stuck || state.whole_bytes + bytes > self.bytes_max_with(claim) {
+            state.begun.cut_resting(stuck_max, self.times.message);
             state.begun.has_to_leave(number);
             state.given_up += 1;
             return;
@@ -161,9 +169,6 @@ impl Arrivals {
         while !self.fits(state, claim, 0) && state.begun.give_way(claim, self.share()) {
             state.given_up += 1;
         }
-        // Whoever takes nothing on its connection does not hear that it has to let go.
-        let leaving_max = self.bytes_max / LEAVING_SHARE;
-        state.begun.cut_beyond(leaving_max, self.times.leaving);
     }
 
     fn share(&self) -> usize {
@@ -238,10 +243,14 @@ impl Drop for Keeping {
 struct Arrival {
     all: Arc<Arrivals>,
     held: Held,
+    /// Whether it is one of many.
+    is_of_stream: bool,
     /// Whether whoever looks after the machine asks.
     for_operators: bool,
     /// What closes the connection that it comes on.
     connection: Option<Cutoff>,
+    /// The number of what is whole of a stream.
+    resting: Option<u64>,
     /// Runs while the rest of a message is waited for.
     clock: Option<Pin<Box<Sleep>>>,
 }
@@ -276,8 +285,7 @@ impl Arrival {
         let mut state = all.state();
         // Most messages come at once, and find room.
         if matches!(self.held, Held::Nothing) && all.fits(&state, self.claim(bytes), bytes) {
-            state.whole_bytes += bytes;
-            self.held = Held::Whole(bytes);
+            self.rest(&mut state, bytes);
             return Ok(());
         }
         self.hold(&mut state, bytes)?;
@@ -324,10 +332,18 @@ impl Arrival {
         if let Held::Part(number) = self.held {
             self.held = Held::Nothing;
             let bytes = state.begun.end(number)?;
-            state.whole_bytes += bytes;
-            self.held = Held::Whole(bytes);
+            self.rest(state, bytes);
         }
         Ok(())
+    }
+
+    /// So much is whole, and gives way no more.
+    fn rest(&mut self, state: &mut State, bytes: usize) {
+        state.whole_bytes += bytes;
+        self.held = Held::Whole(bytes);
+        if self.is_of_stream {
+            self.resting = Some(state.begun.rest(bytes, self.connection.clone()));
+        }
     }
 
     /// The message is whole, and held on to by whoever keeps it.
@@ -351,7 +367,11 @@ impl Arrival {
     fn release_whole(&mut self) {
         if let Held::Whole(bytes) = self.held {
             self.held = Held::Nothing;
-            self.all.state().whole_bytes -= bytes;
+            let mut state = self.all.state();
+            state.whole_bytes -= bytes;
+            if let Some(number) = self.resting.take() {
+                state.begun.done(number);
+            }
         }
     }
 

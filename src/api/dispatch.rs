@@ -134,11 +134,7 @@ impl Services {
         Box::pin(async move {
             let (head, mut body) = request.into_parts();
             let mut head = Request::from_parts(head, ());
-            let port = match is_of_operators(head.uri().path()) {
-                true => services.port.for_operators(),
-                false => services.port.clone(),
-            };
-            let recognised = recognise(&port, &mut head);
+            let recognised = recognise(&services.port, &mut head);
             let limit = message_bytes_max(services.port.config());
             match body.while_waiting_for(limit, recognised).await {
                 Ok(Ok(())) => services.ask(head.map(|()| body)).await,

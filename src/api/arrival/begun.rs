@@ -16,6 +16,8 @@ pub(super) struct Begun {
     leaving: Parts,
     /// Those of which the connections were cut.
     cut: Parts,
+    /// What is whole of streams.
+    resting: Parts,
     next: u64,
 }
 
@@ -34,8 +36,8 @@ struct Part {
     waker: Option<Waker>,
     /// What closes the connection that it comes on.
     connection: Option<Cutoff>,
-    /// Since when it has given way.
-    gave_way: Option<Instant>,
+    /// Since when it has given way, or is whole.
+    since: Option<Instant>,
 }
 
 impl Begun {
@@ -135,22 +137,47 @@ impl Begun {
         if let Some(waker) = part.waker.take() {
             waker.wake();
         }
-        part.gave_way = Some(Instant::now());
+        part.since = Some(Instant::now());
         self.leaving.insert(number, part);
         true
     }
 
     /// Where more than so much of what gave way is held, cuts the connections of those that have been leaving for so long.
-    pub(super) fn cut_beyond(&mut self, bytes_max: usize, time: Duration) {
+    pub(super) fn cut_leaving(&mut self, bytes_max: usize, time: Duration) {
         while self.leaving.bytes > bytes_max
-            && let Some(number) = self.leaving.first()
-            && self.leaving.parts[&number].is_leaving_for(time)
-            && let Some(part) = self.leaving.remove(number)
+            && let Some((number, part)) = self.leaving.take_older(time)
         {
-            if let Some(connection) = &part.connection {
-                connection.cut();
-            }
+            part.cut();
             self.cut.insert(number, part);
+        }
+    }
+
+    /// So much of a stream is whole, until its service asks for more. It bears this number.
+    pub(super) fn rest(&mut self, bytes: usize, connection: Option<Cutoff>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let part = Part {
+            bytes,
+            connection,
+            since: Some(Instant::now()),
+            ..Part::default()
+        };
+        self.resting.insert(number, part);
+        number
+    }
+
+    /// The service of a stream has asked for more.
+    pub(super) fn done(&mut self, number: u64) {
+        self.resting.remove(number);
+    }
+
+    /// Where more than so much is whole of streams, cuts the connections of those that have rested for so long: who takes no answer
+    /// keeps its service from asking for more.
+    pub(super) fn cut_resting(&mut self, bytes_max: usize, time: Duration) {
+        while self.resting.bytes > bytes_max
+            && let Some((_, part)) = self.resting.take_older(time)
+        {
+            part.cut();
         }
     }
 
@@ -165,14 +192,24 @@ impl Begun {
 }
 
 impl Part {
-    fn is_leaving_for(&self, time: Duration) -> bool {
-        self.gave_way.is_some_and(|at| at.elapsed() >= time)
+    fn cut(&self) {
+        if let Some(connection) = &self.connection {
+            connection.cut();
+        }
     }
 }
 
 impl Parts {
     fn first(&self) -> Option<u64> {
         self.parts.keys().next().copied()
+    }
+
+    /// The first of them, if it is there for so long.
+    fn take_older(&mut self, time: Duration) -> Option<(u64, Part)> {
+        let (&number, part) = self.parts.first_key_value()?;
+        let is_older = part.since.is_some_and(|at| at.elapsed() >= time);
+        is_older.then_some(())?;
+        Some((number, self.remove(number)?))
     }
 
     fn insert(&mut self, number: u64, part: Part) {

@@ -217,21 +217,75 @@ async fn what_gives_way_counts_until_it_is_let_go_and_is_cut_off_where_it_is_not
         held.push(begun(20).await);
     }
     // Nobody polls those that have to give way.
-    let mut more = vec![begun(20).await];
-    assert_eq!((arrivals.arriving(), arrivals.given_up()), (100, 1));
-    assert_eq!(arrivals.state().begun.leaving_bytes(), 20);
-    more.push(begun(20).await);
-    assert_eq!((arrivals.arriving(), arrivals.given_up()), (100, 2));
+    let mut more = vec![begun(20).await, begun(20).await];
+    assert_eq!((arrivals.arriving(), arrivals.given_up()), (140, 2));
     let is_cut = |connection: &Cutoff| !connection.cut();
-    assert!(is_cut(&held[0].2), "40 bytes are held beside the room");
-    assert!(!is_cut(&held[1].2), "one less is few enough");
+    more.push(begun(20).await);
+    assert!(is_cut(&held[0].2), "40 bytes were held beside the room");
+    assert!(!is_cut(&held[1].2), "one less was few enough");
     held.drain(..2);
     // Whoever hears of it keeps its connection.
-    more.push(begun(20).await);
     let (mut hears, _client, connection) = held.remove(0);
     assert!(next(&mut hears).now_or_never().is_some());
-    assert_eq!(arrivals.state().begun.leaving_bytes(), 0);
+    assert_eq!(arrivals.arriving(), 100);
     assert!(!is_cut(&connection));
+}
+
+#[tokio::test]
+async fn who_has_a_moment_to_hear_that_it_gave_way_is_cut_off_later_however_much_is_held() {
+    let leaving = Duration::from_millis(50);
+    let arrivals = Arrivals::within(100, Times { leaving, ..LONG });
+    let mut held = Vec::new();
+    let mut is_stuck = false;
+    // Until as much again is held by those who do not hear.
+    while !is_stuck {
+        assert!(held.len() < 100, "nobody is refused");
+        let (body, client) = request(&arrivals, Shape::One);
+        let connection = Cutoff::default();
+        let mut body = body.on(Some(connection.clone()));
+        send(&client, &[0; 20]);
+        match next(&mut body).await {
+            Ok(_) => held.push((body, client, connection)),
+            Err(_) => is_stuck = true,
+        }
+    }
+    tokio::time::sleep(leaving).await;
+    let (mut last, client) = request(&arrivals, Shape::One);
+    send(&client, &[0; 20]);
+    assert_eq!(next(&mut last).await, Err(Code::ResourceExhausted));
+    let is_cut = |(_, _, connection): &(_, _, Cutoff)| !connection.cut();
+    held.retain(|held| !is_cut(held));
+    assert_eq!(held.len(), 5 + 1, "those with room, and what is few enough");
+    let (mut last, client) = request(&arrivals, Shape::One);
+    send(&client, &[0; 20]);
+    assert_eq!(next(&mut last).await, Ok(Some(20)));
+}
+
+#[tokio::test]
+async fn a_stream_whose_service_asks_for_no_more_is_cut_off_where_others_find_no_room() {
+    let message_time = Duration::from_millis(50);
+    let times = Times {
+        message: message_time,
+        ..LONG
+    };
+    let arrivals = Arrivals::within(100, times);
+    let connection = Cutoff::default();
+    let (stream, client) = request(&arrivals, Shape::Messages);
+    let mut stream = stream.on(Some(connection.clone()));
+    send(&client, &message(85));
+    assert_eq!(next(&mut stream).await, Ok(Some(90)));
+    let other = async || {
+        let (mut body, client) = request(&arrivals, Shape::One);
+        send(&client, &[0; 30]);
+        next(&mut body).await
+    };
+    assert_eq!(other().await, Err(Code::ResourceExhausted));
+    tokio::time::sleep(message_time).await;
+    assert_eq!(other().await, Err(Code::ResourceExhausted));
+    assert!(!connection.cut(), "it was cut off");
+    drop(stream);
+    assert_eq!(arrivals.waiting(), 0);
+    assert_eq!(other().await, Ok(Some(30)));
 }
 
 #[tokio::test]

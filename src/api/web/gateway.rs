@@ -92,7 +92,9 @@ impl Gateway {
         let Some(method) = route.method() else {
             return refusal(&unserved(route.service));
         };
-        let messages = match self.messages(&method, body, &services.arrivals).await {
+        let cut = cut_of(&head.extensions);
+        let messages = self.messages(&method, body, &services.arrivals, cut.clone());
+        let messages = match messages.await {
             Ok(messages) => messages,
             Err(status) => return refusal(&status),
         };
@@ -102,7 +104,7 @@ impl Gateway {
         }
         let sending = Sending {
             pace: services.pace.clone(),
-            cut: cut_of(&head.extensions),
+            cut,
         };
         let outcome = call(services, request).await;
         if method.is_server_streaming() {
@@ -118,14 +120,15 @@ impl Gateway {
         method: &MethodDescriptor,
         body: Body,
         arrivals: &Arc<Arrivals>,
+        connection: Option<Cutoff>,
     ) -> Result<Body, Status> {
         if method.is_client_streaming() {
-            let body = arrivals.count(body, Shape::Other);
+            let body = arrivals.count(body, Shape::Other).on(connection);
             let messages = self.stream_of_messages(method.input(), body);
             return Ok(Body::new(StreamBody::new(messages)));
         }
         let kept = arrivals.keep();
-        let body = arrivals.count(body, Shape::One);
+        let body = arrivals.count(body, Shape::One).on(connection);
         let text = self.whole(body.kept_by(Some(kept.clone()))).await?;
         let message = json::to_wire(method.input(), text, kept).await?;
         Ok(Body::new(Full::new(framed(&message)?)))
