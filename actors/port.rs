@@ -39,7 +39,7 @@ pub use crate::snapshot_stream::{SnapshotPiece, SnapshotStream};
 pub use crate::watcher::Counted;
 pub use crate::watching::{Delivery, Interest, Manner, NewWatcher, Notice, Room, WatchStream};
 
-/// How much later than Gate the port gives a write up.
+/// How much later than its deadline the port gives up what Gate has not answered: a write, or a change of members.
 const GATE_GRACE: Duration = Duration::from_secs(1);
 
 /// The door. Cheap to clone.
