@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::migrate::error::{MigrateError, Result};
 use crate::migrate::guarded::Guarded;
 use crate::output::Shown;
+use crate::proto::KeyValue;
 use recent::Recent;
 use revisions::Revisions;
 
@@ -142,6 +143,12 @@ impl Ours {
         let (key, revision) = others.min_by_key(|(key, _)| key.len())?;
         Some(Anchor::at(key, revision))
     }
+
+    /// A pair that was found there, if it is ours and of another key than this one, which may be too long to be named twice.
+    pub(crate) fn anchor_at(&self, found: &KeyValue, beside: &Bytes) -> Option<Anchor> {
+        let holds = self.may_change(found.mod_revision) && found.key != beside;
+        holds.then(|| Anchor::at(&found.key, found.mod_revision))
+    }
 }
 
 impl Anchor {
@@ -158,7 +165,6 @@ impl Anchor {
 mod tests {
     use super::*;
     use crate::migrate::batch::Write;
-    use crate::proto::KeyValue;
 
     fn put(key: &'static str) -> Write {
         Write::put(KeyValue {
@@ -226,5 +232,20 @@ mod tests {
         let at_5 = |key: &'static str| Some(Anchor::at(&key.into(), 5));
         assert_eq!(ours.short_anchor(&"long".into()), at_5("a"));
         assert_eq!(ours.short_anchor(&"a".into()), at_5("ab"));
+    }
+
+    #[test]
+    fn a_pair_that_is_found_is_an_anchor_where_it_is_ours_and_beside_the_key() {
+        let ours = Ours::new(false);
+        ours.adopt(5);
+        let found = |key: &'static str, mod_revision| KeyValue {
+            key: key.into(),
+            mod_revision,
+            ..KeyValue::default()
+        };
+        let beside = |pair: KeyValue| ours.anchor_at(&pair, &"long".into());
+        assert_eq!(beside(found("a", 5)), Some(Anchor::at(&"a".into(), 5)));
+        assert_eq!(beside(found("a", 6)), None, "it is somebody else's");
+        assert_eq!(beside(found("long", 5)), None, "it would stand twice");
     }
 }

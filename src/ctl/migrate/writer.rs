@@ -195,9 +195,12 @@ impl<'a> Writer<'a> {
         let has_room = writes.len() < self.operations_max;
         let anchor = match form {
             Form::Whole if has_room && Guarded::only_makes_keys(&writes) => {
-                self.anchor(self.ours.anchor()).await?
+                self.anchor(self.ours.anchor(), first.key()).await?
             }
-            Form::Anchored => self.anchor(self.ours.short_anchor(first.key())).await?,
+            Form::Anchored => {
+                let known = self.ours.short_anchor(first.key());
+                self.anchor(known, first.key()).await?
+            }
             Form::Whole | Form::Bare | Form::Plain => None,
         };
         Ok(Some(Guarded {
@@ -207,17 +210,13 @@ impl<'a> Writer<'a> {
         }))
     }
 
-    /// A key of ours that is there, if any is. Where none is known yet, an earlier run may have left one.
-    async fn anchor(&self, known: Option<Anchor>) -> Result<Option<Anchor>> {
+    /// A key of ours that is there beside this one, if any is. Where none is known yet, an earlier run may have left one.
+    async fn anchor(&self, known: Option<Anchor>, beside: &Bytes) -> Result<Option<Anchor>> {
         if known.is_some() {
             return Ok(known);
         }
         let found = self.target.any_key().await?;
-        let ours = found.filter(|pair| self.ours.may_change(pair.mod_revision));
-        Ok(ours.map(|pair| Anchor {
-            key: pair.key,
-            revision: pair.mod_revision,
-        }))
+        Ok(found.and_then(|pair| self.ours.anchor_at(&pair, beside)))
     }
 
     /// Sends a part: whether it is there by now. If not, its keys are known as they are.
