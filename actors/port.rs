@@ -92,7 +92,11 @@ impl Port {
     /// # Errors
     /// As [`Port::propose`].
     pub async fn propose_held(&self, command: Command) -> Result<Answered, Refusal> {
-        let deadline = self.deadline();
+        self.propose_by(command, self.deadline()).await
+    }
+
+    /// The same until then, the time included for which it waits before it is begun.
+    async fn propose_by(&self, command: Command, deadline: Instant) -> Result<Answered, Refusal> {
         let outcome = match self.prepare(&command, deadline).await {
             Ok(room) => self.propose_with(command, room, deadline).await,
             Err(refusal) => Err(refusal),
@@ -346,5 +350,78 @@ impl Port {
     /// A logger for the services' own records.
     pub fn logger(&self) -> slog::Logger {
         self.shared.logs.logger("api")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rm_config::{Effective, Machine, Sink};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::launch::{Running, Start, start};
+
+    /// How long any condition may take on a slow, busy host.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Longer than any test takes.
+    const LONG_MS: u64 = 600_000;
+
+    /// One of two machines: without the other no write is carried out.
+    struct Alone {
+        running: Running,
+        _folder: TempDir,
+    }
+
+    impl Alone {
+        fn start() -> Alone {
+            let folder = tempfile::tempdir().expect("a folder");
+            let machine = |number: u16| Machine {
+                name: format!("RM.{number:02}"),
+                // Any port that is free; nobody listens at the other machine's.
+                peer: address(1, number - 1),
+                client: address(2, number - 1),
+                metrics: None,
+                priority: 0,
+            };
+            let mut config = Config::new("test.domain", vec![machine(1), machine(2)]);
+            config.data_dir = folder.path().join("data");
+            config.timings.request_timeout_ms = LONG_MS;
+            config.log.sinks = vec![Sink::File {
+                path: folder.path().join("log"),
+            }];
+            let config = Effective::new(config, Path::new("test.json"), Some("RM.01"));
+            let config = config.expect("a valid config");
+            Alone {
+                running: start(config, Start::GoOn).expect("starts"),
+                _folder: folder,
+            }
+        }
+    }
+
+    fn address(host: u8, port: u16) -> Address {
+        Address {
+            host: format!("127.0.0.{host}"),
+            port,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_given_up_by_the_time_that_it_had_before_it_waited_for_room() {
+        let alone = Alone::start();
+        let telling = Command::Put(Put {
+            key: "key".into(),
+            prev_kv: true,
+            ..Put::default()
+        });
+        // Its time is over once there is room, while Gate would wait for as long again.
+        let write = alone.running.port();
+        let write = write.propose_by(telling, Instant::now());
+        let outcome = tokio::time::timeout(PATIENCE, write).await;
+        let outcome = outcome.expect("it has no whole time from then on");
+        assert_eq!(outcome.err(), Some(Refusal::TimedOut));
+        alone.running.stop().await;
     }
 }

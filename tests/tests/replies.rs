@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -42,8 +41,6 @@ const LONG_MS: u64 = 600_000;
 const DEAF_BYTES: u32 = 1;
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
-
-const PUT: &str = "/etcdserverpb.KV/Put";
 
 const REFUSED: &str = "raftmachine: this machine holds as many replies as it may (limits.replies_bytes_max) until their clients take \
                        them: ask again later, or for fewer keys at a time";
@@ -355,39 +352,6 @@ async fn a_write_that_waits_too_long_for_room_to_tell_is_refused_and_not_carried
     assert_eq!(told(&refused), (Code::ResourceExhausted, REFUSED));
     drop(values);
     until_metric(&cluster, "bytes", 0).await;
-}
-
-/// Its time is over before that of a write that came after it, though it was begun later.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_waited_for_room_to_tell_has_no_whole_time_after_that() {
-    let settings = patient().with("timings.request_timeout_ms", 8_000);
-    let (cluster, client) = machine(settings).await;
-    let values = fill_small(&cluster).await;
-    let end = |(raw, call): (Raw, Call)| {
-        tokio::spawn(async move {
-            let _connection = raw;
-            call.end().await
-        })
-    };
-    let first = end(call(&cluster, PUT, &telling_put()).await);
-    until_metric(&cluster, "waiting", 2).await;
-    // Nothing that is written from now on is answered.
-    client
-        .arm_fault(0, "storage", "commit", "delay:25000", 1)
-        .await;
-    // The first has less time left, also with the grace that the port gives to Gate, and is begun last.
-    tokio::time::sleep(Duration::from_millis(3_000)).await;
-    let second = PutRequest {
-        key: "other".into(),
-        ..Default::default()
-    };
-    let second = end(call(&cluster, PUT, &second).await);
-    tokio::time::sleep(Duration::from_millis(2_000)).await;
-    drop(values);
-    let refused = ended("its time is over", first).await;
-    let timed_out = "etcdserver: request timed out";
-    assert_eq!(told(&refused), (Code::Unavailable, timed_out));
-    assert!(!second.is_finished(), "it came later, and has its own time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
