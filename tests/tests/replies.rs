@@ -376,8 +376,9 @@ async fn a_lock_that_could_not_be_told_of_takes_none_from_a_later_call() {
     grant(&client, 7, 600).await;
     assert_eq!(standing(&client, 0, &name).await.len(), 0);
     let before = transactions(&cluster, 1);
+    let known = transactions(&cluster, 0);
     client
-        .arm_fault(0, "applier", "transaction", "delay:5000", 1)
+        .arm_fault(0, "applier", "transaction", "delay:10000", 1)
         .await;
     let lines = Lines::new(cluster.machines.iter().map(|machine| machine.client));
     let untold = tokio::spawn({
@@ -392,6 +393,7 @@ async fn a_lock_that_could_not_be_told_of_takes_none_from_a_later_call() {
     let shared = lines.lock(1, &name, 7).await.expect("it is the first");
     lines.unlock(1, shared).await.expect("it is there");
     let held = lines.lock(1, &name, 7).await.expect("it is the first");
+    assert_eq!(transactions(&cluster, 0), known, "it knows too early");
     let (code, text) = refusal(ended("it is told", untold).await);
     assert_eq!((code, text.as_str()), (Code::ResourceExhausted, AFTER));
     // Those of the three calls, and the one by which the first leaves.
