@@ -358,7 +358,6 @@ mod tests {
     use std::path::Path;
 
     use rm_config::{Effective, Machine, Sink};
-    use rm_raft::{Body, Entry, EntryId, Message, Payload, Proposal, RequestId};
     use tempfile::TempDir;
 
     use super::*;
@@ -423,32 +422,6 @@ mod tests {
         let outcome = tokio::time::timeout(PATIENCE, write).await;
         let outcome = outcome.expect("it has no whole time from then on");
         assert_eq!(outcome.err(), Some(Refusal::TimedOut));
-        alone.running.stop().await;
-    }
-
-    #[tokio::test]
-    async fn the_longest_command_fits_into_a_frame_between_machines() {
-        let alone = Alone::start();
-        let resources = &alone.running.port().shared.resources;
-        let entry = Entry {
-            id: EntryId::default(),
-            payload: Payload::Command(Proposal {
-                request: RequestId::default(),
-                command: vec![0; resources.command_bytes_max()].into(),
-            }),
-        };
-        let append = Message {
-            term: Term::default(),
-            body: Body::AppendRequest {
-                previous: EntryId::default(),
-                entries: vec![entry].into(),
-                commit: Index::default(),
-                round: 0,
-            },
-        };
-        let bytes = rm_wire::encode(&append).len();
-        let most = resources.wire_options.frame_bytes_max;
-        assert!(bytes <= most, "{bytes} and not {most}");
         alone.running.stop().await;
     }
 }

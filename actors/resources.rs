@@ -401,6 +401,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use rm_config::{Limits, MESSAGE_BYTES_MAX};
+    use rm_raft::{Body, Entry, EntryId, Index, Message, Payload, Proposal, RequestId, Term};
+
     use super::*;
 
     #[test]
@@ -418,5 +421,42 @@ mod tests {
             assert!(anyone_may_join(&open, &silent), "{open:?}");
             assert!(!anyone_may_join(&open, &told), "{open:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_command_fits_into_a_frame_between_machines_with_any_limits() {
+        let largest = Limits {
+            append_bytes_max: MESSAGE_BYTES_MAX,
+            request_bytes_max: MESSAGE_BYTES_MAX,
+            requests_bytes_max: usize::MAX,
+            ..Limits::default()
+        };
+        let entry = Entry {
+            id: EntryId::default(),
+            payload: Payload::Command(Proposal {
+                request: RequestId::default(),
+                command: vec![0; command_bytes_max(&largest)].into(),
+            }),
+        };
+        let append = Message {
+            term: Term::default(),
+            body: Body::AppendRequest {
+                previous: EntryId::default(),
+                entries: vec![entry].into(),
+                commit: Index::default(),
+                round: 0,
+            },
+        };
+        let bytes = rm_wire::encode(&append).len();
+        assert!(bytes <= FRAME_BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn a_command_is_no_larger_than_all_that_may_wait() {
+        let limits = Limits {
+            requests_bytes_max: 10_000,
+            ..Limits::default()
+        };
+        assert_eq!(command_bytes_max(&limits), 10_000);
     }
 }
