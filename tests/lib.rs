@@ -37,6 +37,7 @@ pub mod settings;
 pub mod silence;
 pub mod simulation;
 pub mod times;
+pub mod unread;
 pub mod users;
 pub mod wait;
 pub mod watching;

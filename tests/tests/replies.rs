@@ -1,7 +1,6 @@
 //! Replies that clients have yet to take: on real machines they take no more memory than they may, and nobody holds it for ever.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 
 use bytes::Bytes;
 use prost::Message;
@@ -14,6 +13,7 @@ use rm_tests::leases::{self, grant};
 use rm_tests::lines::{Lines, await_standing, ended, leader, refusal, standing};
 use rm_tests::prometheus::Page;
 use rm_tests::raw::{Call, Raw};
+use rm_tests::unread::{post, read_line, until_there};
 use rm_tests::{Client, Cluster, Settings, until};
 use tonic::{Code, Status, Streaming};
 
@@ -329,7 +329,7 @@ async fn a_write_by_json_keeps_what_was_set_aside_for_it_however_many_wait_for_r
     values.push(ask_deaf(&cluster, &value()).await);
     until_metric(&cluster, "waiting", 1).await;
     let put = r#"{"key":"c21hbGw=","value":"b3RoZXI=","prev_kv":true}"#;
-    let mut stream = post(&cluster, "/v3/kv/put", put);
+    let mut stream = post(cluster.machines[0].client, "/v3/kv/put", put);
     for waiting in 2..=4 {
         until_metric(&cluster, "waiting", waiting).await;
         values.push(ask_deaf(&cluster, &value()).await);
@@ -444,18 +444,6 @@ async fn a_read_that_waits_too_long_for_room_is_refused() {
     assert!(client.get_on(0, "small", false).await.is_ok());
 }
 
-/// Asks for a document, of which nothing is taken yet.
-fn post(cluster: &Cluster, path: &str, body: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(cluster.machines[0].client).expect("it listens");
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nHost: machine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .expect("it is open");
-    stream
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_holds_the_memory_that_it_takes_until_it_is_read() {
     const VALUES: usize = 4;
@@ -468,7 +456,7 @@ async fn json_holds_the_memory_that_it_takes_until_it_is_read() {
     }
     let keys = r#"{"ID":"7","keys":true}"#;
     for (path, body) in [("/v3/kv/range", range), ("/v3/lease/timetolive", keys)] {
-        let mut stream = post(&cluster, path, body);
+        let mut stream = post(cluster.machines[0].client, path, body);
         until("its memory is held", async || {
             let held = metric(&cluster, "bytes");
             (held > 4 * VALUES * MIB)
@@ -562,6 +550,28 @@ async fn what_an_observer_is_told_counts_until_it_is_taken() {
         // While it waits for the next.
         until_metric(&cluster, "bytes", 0).await;
     }
+}
+
+/// HTTP/1 copies what it sends, so that nothing is known of the bytes themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_observer_by_http_1_is_told_counts_until_it_is_taken() {
+    // More than the kernel has room for.
+    const VALUE_BYTES: usize = 7 * MIB;
+    // More than the head of the answer.
+    const BEGUN_BYTES: usize = 4_096;
+    let settings = patient().with("limits.request_bytes_max", 8 * MIB);
+    let (cluster, _lines, _) = machine_with_a_leader(settings, VALUE_BYTES).await;
+    let mut stream = post(
+        cluster.machines[0].client,
+        "/v3/election/observe",
+        r#"{"name":"ZQ=="}"#,
+    );
+    until_there(&stream, BEGUN_BYTES).await;
+    let held = metric(&cluster, "bytes");
+    assert!(held > VALUE_BYTES, "it is no more: {held}");
+    read_line(&mut stream);
+    // While it waits for the next.
+    until_metric(&cluster, "bytes", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

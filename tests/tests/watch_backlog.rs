@@ -6,6 +6,7 @@ use rm_proto::etcdserverpb::watch_request::RequestUnion;
 use rm_tests::curl::get;
 use rm_tests::prometheus::Page;
 use rm_tests::raw::Raw;
+use rm_tests::unread::{post, read_line, until_there};
 use rm_tests::watching::{Watching, everything, from};
 use rm_tests::{Cluster, Settings, until};
 
@@ -64,4 +65,25 @@ async fn what_a_watcher_is_told_counts_until_it_is_taken() {
         // While it waits for the next.
         until_nothing_waits(&cluster).await;
     }
+}
+
+/// HTTP/1 copies what it sends, so that nothing is known of the bytes themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_watcher_by_http_1_is_told_counts_until_it_is_taken() {
+    // More than the kernel has room for.
+    const VALUE_BYTES: usize = 7 << 20;
+    // More than the head of the answer, and that there is a watcher.
+    const BEGUN_BYTES: usize = 4_096;
+    let settings = Settings::solo().with("limits.request_bytes_max", 8 << 20);
+    let cluster = Cluster::start(settings).await;
+    let client = cluster.client();
+    client.put("a", vec![b'v'; VALUE_BYTES]).await;
+    let watch = r#"{"create_request":{"key":"YQ==","start_revision":"1"}}"#;
+    let mut stream = post(cluster.machines[0].client, "/v3/watch", watch);
+    until_there(&stream, BEGUN_BYTES).await;
+    let bytes = waits(&cluster);
+    assert!(bytes > VALUE_BYTES, "it is no more: {bytes}");
+    while read_line(&mut stream).len() < VALUE_BYTES {}
+    // While it waits for the next.
+    until_nothing_waits(&cluster).await;
 }

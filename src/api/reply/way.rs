@@ -2,6 +2,9 @@
 //!
 //! That a stream is asked for its next message does not say that the last one has left: tonic gathers small ones, and HTTP takes a whole
 //! piece as soon as the client lets one byte of it come. So the bytes themselves own what their messages hold.
+//!
+//! That is not enough for HTTP/1, where hyper copies bytes before it sends them. It asks for no more while it has 408 KiB of copies, so there
+//! the last message is held until the next one is asked for, too. What then is left of it counts no more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,10 +95,10 @@ impl OnTheWay {
         }))
     }
 
-    /// Has these bytes own what the next message holds, where they are made of that one alone.
-    pub(crate) fn carry_next(&self, bytes: Bytes) -> Bytes {
-        let held = self.held().pop_front();
-        carry(bytes, held)
+    /// Has these bytes own what the next message holds, where they are made of that one alone. Others may hold it, too.
+    pub(crate) fn carry_next(&self, bytes: Bytes) -> (Bytes, Option<Arc<Held>>) {
+        let held = self.held().pop_front().map(Arc::new);
+        (carry(bytes, held.clone()), held)
     }
 
     /// Nothing panics while it is locked.
@@ -163,7 +166,7 @@ mod tests {
         let (_, messages, mut extensions) = response(&pace).into_parts();
         let way: OnTheWay = extensions.remove().expect("it goes beside them");
         assert_eq!(messages.count().await, 3);
-        let mut lines: Vec<Bytes> = (0..3).map(|_| way.carry_next(Bytes::new())).collect();
+        let mut lines: Vec<Bytes> = (0..3).map(|_| way.carry_next(Bytes::new()).0).collect();
         for left in [2, 1, 0] {
             lines.remove(0);
             assert_eq!(pace.under_way(), left);

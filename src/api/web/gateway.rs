@@ -33,7 +33,7 @@ use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::connection::{Client, Cutoff};
 use crate::dispatch::{Services, cut_of};
 use crate::error::unserved;
-use crate::reply::{self, Message, OnTheWay, Outgoing, Pace, ReplyWeight};
+use crate::reply::{self, Held, Message, OnTheWay, Outgoing, Pace, ReplyWeight};
 
 /// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
 const JSON_FACTOR: usize = 2;
@@ -108,7 +108,7 @@ impl Gateway {
         };
         let outcome = call(services, request).await;
         if method.is_server_streaming() {
-            told(outcome, method.output()).await
+            told(outcome, method.output(), head.version).await
         } else {
             unary(outcome, method.output(), sending).await
         }
@@ -289,20 +289,30 @@ async fn unary(
 }
 
 /// The answers of a stream, a line each. It begins with the first, so that a call which is refused has the status of its refusal.
-async fn told(outcome: Result<Answer, Status>, of: MessageDescriptor) -> Response<Body> {
-    let mut answer = match outcome {
-        Ok(answer) => answer,
+async fn told(
+    outcome: Result<Answer, Status>,
+    of: MessageDescriptor,
+    version: Version,
+) -> Response<Body> {
+    let mut lines = match outcome {
+        Ok(answer) => Lines {
+            messages: answer.messages,
+            of,
+            way: answer.way,
+            are_copied: version < Version::HTTP_2,
+            last: None,
+        },
         Err(status) => return stream_refusal(&status),
     };
-    let first = match line(&mut answer, &of).await {
+    let first = match lines.next().await {
         Ok(Some(first)) => first,
         Ok(None) => return answer::json(StatusCode::OK, Bytes::new()),
         Err(status) => return stream_refusal(&status),
     };
-    let rest = stream::unfold(Some((answer, of)), |state| async move {
-        let (mut answer, of) = state?;
-        match line(&mut answer, &of).await {
-            Ok(Some(line)) => Some((line, Some((answer, of)))),
+    let rest = stream::unfold(Some(lines), |lines| async move {
+        let mut lines = lines?;
+        match lines.next().await {
+            Ok(Some(line)) => Some((line, Some(lines))),
             Ok(None) => None,
             Err(status) => Some((stream_error(&status), None)),
         }
@@ -314,17 +324,33 @@ async fn told(outcome: Result<Answer, Status>, of: MessageDescriptor) -> Respons
     answer::json_lines(Body::new(StreamBody::new(lines)))
 }
 
-/// The next answer of a stream as its line.
-async fn line(answer: &mut Answer, of: &MessageDescriptor) -> Result<Option<Bytes>, Status> {
-    let Some(message) = answer.messages.next().await? else {
-        return Ok(None);
-    };
-    let line = json::to_json(of.clone(), message, b"{\"result\":", b"}\n").await?;
-    let line = Bytes::from(line);
-    Ok(Some(match &answer.way {
-        Some(way) => way.carry_next(line),
-        None => line,
-    }))
+/// The answers of a stream as lines.
+struct Lines {
+    messages: Messages,
+    of: MessageDescriptor,
+    /// What the messages hold, if they hold anything.
+    way: Option<OnTheWay>,
+    /// hyper copies what goes by HTTP/1 as soon as it has it, and takes no more while much of that is left.
+    are_copied: bool,
+    /// What the last one holds that was copied: until the next one is asked for, most of it may be here.
+    last: Option<Arc<Held>>,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        self.last = None;
+        let Some(message) = self.messages.next().await? else {
+            return Ok(None);
+        };
+        let line = json::to_json(self.of.clone(), message, b"{\"result\":", b"}\n").await?;
+        let line = Bytes::from(line);
+        let Some(way) = &self.way else {
+            return Ok(Some(line));
+        };
+        let (line, held) = way.carry_next(line);
+        self.last = held.filter(|_| self.are_copied);
+        Ok(Some(line))
+    }
 }
 
 #[cfg(test)]
