@@ -282,12 +282,13 @@ impl Conversation {
 
     /// They count until the last of them has left.
     fn tell_events(&mut self, whole: told::WatchResponse, manner: Manner, counted: Counted) {
+        if !manner.fragments {
+            self.ready.push_back((whole, Held::as_events(counted)));
+            return;
+        }
         let bytes_max = self.port.config().limits.request_bytes_max + FRAGMENT_MORE;
-        let parts = match manner.fragments {
-            true => fragments(whole, bytes_max),
-            false => vec![whole],
-        };
-        let parts = parts.into_iter().map(|part| (part, Held::default()));
+        let parts = fragments(whole, bytes_max).into_iter();
+        let parts = parts.map(|part| (part, Held::default()));
         self.ready.extend(parts);
         if let Some((_, held)) = self.ready.back_mut() {
             *held = Held::as_events(counted);

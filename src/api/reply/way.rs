@@ -90,7 +90,7 @@ impl OnTheWay {
     pub(super) fn along(self, body: Body) -> Body {
         Body::new(body.map_frame(move |frame| {
             // tonic keeps nothing back when it hands bytes over: all that was asked for is in them.
-            let held = std::mem::take(&mut *self.held());
+            let held: Vec<Held> = self.held().drain(..).collect();
             frame.map_data(|bytes| carry(bytes, held))
         }))
     }
