@@ -23,7 +23,7 @@ use self::body::{Ending, ReplyBody};
 pub(crate) use self::message::Message;
 pub(crate) use self::pace::Pace;
 pub(crate) use self::told::Told;
-pub(crate) use self::way::{Held, OnTheWay};
+pub(crate) use self::way::{Held, OnTheWay, Pieces};
 
 /// How many times the memory of a reply is needed for what is to be made of it. It travels with a request.
 #[derive(Clone, Copy, Debug)]

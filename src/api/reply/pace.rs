@@ -77,7 +77,7 @@ impl Pace {
         ticket
     }
 
-    /// Something is told of which nothing can be taken back: the client has its time for all of it.
+    /// Something is told of which nothing can be taken back.
     pub(super) fn begin_told(self: &Arc<Self>, cut: Option<Cutoff>) -> Arc<Ticket> {
         self.begin(Arc::default(), cut)
     }

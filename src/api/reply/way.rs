@@ -7,24 +7,27 @@
 //! the last message is held until the next one is asked for, too. What then is left of it counts no more.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::Response;
-use http_body_util::BodyExt;
+use http_body::Frame;
 use rm_actors::port::{Counted, ReplyRoom};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxStream;
 
-use super::pace::Ticket;
+use super::message::PIECE_BYTES;
+use super::pace::{PARTS, Ticket};
 
 /// What a message holds.
 #[derive(Default)]
 pub(crate) struct Held {
     _room: ReplyRoom,
-    _ticket: Option<Arc<Ticket>>,
+    ticket: Option<Arc<Ticket>>,
     _events: Option<Counted>,
 }
 
@@ -33,7 +36,7 @@ impl Held {
     pub(super) fn as_reply(room: ReplyRoom, ticket: Arc<Ticket>) -> Held {
         Held {
             _room: room,
-            _ticket: Some(ticket),
+            ticket: Some(ticket),
             _events: None,
         }
     }
@@ -63,6 +66,107 @@ impl<H> AsRef<[u8]> for Carried<H> {
     }
 }
 
+/// Bytes in the parts in which a client may take them. The last one owns what the messages in them hold.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    bytes: Bytes,
+    part_bytes: usize,
+    /// None once the last part was handed over.
+    held: Option<Arc<Vec<Held>>>,
+}
+
+/// A part that others follow. With it the time for the next one begins, when it has been sent.
+struct Piece {
+    bytes: Bytes,
+    held: Arc<Vec<Held>>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        for ticket in self.held.iter().filter_map(|held| held.ticket.as_ref()) {
+            ticket.renew();
+        }
+    }
+}
+
+impl Pieces {
+    fn new(bytes: Bytes, held: Vec<Held>) -> Pieces {
+        Pieces {
+            part_bytes: bytes.len().div_ceil(PARTS).max(PIECE_BYTES),
+            bytes,
+            held: Some(Arc::new(held)),
+        }
+    }
+
+    /// Of a message that holds nothing.
+    pub(crate) fn free(bytes: Bytes) -> Pieces {
+        Pieces::new(bytes, Vec::new())
+    }
+
+    /// What they hold, for whoever holds it, too.
+    pub(crate) fn held(&self) -> Option<Arc<Vec<Held>>> {
+        self.held.clone()
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let held = self.held.take()?;
+        let fits = self.bytes.len().min(self.part_bytes);
+        let bytes = self.bytes.split_to(fits);
+        if self.bytes.is_empty() {
+            return Some(carry(bytes, held));
+        }
+        self.held = Some(held.clone());
+        Some(Bytes::from_owner(Piece { bytes, held }))
+    }
+}
+
+/// A body whose bytes own what their messages hold.
+struct Along {
+    body: Body,
+    way: OnTheWay,
+    /// Those of the last frame that HTTP has not asked for yet.
+    parts: Pieces,
+}
+
+impl http_body::Body for Along {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let along = &mut *self;
+        if let Some(part) = along.parts.next() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
+        let frame = ready!(Pin::new(&mut along.body).poll_frame(cx));
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame);
+        };
+        Poll::Ready(Some(Ok(frame.map_data(|bytes| {
+            // tonic keeps nothing back when it hands bytes over: all that was asked for is in them.
+            let held = along.way.held().drain(..).collect();
+            along.parts = Pieces::new(bytes, held);
+            along.parts.next().unwrap_or_default()
+        }))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.held.is_none() && self.body.is_end_stream()
+    }
+}
+
 impl OnTheWay {
     /// What a service answers with these messages. It goes beside them until [`OnTheWay::take`].
     pub(crate) fn response<M: 'static>(
@@ -88,17 +192,17 @@ impl OnTheWay {
 
     /// The same body, whose bytes own what their messages hold.
     pub(super) fn along(self, body: Body) -> Body {
-        Body::new(body.map_frame(move |frame| {
-            // tonic keeps nothing back when it hands bytes over: all that was asked for is in them.
-            let held: Vec<Held> = self.held().drain(..).collect();
-            frame.map_data(|bytes| carry(bytes, held))
-        }))
+        Body::new(Along {
+            body,
+            way: self,
+            parts: Pieces::default(),
+        })
     }
 
-    /// Has these bytes own what the next message holds, where they are made of that one alone. Others may hold it, too.
-    pub(crate) fn carry_next(&self, bytes: Bytes) -> (Bytes, Option<Arc<Held>>) {
-        let held = self.held().pop_front().map(Arc::new);
-        (carry(bytes, held.clone()), held)
+    /// Has these bytes own what the next message holds, where they are made of that one alone.
+    pub(crate) fn carry_next(&self, bytes: Bytes) -> Pieces {
+        let held = self.held().pop_front();
+        Pieces::new(bytes, held.into_iter().collect())
     }
 
     /// Nothing panics while it is locked.
@@ -113,17 +217,30 @@ fn carry<H: Send + 'static>(bytes: Bytes, held: H) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::time::{Duration, Instant};
 
     use futures::stream;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt, StreamBody};
 
     use super::super::{Pace, send};
     use super::*;
+    use crate::connection::Cutoff;
 
+    const STALL: Duration = Duration::from_secs(60);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    thread_local! {
+        static NOW: Cell<Instant> = Cell::new(Instant::now());
+    }
+
+    /// By a clock that stands until it is moved.
     fn pace() -> Arc<Pace> {
-        Pace::new(Duration::from_secs(60), Instant::now)
+        Pace::new(STALL, || NOW.get())
+    }
+
+    fn pass(time: Duration) {
+        NOW.set(NOW.get() + time);
     }
 
     /// Three messages, each of which is under way once it was asked for.
@@ -166,10 +283,41 @@ mod tests {
         let (_, messages, mut extensions) = response(&pace).into_parts();
         let way: OnTheWay = extensions.remove().expect("it goes beside them");
         assert_eq!(messages.count().await, 3);
-        let mut lines: Vec<Bytes> = (0..3).map(|_| way.carry_next(Bytes::new()).0).collect();
+        let mut lines: Vec<Bytes> = (0..3)
+            .map(|_| way.carry_next(Bytes::new()).next())
+            .map(|line| line.expect("it has one part"))
+            .collect();
         for left in [2, 1, 0] {
             lines.remove(0);
             assert_eq!(pace.under_way(), left);
         }
+    }
+    #[tokio::test]
+    async fn whoever_takes_a_sixteenth_in_time_may_take_long_for_the_whole() {
+        let (pace, cut) = (pace(), Cutoff::default());
+        let ticket = pace.begin_told(Some(cut.clone()));
+        let held = Held::as_reply(ReplyRoom::default(), ticket);
+        let way = OnTheWay::default();
+        way.held().push_back(held);
+        let bytes = Bytes::from(vec![7; 2 * PARTS * PIECE_BYTES]);
+        let frames = stream::iter([Ok::<_, Status>(Frame::data(bytes.clone()))]);
+        let mut body = way.along(Body::new(StreamBody::new(frames)));
+        let mut taken = Vec::new();
+        for _ in 1..PARTS {
+            let frame = body.frame().await.expect("more").expect("it goes well");
+            let part = frame.into_data().expect("they are bytes");
+            taken.extend_from_slice(&part);
+            pass(STALL - SECOND);
+            assert_eq!(pace.look(), (0, 0));
+        }
+        let frame = body.frame().await.expect("more").expect("it goes well");
+        let last = frame.into_data().expect("they are bytes");
+        taken.extend_from_slice(&last);
+        assert_eq!(taken, bytes);
+        assert!(body.frame().await.is_none());
+        pass(STALL);
+        assert_eq!(pace.look(), (0, 1), "nobody takes the last");
+        drop(last);
+        assert_eq!(pace.under_way(), 0);
     }
 }

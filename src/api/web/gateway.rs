@@ -33,7 +33,7 @@ use crate::arrival::{Arrivals, Arriving, Shape};
 use crate::connection::{Client, Cutoff};
 use crate::dispatch::{Services, cut_of};
 use crate::error::unserved;
-use crate::reply::{self, Held, Message, OnTheWay, Outgoing, Pace, ReplyWeight};
+use crate::reply::{self, Held, Message, OnTheWay, Outgoing, Pace, Pieces, ReplyWeight};
 
 /// How much longer than its message a JSON document may be: base64 takes a third more, and names and blanks the rest.
 const JSON_FACTOR: usize = 2;
@@ -314,13 +314,14 @@ async fn told(
         match lines.next().await {
             Ok(Some(line)) => Some((line, Some(lines))),
             Ok(None) => None,
-            Err(status) => Some((stream_error(&status), None)),
+            Err(status) => Some((Pieces::free(stream_error(&status)), None)),
         }
     });
     let first = stream::once(std::future::ready(first));
     let lines = first
         .chain(rest)
-        .map(|line| Ok::<_, Status>(Frame::data(line)));
+        .flat_map(stream::iter)
+        .map(|part| Ok::<_, Status>(Frame::data(part)));
     answer::json_lines(Body::new(StreamBody::new(lines)))
 }
 
@@ -333,11 +334,11 @@ struct Lines {
     /// hyper copies what goes by HTTP/1 as soon as it has it, and takes no more while much of that is left.
     are_copied: bool,
     /// What the last one holds that was copied: until the next one is asked for, most of it may be here.
-    last: Option<Arc<Held>>,
+    last: Option<Arc<Vec<Held>>>,
 }
 
 impl Lines {
-    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    async fn next(&mut self) -> Result<Option<Pieces>, Status> {
         self.last = None;
         let Some(message) = self.messages.next().await? else {
             return Ok(None);
@@ -345,11 +346,11 @@ impl Lines {
         let line = json::to_json(self.of.clone(), message, b"{\"result\":", b"}\n").await?;
         let line = Bytes::from(line);
         let Some(way) = &self.way else {
-            return Ok(Some(line));
+            return Ok(Some(Pieces::free(line)));
         };
-        let (line, held) = way.carry_next(line);
-        self.last = held.filter(|_| self.are_copied);
-        Ok(Some(line))
+        let parts = way.carry_next(line);
+        self.last = parts.held().filter(|_| self.are_copied);
+        Ok(Some(parts))
     }
 }
 
