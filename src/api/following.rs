@@ -5,11 +5,7 @@ use std::sync::Arc;
 use rm_actors::port::{Counted, Event, Interest, NewWatcher, Notice, Port, Refusal, WatchStream};
 
 /// Watchers on this machine. They are gone when it is dropped.
-pub(crate) struct Following {
-    stream: WatchStream,
-    /// What was told last counts as what waits for a stream until more is asked for.
-    told: Option<Counted>,
-}
+pub(crate) struct Following(WatchStream);
 
 impl Following {
     /// Follows keys from a revision on. Whether the client may read them is for the caller to have asked.
@@ -31,21 +27,19 @@ impl Following {
             let room = stream.room().await;
             stream.create(watcher, room);
         }
-        Ok(Following { stream, told: None })
+        Ok(Following(stream))
     }
 
-    /// What happens next; of each key the oldest first.
+    /// What happens next, of each key the oldest first. It counts as what waits for a stream, for as long as the caller says.
     ///
     /// # Errors
     /// It is not known any more what happened: look at the keys, and follow them from there.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Event>>, Refusal> {
-        self.told = None;
+    pub(crate) async fn next(&mut self) -> Result<(Vec<Arc<Event>>, Counted), Refusal> {
         loop {
-            match self.stream.next().await? {
+            match self.0.next().await? {
                 Notice::Happened { parts, counted, .. } => {
-                    self.told = Some(counted);
                     let events = parts.iter().flat_map(|part| part.events.iter().cloned());
-                    return Ok(events.collect());
+                    return Ok((events.collect(), counted));
                 }
                 // It was compacted before this machine told of it.
                 Notice::Refused { .. } | Notice::Ended { .. } => return Err(Refusal::Restarted),

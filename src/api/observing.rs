@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use rm_actors::port::{Event, Interest, KeyValue, Port, Query, Refusal};
+use rm_actors::port::{Counted, Event, Interest, KeyValue, Port, Query, Refusal};
 use tonic::Status;
 
 use crate::error::refused;
@@ -34,6 +34,8 @@ struct Sight {
     following: Following,
     /// What happened and is not looked at yet.
     events: VecDeque<Arc<Event>>,
+    /// That these wait for a stream.
+    counted: Option<Counted>,
     /// Whether somebody leads, whose key alone is followed; else all who come are.
     is_led: bool,
 }
@@ -137,17 +139,24 @@ impl Sight {
         Ok(Sight {
             following: Following::open(port, [interest], start).await?,
             events: VecDeque::new(),
+            counted: None,
             is_led,
         })
     }
 
-    /// The next event.
+    /// The next event. The last of those that happened counts no more: what is told of it counts as a reply.
     async fn event(&mut self) -> Result<Arc<Event>, Refusal> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            let event = self.events.pop_front();
+            if self.events.is_empty() {
+                self.counted = None;
+            }
+            if let Some(event) = event {
                 return Ok(event);
             }
-            self.events.extend(self.following.next().await?);
+            let (events, counted) = self.following.next().await?;
+            self.events.extend(events);
+            self.counted = Some(counted);
         }
     }
 }

@@ -118,9 +118,13 @@ fn values_in(message: Result<Bytes, Status>) -> usize {
 }
 
 fn metric(cluster: &Cluster, name: &str) -> usize {
+    number(cluster, &format!("raft_machine_replies_{name}"))
+}
+
+fn number(cluster: &Cluster, name: &str) -> usize {
     let url = format!("http://{}/metrics", cluster.machines[0].client);
     let page = Page::parse(&get(&url).body).unwrap_or_else(|error| panic!("{error}"));
-    page.value(&format!("raft_machine_replies_{name}"), &[]) as usize
+    page.value(name, &[]) as usize
 }
 
 /// As many who take nothing of a list as there is room for.
@@ -595,6 +599,17 @@ async fn an_observer_waits_for_room_longer_than_any_request() {
     drop(values);
     let told = value_told(&mut observing).await.expect("it goes on");
     assert_eq!(told, vec![b'w'; MIB]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_observer_waits_for_room_for_keeps_no_events_from_watchers() {
+    let (cluster, lines, led) = machine_with_a_leader(patient(), MIB).await;
+    let (_observing, _values) = waiting_observer(&cluster, &lines, &led).await;
+    until("nothing waits for watchers", async || {
+        let waits = number(&cluster, "raft_machine_watch_backlog_bytes");
+        (waits == 0).then_some(()).ok_or(waits.to_string())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
