@@ -6,7 +6,7 @@ use rm_actors::port::{
 use rm_config::Config;
 use tokio::time::timeout;
 
-use crate::solo::{PATIENCE, Solo, endure};
+use crate::solo::{Solo, endure};
 use crate::trio::{SOON, Trio};
 
 /// Asks for a watcher of everything from a revision on.
@@ -226,6 +226,7 @@ async fn a_late_watcher_is_told_no_more_at_once_than_may_wait_for_its_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_memory_is_told_while_a_disk_stalls_for_others() {
+    const NEAR: u128 = 3;
     let solo = Solo::start(patient).await;
     write_history(&solo, 2, 1).await;
     let port = solo.running.port();
@@ -237,13 +238,14 @@ async fn what_is_in_memory_is_told_while_a_disk_stalls_for_others() {
         solo.put("key", "recent").await;
         assert_eq!(told(&mut beside).await, [revision]);
     }
-    let stall = format!("delay:{}", 2 * PATIENCE.as_millis());
+    // Longer than all that is waited for below may take together.
+    let stall = format!("delay:{}", 2 * (1 + 2 * NEAR) * SOON.as_millis());
     solo.arm("watcher", "history", &stall, 1);
     let mut stalled = port.watch().expect("it runs");
     watch(&stalled, 2).await;
     assert!(matches!(next(&mut stalled).await, Notice::Created { .. }));
     // One of them may come a moment before the disk is asked.
-    for _ in 0..3 {
+    for _ in 0..NEAR {
         let mut near = port.watch().expect("it runs");
         watch(&near, recent).await;
         assert!(matches!(next(&mut near).await, Notice::Created { .. }));
