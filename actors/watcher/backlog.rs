@@ -40,6 +40,12 @@ impl Backlog {
         (free / PARTS).max(LEAST_BYTES)
     }
 
+    /// About how much late watchers may be told in one turn, before it is looked again how much may wait for a stream.
+    pub(crate) fn turn_bytes(&self) -> usize {
+        let free = self.bytes_max.saturating_sub(self.bytes());
+        (free / 2).max(PARTS / 2 * LEAST_BYTES)
+    }
+
     /// So many bytes wait, until what is returned is dropped.
     pub(crate) fn count(self: &Arc<Backlog>, bytes: usize) -> Counted {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -82,6 +82,10 @@ impl Watcher {
             self.read(context);
         }
         self.plan_turn(context);
+        if self.turn_is_due {
+            // One after the other they would let nothing else of this actor come to its turn.
+            context.wait(actix::fut::wrap_future(tokio::task::yield_now()));
+        }
     }
 
     fn tell_from_memory(&mut self) {
@@ -99,11 +103,22 @@ impl Watcher {
             Some(from) => missed::parts(recent.from(from), recent.next(), compacted, &late),
             None => Vec::new(),
         };
+        let mut left = self.machine.shared.backlog.turn_bytes();
+        let mut passed_over = Vec::new();
         for (late, part) in late.iter().zip(parts) {
-            self.tell_late(late.watcher, part);
+            match left {
+                0 => passed_over.push(late.watcher),
+                _ => self.tell_late(late.watcher, part, &mut left),
+            }
+        }
+        if let Some(first) = late.first() {
+            let has_room = |id| has_room(&self.streams, id);
+            self.from_memory
+                .pass_over(&passed_over, first.watcher.stream, has_room);
         }
         // Memory reached back to them when they came to wait.
         for late in too_late {
+            self.machine.life.progresses();
             self.lag(late.watcher, late.next);
         }
     }
@@ -116,8 +131,9 @@ impl Watcher {
         bytes_max.min(missed::PART_BYTES)
     }
 
-    /// Tells a late watcher what it missed, if there is room for that. It stays late if that was not all.
-    fn tell_late(&mut self, watcher: WatcherId, part: Part) {
+    /// Tells a late watcher what it missed, if there is room for that. It stays late if that was not all. What it is told is taken from what
+    /// is left for this turn.
+    fn tell_late(&mut self, watcher: WatcherId, part: Part, left: &mut usize) {
         self.machine.life.progresses();
         let Some(watch) = self.watchers.get_mut(&watcher) else {
             return;
@@ -126,6 +142,7 @@ impl Watcher {
             return;
         };
         if let Some(events) = part.events {
+            *left = left.saturating_sub(events.bytes);
             let told = std::iter::once((watcher, watch.id, watch.manner, events));
             if !stream.sending.happened(told, || {}).is_empty() {
                 let next = watch.next;
@@ -176,9 +193,11 @@ impl Watcher {
         self.found_nothing = found.iter().all(is_nothing);
         let first = found.first().map(|(watcher, _)| *watcher);
         let mut passed_over = Vec::new();
+        let mut left = self.machine.shared.backlog.turn_bytes();
         for (watcher, found) in found {
             match found {
-                Found::Part(part) => self.tell_late(watcher, part),
+                Found::Part(_) if left == 0 => passed_over.push(watcher),
+                Found::Part(part) => self.tell_late(watcher, part, &mut left),
                 Found::Compacted(revision) => self.tell_compacted(watcher, revision),
                 // It has had its turn, and the next read begins with another.
                 Found::Elsewhere if Some(watcher) == first => {

@@ -225,6 +225,49 @@ async fn a_late_watcher_is_told_no_more_at_once_than_may_wait_for_its_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn late_watchers_are_told_no_more_at_once_than_may_wait_for_all_streams() {
+    const VALUES: i64 = 50;
+    const VALUE_BYTES: usize = 8_000;
+    const QUEUES_BYTES: usize = 1 << 20;
+    const STREAMS: usize = 50;
+    let solo = Solo::start(|config| {
+        patient(config);
+        config.watch.queue_bytes_max = QUEUES_BYTES;
+        config.watch.queues_bytes_max = QUEUES_BYTES;
+    })
+    .await;
+    // In memory, where all of them may be told in one turn.
+    let value = "v".repeat(VALUE_BYTES);
+    let mut beside = solo.running.port().watch().expect("it runs");
+    watch(&beside, 0).await;
+    assert!(matches!(next(&mut beside).await, Notice::Created { .. }));
+    let first = solo.running.port().report().revision + 1;
+    for _ in 0..VALUES {
+        solo.put("key", &value).await;
+    }
+    let port = solo.running.port();
+    let mut streams: Vec<_> = (0..STREAMS)
+        .map(|_| port.watch().expect("it runs"))
+        .collect();
+    for (number, stream) in streams.iter().enumerate() {
+        // Nobody shares what it is told.
+        watch_below(stream, first, &[u8::MAX, number as u8]).await;
+    }
+    for stream in &mut streams {
+        assert!(matches!(next(stream).await, Notice::Created { .. }));
+    }
+    for stream in &mut streams {
+        let mut heard = 0;
+        while heard < VALUES as usize {
+            let waits = port.watch_backlog_bytes();
+            let most = 2 * QUEUES_BYTES + STREAMS * 3 * VALUE_BYTES;
+            assert!(waits < most, "{waits} bytes wait");
+            heard += told(stream).await.len();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_memory_is_told_while_a_disk_stalls_for_others() {
     const NEAR: u128 = 3;
     let solo = Solo::start(patient).await;
