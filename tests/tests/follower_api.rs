@@ -400,12 +400,14 @@ async fn members(client: &Client, machine: usize) {
         .member_list(request)
         .await
         .expect("a list is answered");
-    let names: Vec<String> = list
+    let mut names: Vec<String> = list
         .into_inner()
         .members
         .into_iter()
         .map(|m| m.name)
         .collect();
+    // They are listed by their ids.
+    names.sort();
     assert_eq!(names, ["RM.01", "RM.02", "RM.03"]);
 }
 
