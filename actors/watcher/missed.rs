@@ -262,21 +262,27 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn what_was_read_is_told_with_what_follows_on_it_in_memory() {
-        let events = [2, 3, 4, 5, 6].map(|revision| event(revision, "a", 10));
+    /// What happened from a revision on to before another, as the Applier told it.
+    fn in_memory(from: i64, next: i64, events: &[Arc<Event>]) -> Recent {
         let happened = Happened {
-            from: 4,
-            next: 7,
-            events: events[2..].to_vec(),
+            from,
+            next,
+            events: events.to_vec(),
             ask: Ask {
                 watcher: 1,
                 number: 1,
             },
-            checkpointed: 3,
+            checkpointed: from - 1,
         };
         let mut recent = Recent::new(&happened, usize::MAX);
         recent.extend(&happened);
+        recent
+    }
+
+    #[test]
+    fn what_was_read_is_told_with_what_follows_on_it_in_memory() {
+        let events = [2, 3, 4, 5, 6].map(|revision| event(revision, "a", 10));
+        let recent = in_memory(4, 7, &events[2..]);
         let all = [
             late(1, "a", "", 2),
             late(2, "a", "", 2),
@@ -380,18 +386,7 @@ mod tests {
         assert!(from_disk.next < 40 && from_disk.bytes() < most);
 
         // The first two are on the disk, and the others in memory.
-        let happened = Happened {
-            from: 4,
-            next: 40,
-            events: events[2..].to_vec(),
-            ask: Ask {
-                watcher: 1,
-                number: 1,
-            },
-            checkpointed: 3,
-        };
-        let mut recent = Recent::new(&happened, usize::MAX);
-        recent.extend(&happened);
+        let recent = in_memory(4, 40, &events[2..]);
         let both = &mut parts(events[..2].iter(), 4, -1, &wanted)[0];
         let [wanted] = wanted;
         let follow_on = Late {
