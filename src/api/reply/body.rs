@@ -158,32 +158,15 @@ fn too_slow() -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::time::{Duration, Instant};
-
     use futures::FutureExt;
     use http_body_util::BodyExt;
     use prost::Message as _;
     use rm_proto::{etcdserverpb as pb, mvccpb};
 
+    use super::super::pace::standing::{SECOND, STALL, pace, pass};
     use super::*;
 
-    const STALL: Duration = Duration::from_secs(60);
-    const SECOND: Duration = Duration::from_secs(1);
     const VALUE_BYTES: usize = 10_000;
-
-    thread_local! {
-        static NOW: Cell<Instant> = Cell::new(Instant::now());
-    }
-
-    /// By a clock that stands until it is moved.
-    fn pace() -> Arc<Pace> {
-        Pace::new(STALL, || NOW.get())
-    }
-
-    fn pass(time: Duration) {
-        NOW.set(NOW.get() + time);
-    }
 
     fn response(keys: usize) -> pb::RangeResponse {
         let kv = |_| mvccpb::KeyValue {

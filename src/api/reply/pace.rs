@@ -157,3 +157,26 @@ impl Drop for Ticket {
         self.pace.sent().by_time.remove(&(due, self.number));
     }
 }
+
+/// For tests: a clock that stands until it is moved.
+#[cfg(test)]
+pub(super) mod standing {
+    use std::cell::Cell;
+
+    use super::*;
+
+    pub(crate) const STALL: Duration = Duration::from_secs(60);
+    pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+    thread_local! {
+        static NOW: Cell<Instant> = Cell::new(Instant::now());
+    }
+
+    pub(crate) fn pace() -> Arc<Pace> {
+        Pace::new(STALL, || NOW.get())
+    }
+
+    pub(crate) fn pass(time: Duration) {
+        NOW.set(NOW.get() + time);
+    }
+}

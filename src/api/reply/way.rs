@@ -217,31 +217,13 @@ fn carry<H: Send + 'static>(bytes: Bytes, held: H) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::time::{Duration, Instant};
-
     use futures::stream;
     use http_body_util::{BodyExt, StreamBody};
 
+    use super::super::pace::standing::{SECOND, STALL, pace, pass};
     use super::super::{Pace, send};
     use super::*;
     use crate::connection::Cutoff;
-
-    const STALL: Duration = Duration::from_secs(60);
-    const SECOND: Duration = Duration::from_secs(1);
-
-    thread_local! {
-        static NOW: Cell<Instant> = Cell::new(Instant::now());
-    }
-
-    /// By a clock that stands until it is moved.
-    fn pace() -> Arc<Pace> {
-        Pace::new(STALL, || NOW.get())
-    }
-
-    fn pass(time: Duration) {
-        NOW.set(NOW.get() + time);
-    }
 
     /// Three messages, each of which is under way once it was asked for.
     fn response(pace: &Arc<Pace>) -> tonic::Response<BoxStream<u8>> {
